@@ -1,0 +1,91 @@
+/**
+ * The seam to UDP: protocol code opens its sockets through this service and nothing else.
+ *
+ * It has no default. `NodeUdp.layer` is the real network; tests provide simulated ones.
+ *
+ * @since 0.1.0
+ */
+import type * as Arr from "effect/Array"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as NetAddress from "effect/net/NetAddress"
+import type * as Scope from "effect/Scope"
+import type * as DatagramSocket from "effect/socket/DatagramSocket"
+
+/**
+ * How a socket is opened.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface OpenOptions {
+  /** The local address and port. Defaults to any address and a free port. */
+  readonly bind?:
+    | { readonly address?: NetAddress.IpAddress | undefined; readonly port?: number | undefined }
+    | undefined
+  /**
+   * The only peer: datagrams of others are not received, and a refusal by ICMP fails `receive` with the kind
+   * `"ConnectionRefused"`.
+   */
+  readonly connect?: NetAddress.InetAddress | undefined
+  /** Share a fixed port with other programs. Defaults to `false`. */
+  readonly reuseAddress?: boolean | undefined
+  /** The interface, by its own address, and hop limit for datagrams to a multicast group. */
+  readonly multicast?:
+    | { readonly interface?: NetAddress.Ipv4Address | undefined; readonly ttl?: number | undefined }
+    | undefined
+}
+
+/**
+ * An open socket. It closes with the scope it was opened in.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface UdpSocket {
+  /** The local address and port. */
+  readonly address: NetAddress.InetAddress
+  /** Everything received since the last call, or, if that is nothing, the next datagram. */
+  readonly receive: Effect.Effect<
+    Arr.NonEmptyReadonlyArray<DatagramSocket.Datagram>,
+    DatagramSocket.DatagramSocketError
+  >
+  /** Sends one datagram; a connected socket needs no destination. */
+  readonly send: (
+    payload: Uint8Array,
+    to?: NetAddress.InetAddress
+  ) => Effect.Effect<void, DatagramSocket.DatagramSocketError>
+  /** Receives what is sent to an IPv4 group, on the interface with the given own address, until the scope closes. */
+  readonly joinMulticast: (
+    group: NetAddress.Ipv4Address,
+    onInterface?: NetAddress.Ipv4Address
+  ) => Effect.Effect<void, DatagramSocket.DatagramSocketError, Scope.Scope>
+}
+
+/**
+ * Opens UDP sockets.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class Udp extends Context.Service<
+  Udp,
+  {
+    readonly open: (options: OpenOptions) => Effect.Effect<UdpSocket, DatagramSocket.DatagramSocketError, Scope.Scope>
+  }
+>()("@effect-nat/core/Udp") {}
+
+/**
+ * This host's own address towards another host: the one that the kernel would send from. Nothing is sent.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const localAddressTowards = Effect.fn("Udp.localAddressTowards")(function* (
+  remote: NetAddress.IpAddress
+): Effect.fn.Return<NetAddress.IpAddress, DatagramSocket.DatagramSocketError, Udp> {
+  const udp = yield* Udp
+  // Connecting a datagram socket makes the kernel choose route and source address; the port (discard) is not used.
+  const socket = yield* Effect.scoped(udp.open({ connect: NetAddress.inetAddressUnsafe(remote, 9) }))
+  return socket.address.address
+})

@@ -1,0 +1,24 @@
+import { defineConfig } from "vitest/config"
+
+const source = (directory: string) => new URL(`./packages/${directory}/src/`, import.meta.url).pathname
+
+export default defineConfig({
+  resolve: {
+    // Tests run against the sources: a failing line is the line that was written.
+    alias: [
+      ...["core", "upnp", "natpmp", "dispatcher"].flatMap((name) => [
+        { find: new RegExp(`^@effect-nat/${name}$`), replacement: `${source(name)}index.ts` },
+        { find: new RegExp(`^@effect-nat/${name}/(.+)$`), replacement: `${source(name)}$1.ts` }
+      ]),
+      { find: /^effect-nat$/, replacement: `${source("nat")}index.ts` },
+      { find: /^effect-nat\/(.+)$/, replacement: `${source("nat")}$1.ts` }
+    ]
+  },
+  test: {
+    include: ["test/**/*.test.ts"],
+    // Real processes and routers are at work beside the pure tests: a busy machine must not look like a failure.
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    maxWorkers: 2
+  }
+})
