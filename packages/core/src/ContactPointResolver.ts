@@ -73,3 +73,109 @@ export class ContactPointResolver extends Context.Service<
     readonly addressesFor: (contactPoint: ContactPoint.ContactPoint, requester: Requester) => Effect.Effect<Answer>
   }
 >()("@effect-nat/core/ContactPointResolver") {}
+
+const isOwn = (surroundings: Surroundings, address: NetAddress.IpAddress): boolean =>
+  NetAddress.isLoopback(address) ||
+  surroundings.interfaces.some((one) => one.addresses.some((own) => Equal.equals(own.address, address)))
+
+const isExternal = (contactPoint: ContactPoint.ContactPoint, address: NetAddress.IpAddress): boolean =>
+  contactPoint.external.some((one) => Equal.equals(one.address.address, address))
+
+/** Shared address space behind carrier-grade NAT, RFC 6598. */
+const carrierGrade = IpNetwork.fromStringUnsafe("100.64.0.0/10")
+
+const isPrivate = (address: NetAddress.IpAddress): boolean =>
+  NetAddress.isIpv4Address(address)
+    ? NetAddress.isPrivate(address) || NetAddress.isLinkLocal(address) || IpNetwork.contains(carrierGrade, address)
+    : NetAddress.isUniqueLocal(address) || NetAddress.isLinkLocal(address)
+
+const reachable = (addresses: ReadonlyArray<NetAddress.InetAddress>): Answer =>
+  addresses.length === 0
+    ? { _tag: "NotReachable", detail: "no address is known that can be reached from there" }
+    : { _tag: "Reachable", addresses }
+
+/** The address that took the request first: the requester has just shown that it works. */
+const receivedFirst = (
+  internal: ReadonlyArray<NetAddress.InetAddress>,
+  receivedOn: NetAddress.IpAddress | undefined
+): ReadonlyArray<NetAddress.InetAddress> => {
+  const received = internal.filter((one) => Equal.equals(one.address, receivedOn))
+  return received.length > 0 ? received : internal
+}
+
+/**
+ * Which addresses for whom, from the requester's observed source: this host and its networks get internal addresses,
+ * the gateway may be an outsider in disguise, the world gets external ones. Loopback addresses never go to another
+ * host.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const addressesFor = (
+  contactPoint: ContactPoint.ContactPoint,
+  requester: Requester,
+  surroundings: Surroundings
+): Answer => {
+  const external = contactPoint.external.map((one) => one.address)
+  const internal = contactPoint.internal.filter((one) => !NetAddress.isLoopback(one.address))
+  const source = requester.source === undefined ? undefined : NetAddress.toCanonical(requester.source)
+  if (source === undefined) return reachable(external)
+  if (isOwn(surroundings, source)) return reachable(contactPoint.internal)
+  if (isExternal(contactPoint, source)) return reachable([...internal, ...external])
+  if (surroundings.gateways.some((gateway) => Equal.equals(gateway, source))) {
+    return reachable([...external, ...internal])
+  }
+  if (NetworkInterfaces.isAttached(surroundings.interfaces, source)) {
+    return reachable(receivedFirst(internal, requester.receivedOn))
+  }
+  if (isPrivate(source)) return reachable([...internal, ...external])
+  return reachable(external)
+}
+
+const externalOf = (mapping: PortMapping.PortMapping): ReadonlyArray<ContactPoint.ExternalAddress> => {
+  const address = PortMapping.external(mapping)
+  if (address === undefined || mapping.status === "lost") return []
+  return [
+    new ContactPoint.ExternalAddress({ address, source: mapping.method === "manual" ? "configured" : "reported" })
+  ]
+}
+
+const make = Effect.gen(function* () {
+  const interfaces = yield* NetworkInterfaces.NetworkInterfaces
+  const defaultRoute = yield* DefaultRoute.DefaultRoute
+  const internalAddresses = (address: NetAddress.IpAddress | undefined) =>
+    address === undefined || NetAddress.isUnspecified(address)
+      ? Effect.map(NetworkInterfaces.lanAddresses, (own) => (own.length > 0 ? own : [NetAddress.ipv4Loopback])).pipe(
+          Effect.provideService(NetworkInterfaces.NetworkInterfaces, interfaces)
+        )
+      : Effect.succeed([address])
+
+  return ContactPointResolver.of({
+    contactPoint: Effect.fn("ContactPointResolver.contactPoint")(function* ({ address, mappings, name, port }) {
+      const internal = yield* internalAddresses(address)
+      return new ContactPoint.ContactPoint({
+        version: 1,
+        name,
+        internal: internal.map((own) => NetAddress.inetAddressUnsafe(own, port)),
+        external: mappings.flatMap(externalOf)
+      })
+    }),
+    addressesFor: Effect.fn("ContactPointResolver.addressesFor")(function* (contactPoint, requester) {
+      const routes = yield* defaultRoute.routes
+      const surroundings = { interfaces: yield* interfaces.list, gateways: routes.map((route) => route.gateway) }
+      return addressesFor(contactPoint, requester, surroundings)
+    })
+  })
+})
+
+/**
+ * Resolves from this host's interfaces and default routes as they are at each question.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<
+  ContactPointResolver,
+  never,
+  NetworkInterfaces.NetworkInterfaces | DefaultRoute.DefaultRoute
+> = Layer.effect(ContactPointResolver, make)

@@ -11,14 +11,15 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Random from "effect/Random"
-import * as Schedule from "effect/Schedule"
-import type * as Scope from "effect/Scope"
+import * as Ref from "effect/Ref"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as MappingRequest from "./MappingRequest.ts"
@@ -65,18 +66,177 @@ export interface LeaseProtocol<Handle> {
  */
 export const releaseTimeout: Duration.Duration = Duration.seconds(5)
 
+/** A gateway that grants next to nothing, or fails, must not be asked without end. */
 const shortestPause = Duration.seconds(1)
 const longestPause = Duration.minutes(5)
-/** A gateway that grants next to nothing must not be asked without end. */
-const shortestRenewal = Duration.seconds(1)
+
+/**
+ * Whether a failed request may have taken effect on the gateway all the same: no answer is no refusal, and an
+ * interrupted request may be on its way.
+ */
+const outcomeUnknown = (cause: Cause.Cause<NatError.NatError>): boolean =>
+  cause.reasons.some((reason) => {
+    if (!Cause.isFailReason(reason)) return true
+    return reason.error.reason._tag === "TimedOut" || reason.error.reason._tag === "MalformedAnswer"
+  })
+
+/** Half the lifetime, up to a tenth less, so that many mappings do not come due in one moment. */
+const renewalPause = Effect.fnUntraced(function* (lifetime: Duration.Duration) {
+  const share = yield* Random.nextBetween(0.45, 0.5)
+  return Duration.max(Duration.times(lifetime, share), shortestPause)
+})
+
+const growingPause = (failures: number): Duration.Duration =>
+  Duration.min(Duration.times(shortestPause, 2 ** Math.min(failures, 16)), longestPause)
+
+const timeLeft = (expiresAt: number) =>
+  Effect.map(Clock.currentTimeMillis, (now) => Duration.millis(Math.max(expiresAt - now, 0)))
+
+interface Held<Handle> {
+  readonly lease: Lease<Handle>
+  /** In milliseconds of `Clock`. */
+  readonly expiresAt: number
+}
+
+const hold = <Handle>(lease: Lease<Handle>) =>
+  Effect.map(Clock.currentTimeMillis, (now): Held<Handle> => ({
+    lease,
+    expiresAt: now + Duration.toMillis(lease.mapping.lifetime ?? Duration.infinity)
+  }))
+
+const bounded = <A>(effect: Effect.Effect<A, NatError.NatError>, what: string) =>
+  Effect.timeoutOrElse(effect, {
+    duration: releaseTimeout,
+    orElse: () => Effect.fail(NatError.fromReason(new NatError.TimedOut({ detail: what })))
+  })
+
+/** Requests a lease; whatever the request may have left behind when it did not succeed is undone. */
+const request = <Handle>(protocol: LeaseProtocol<Handle>, resolved: MappingRequest.Resolved) =>
+  protocol
+    .request(resolved)
+    .pipe(
+      Effect.onError((cause) =>
+        outcomeUnknown(cause)
+          ? bounded(protocol.abandon(resolved), "undoing an unanswered request").pipe(
+              Effect.catch((error) =>
+                Effect.logDebug(`an unanswered request may have left a mapping: ${error.message}`)
+              )
+            )
+          : Effect.void
+      )
+    )
+
+/** The external port once granted is asked for again, so that peers that know it find the service there. */
+const sameContact = (resolved: MappingRequest.Resolved, held: Held<unknown>): MappingRequest.Resolved => ({
+  ...resolved,
+  externalPort: held.lease.mapping.externalPort ?? resolved.externalPort
+})
 
 /**
  * Requests a lease and keeps it alive until the scope closes, which releases it.
  *
+ * The first request's failure is the caller's. After that a failing gateway does not end the mapping: renewal is
+ * tried again with growing pauses (1 second to 5 minutes); when the lease has run out unrenewed the mapping's status
+ * becomes `"lost"`, and a new lease with the same external port is asked for until there is one.
+ *
  * @category constructors
  * @since 0.1.0
  */
-export const map = <Handle>(
+export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
   protocol: LeaseProtocol<Handle>,
-  request: MappingRequest.MappingRequest
-): Effect.Effect<PortMapper.Mapping, NatError.NatError, Scope.Scope> => Effect.die(new Error("not built yet"))
+  mappingRequest: MappingRequest.MappingRequest
+): Effect.fn.Return<PortMapper.Mapping, NatError.NatError, Scope.Scope> {
+  const scope = yield* Effect.scope
+  const resolved = yield* MappingRequest.resolve(mappingRequest)
+
+  return yield* Effect.uninterruptibleMask(
+    Effect.fnUntraced(function* (restore) {
+      const first = yield* hold(yield* restore(request(protocol, resolved)))
+      const held = yield* Ref.make(first)
+      const state = yield* SubscriptionRef.make(first.lease.mapping)
+      const released = yield* Deferred.make<void, NatError.NatError>()
+
+      const publish = (mapping: PortMapping.PortMapping) =>
+        SubscriptionRef.updateSome(state, (known) =>
+          PortMapping.isSameContact(known, mapping) ? Option.none() : Option.some(mapping)
+        )
+      const keep = (lease: Lease<Handle>) =>
+        hold(lease).pipe(
+          Effect.flatMap((next) => Ref.set(held, next)),
+          Effect.andThen(publish(lease.mapping))
+        )
+      const renewOnce = Effect.fnUntraced(function* () {
+        const now = yield* Ref.get(held)
+        const left = yield* timeLeft(now.expiresAt)
+        const again = sameContact(resolved, now)
+        // The new lease is kept in the same uninterruptible step that ends the request: no answer is lost between.
+        yield* Effect.uninterruptibleMask((restoreRenewal) =>
+          restoreRenewal(Duration.isZero(left) ? request(protocol, again) : protocol.renew(now.lease, again)).pipe(
+            Effect.flatMap(keep)
+          )
+        )
+      })
+      const noteFailure = Effect.fnUntraced(function* (error: NatError.NatError) {
+        const { expiresAt, lease } = yield* Ref.get(held)
+        yield* Effect.logDebug(`renewal of ${PortMapping.format(lease.mapping)} failed: ${error.message}`)
+        if (!Duration.isZero(yield* timeLeft(expiresAt))) return
+        yield* publish(new PortMapping.PortMapping({ ...lease.mapping, status: "lost" }))
+      })
+      const renewals = Effect.gen(function* () {
+        let failures = 0
+        while (true) {
+          const { expiresAt, lease } = yield* Ref.get(held)
+          const left = yield* timeLeft(expiresAt)
+          if (!Duration.isFinite(left)) return
+          const pause =
+            failures === 0
+              ? yield* renewalPause(lease.mapping.lifetime ?? left)
+              : // Not past the end of the lease: that is when the mapping is lost and asked for anew.
+                Duration.isZero(left)
+                ? growingPause(failures)
+                : Duration.min(growingPause(failures), left)
+          yield* Effect.sleep(pause)
+          failures = yield* renewOnce().pipe(
+            Effect.as(0),
+            Effect.catch((error) => Effect.as(noteFailure(error), failures + 1))
+          )
+        }
+      })
+
+      const renewing = yield* Effect.forkIn(Effect.interruptible(renewals), scope)
+      const releaseNow = Effect.gen(function* () {
+        yield* Fiber.interrupt(renewing)
+        const { lease } = yield* Ref.get(held)
+        yield* bounded(protocol.release(lease), `deleting ${PortMapping.format(lease.mapping)}`)
+      })
+      // Whoever comes first releases, whoever comes second waits for the same outcome.
+      const started = yield* Ref.make(false)
+      const release = Effect.uninterruptible(
+        Ref.getAndSet(started, true).pipe(
+          Effect.flatMap((was) =>
+            was
+              ? Deferred.await(released)
+              : Effect.exit(releaseNow).pipe(
+                  Effect.tap((exit) => Deferred.done(released, exit)),
+                  Effect.flatten
+                )
+          )
+        )
+      )
+      yield* Scope.addFinalizer(
+        scope,
+        Effect.catch(release, (error) =>
+          Effect.logWarning(
+            `the mapping ${PortMapping.format(first.lease.mapping)} may be left on the gateway: ${error.message}`
+          )
+        )
+      )
+
+      return {
+        current: SubscriptionRef.get(state),
+        changes: SubscriptionRef.changes(state).pipe(Stream.interruptWhen(Effect.ignore(Deferred.await(released)))),
+        release
+      }
+    })
+  )
+})

@@ -1,0 +1,69 @@
+/**
+ * Default routes as the operating system knows them: Linux from `/proc/net`, macOS from `route`, Windows from
+ * PowerShell.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { execFile } from "node:child_process"
+import { readFile } from "node:fs"
+import * as DefaultRoute from "./DefaultRoute.ts"
+import * as RouteTables from "./internal/routeTables.ts"
+
+/** Milliseconds: PowerShell takes seconds to start on a slow machine. */
+const commandTimeout = 10_000
+
+/** A table that cannot be read has no routes. */
+const read = (path: string) =>
+  Effect.callback<string>((resume, signal) => {
+    readFile(path, { encoding: "utf8", signal }, (error, text) => resume(Effect.succeed(error ? "" : text)))
+  })
+
+const run = (command: string, args: ReadonlyArray<string>) =>
+  Effect.callback<string>((resume, signal) => {
+    execFile(command, args, { signal, timeout: commandTimeout, windowsHide: true, encoding: "utf8" }, (error, stdout) =>
+      resume(Effect.succeed(error ? "" : stdout))
+    )
+  })
+
+const linux = Effect.all([
+  Effect.map(read("/proc/net/route"), RouteTables.parseProcNetRoute),
+  Effect.map(read("/proc/net/ipv6_route"), RouteTables.parseProcNetIpv6Route)
+])
+
+const macOs = Effect.all(
+  [
+    Effect.map(run("/sbin/route", ["-n", "get", "default"]), RouteTables.parseRouteGet),
+    Effect.map(run("/sbin/route", ["-n", "get", "-inet6", "default"]), RouteTables.parseRouteGet)
+  ],
+  { concurrency: "unbounded" }
+)
+
+const windows = Effect.map(
+  run("powershell.exe", [
+    "-NoProfile",
+    "-NonInteractive",
+    "-Command",
+    "Get-NetRoute -DestinationPrefix '0.0.0.0/0','::/0' -ErrorAction SilentlyContinue |" +
+      " Select-Object NextHop, InterfaceAlias, RouteMetric, InterfaceMetric | ConvertTo-Json"
+  ]),
+  (text) => [RouteTables.parseNetRoute(text)]
+)
+
+const tables: Partial<Record<NodeJS.Platform, Effect.Effect<ReadonlyArray<ReadonlyArray<DefaultRoute.Route>>>>> = {
+  linux,
+  android: linux,
+  darwin: macOs,
+  win32: windows
+}
+
+/**
+ * The routes of this host. On a platform that is not known the list is empty.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<DefaultRoute.DefaultRoute> = Layer.succeed(DefaultRoute.DefaultRoute, {
+  routes: Effect.map(tables[process.platform] ?? Effect.succeed([]), (lists) => lists.flat())
+})
