@@ -4,7 +4,8 @@
  * npm writes an optional dependency into the lock file only when the registry it asks knows it. A registry that
  * mirrors just some platforms thus yields a lock file that `npm ci` refuses everywhere ("Missing: … from lock
  * file"). The names and versions are known from the parents' own entries, so the entries can be completed without
- * asking any registry. Run `npm run lockfile` after each change of the dependencies.
+ * asking any registry. Run `npm run lockfile` after each change of the dependencies. With `--check` nothing is written,
+ * and a lock file that would change is a failure.
  */
 import * as Fs from "node:fs"
 
@@ -14,7 +15,11 @@ const lock = JSON.parse(Fs.readFileSync(path, "utf8"))
 const systems = ["aix", "android", "darwin", "freebsd", "linux", "netbsd", "openbsd", "openharmony", "sunos", "win32"]
 const processors = ["arm", "arm64", "ia32", "loong64", "mips64el", "ppc64", "riscv64", "s390x", "wasm32", "x64"]
 
-/** The `os`, `cpu` and `libc` fields that a platform package's name spells out. */
+/**
+ * The `os`, `cpu` and `libc` fields that a platform package's name spells out.
+ *
+ * @param {string} name
+ */
 const platformOf = (name) => {
   const words = name.slice(name.indexOf("/") + 1).split("-")
   const os = systems.find((system) => words.includes(system))
@@ -37,7 +42,12 @@ for (const [location, entry] of Object.entries(lock.packages)) {
 }
 
 lock.packages = Object.fromEntries(Object.entries(lock.packages).sort(([a], [b]) => a.localeCompare(b, "en")))
-Fs.writeFileSync(path, `${JSON.stringify(lock, null, 2)}\n`)
-console.log(
-  `package-lock.json: ${added.length} platform packages added${added.length > 0 ? `: ${added.join(", ")}` : ""}`
-)
+
+const list = added.length > 0 ? `: ${added.join(", ")}` : ""
+if (!process.argv.includes("--check")) {
+  Fs.writeFileSync(path, `${JSON.stringify(lock, null, 2)}\n`)
+  console.log(`package-lock.json: ${added.length} platform packages added${list}`)
+} else if (added.length > 0) {
+  console.error(`package-lock.json: ${added.length} platform packages are missing${list}: run npm run lockfile`)
+  process.exitCode = 1
+}
