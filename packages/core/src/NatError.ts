@@ -246,3 +246,11 @@ export class NatError extends Schema.TaggedError<NatError>("@effect-nat/core/Nat
  * @since 0.1.0
  */
 export const fromReason = (reason: NatErrorReason): NatError => new NatError({ reason })
+
+/**
+ * What the gateway or the strategy said, in few words, for lists of several outcomes.
+ *
+ * @category formatting
+ * @since 0.1.0
+ */
+export const brief = ({ message, reason }: NatError): string => (reason.detail === "" ? message : reason.detail)

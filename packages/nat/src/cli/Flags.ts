@@ -1,0 +1,155 @@
+/**
+ * Flags and arguments, shared by the commands. What is wrong with a value is said here, before anything runs.
+ */
+import * as Duration from "effect/Duration"
+import * as Argument from "effect/cli/Argument"
+import * as Flag from "effect/cli/Flag"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Result from "effect/Result"
+import type * as PortMapping from "@effect-nat/core/PortMapping"
+
+/** One port to map, as written on the command line. */
+export interface MappingSpec {
+  readonly internalPort: number
+  readonly externalPort: number | undefined
+  readonly protocol: PortMapping.Protocol
+}
+
+const portOf = (text: string): number => {
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN
+  if (port >= 1 && port <= 65535) return port
+  throw new Error(`${JSON.stringify(text)} is not a port: use a whole number from 1 to 65535`)
+}
+
+const protocolOf = (text: string | undefined): PortMapping.Protocol => {
+  const protocol = text?.toLowerCase() ?? "tcp"
+  if (protocol === "tcp" || protocol === "udp") return protocol
+  throw new Error(`${JSON.stringify(text)} is not a protocol: use tcp or udp`)
+}
+
+const asError = (thrown: unknown): string => (thrown instanceof Error ? thrown.message : String(thrown))
+
+/** `12000[:12001][/tcp|/udp]` */
+export const parseMappingSpec = (text: string): MappingSpec => {
+  const [ports = "", protocol, ...moreSlashes] = text.split("/")
+  const [internal = "", external, ...moreColons] = ports.split(":")
+  if (moreSlashes.length > 0 || moreColons.length > 0) {
+    throw new Error(`${JSON.stringify(text)} is not a mapping: write 12000, 12000:12001 or 12000:12001/udp`)
+  }
+  return {
+    internalPort: portOf(internal),
+    externalPort: external === undefined ? undefined : portOf(external),
+    protocol: protocolOf(protocol)
+  }
+}
+
+/** `12001/tcp`, the protocol being optional. */
+export const parseExternalSpec = (
+  text: string
+): { readonly externalPort: number; readonly protocol: PortMapping.Protocol } => {
+  const [port = "", protocol, ...more] = text.split("/")
+  if (more.length > 0) throw new Error(`${JSON.stringify(text)} is not a mapping: write 12001/tcp or 12001/udp`)
+  return { externalPort: portOf(port), protocol: protocolOf(protocol) }
+}
+
+const units: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 }
+
+/** `90s`, `30m`, `2h`, `1d`, a bare number of seconds, `0` or `permanent`. */
+export const parseLease = (text: string): Duration.Duration => {
+  if (text === "permanent") return Duration.infinity
+  const [, count, unit = "s"] = /^(\d{1,9})([smhd])?$/.exec(text) ?? []
+  if (count === undefined) {
+    throw new Error(`${JSON.stringify(text)} is not a lease: write it like 90s, 30m, 2h or 1d, or 0 for permanent`)
+  }
+  const seconds = Number(count) * (units[unit] ?? 1)
+  return seconds === 0 ? Duration.infinity : Duration.seconds(seconds)
+}
+
+const parseAddress = (text: string): string => {
+  if (text === "" || Result.isSuccess(NetAddress.ipFromString(text))) return text
+  throw new Error(
+    `${JSON.stringify(text)} is not an IP address: write one like 11.22.33.1, or leave it empty where it is not known`
+  )
+}
+
+/** The strategies that a person can name. */
+export const strategies = ["auto", "lan", "manual", "upnp", "natpmp"] as const
+
+/** The name of a strategy. */
+export type StrategyName = (typeof strategies)[number]
+
+export const json = Flag.Boolean("json").pipe(
+  Flag.withDescription("Print one JSON object a line instead of text"),
+  Flag.withDefault(false)
+)
+
+export const strategy = Flag.Literals("strategy", strategies).pipe(
+  Flag.withDescription("How to map: auto asks every protocol and takes the one that answers"),
+  Flag.withDefault("auto")
+)
+
+export const externalAddress = Flag.String("external-address").pipe(
+  Flag.withMetavar("ADDR"),
+  Flag.withDescription("The address that the world sees, for the manual strategy; empty where it is not known"),
+  Flag.mapTryCatch(parseAddress, asError),
+  Flag.withDefault("")
+)
+
+export const gateway = Flag.String("gateway").pipe(
+  Flag.withMetavar("NAME|ADDR"),
+  Flag.withDescription("The gateway to use where several answer, by name or address (see: effect-nat gateways)"),
+  Flag.withDefault(undefined)
+)
+
+export const lease = Flag.String("lease").pipe(
+  Flag.withMetavar("TIME"),
+  Flag.withDescription(
+    "How long the router keeps a mapping without a renewal: 90s, 30m, 2h (the default), 1d; 0 is permanent"
+  ),
+  Flag.mapTryCatch(parseLease, asError),
+  Flag.withDefault(Duration.hours(2))
+)
+
+export const description = Flag.String("description").pipe(
+  Flag.withMetavar("TEXT"),
+  Flag.withDescription("What the router's list calls the mapping"),
+  Flag.withDefault("effect-nat")
+)
+
+/** What every command that talks to a gateway takes. */
+export const choice = { json, strategy, externalAddress, gateway }
+
+/** What every command that maps takes. */
+export const mapping = { ...choice, lease, description }
+
+export const mappingSpecs = Argument.String("port").pipe(
+  Argument.withDescription("Internal port, external port and protocol, as 12000[:12001][/tcp|/udp]"),
+  Argument.mapTryCatch(parseMappingSpec, asError),
+  Argument.variadic({ min: 1 })
+)
+
+export const externalSpec = Argument.String("port").pipe(
+  Argument.withDescription("External port and protocol, as 12001/tcp"),
+  Argument.mapTryCatch(parseExternalSpec, asError)
+)
+
+const portFlag = (name: string) => Flag.String(name).pipe(Flag.withMetavar("PORT"), Flag.mapTryCatch(portOf, asError))
+
+export const port = portFlag("port").pipe(Flag.withDescription("The port to listen on"), Flag.withDefault(12000))
+
+export const externalPort = portFlag("external-port").pipe(
+  Flag.withDescription("The port wanted on the outside; by default the same as --port"),
+  Flag.withDefault(undefined)
+)
+
+const parseSession = (text: string): string => {
+  if (/^[0-9a-f]{32}$/i.test(text)) return text.toLowerCase()
+  throw new Error(`${JSON.stringify(text)} is not a session id: it has 32 hexadecimal digits`)
+}
+
+export const session = Flag.String("session").pipe(
+  Flag.withMetavar("ID"),
+  Flag.withDescription("The id of the session to host, 32 hexadecimal digits; by default a new one"),
+  Flag.mapTryCatch(parseSession, asError),
+  Flag.withDefault(undefined)
+)

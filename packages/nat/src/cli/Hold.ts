@@ -1,0 +1,69 @@
+/**
+ * Holds one mapping and prints what happens to it, until its scope closes.
+ */
+import type * as MappingRequest from "@effect-nat/core/MappingRequest"
+import * as PortMapper from "@effect-nat/core/PortMapper"
+import * as PortMapping from "@effect-nat/core/PortMapping"
+import * as Effect from "effect/Effect"
+import * as Ref from "effect/Ref"
+import * as Stream from "effect/Stream"
+import * as Output from "./Output.ts"
+
+const lostMessage = "the gateway no longer renews it; asking again until it does"
+
+/** Releases the mapping, or waits for its release, and prints the outcome. */
+const printRelease = Effect.fnUntraced(function* (asJson: boolean, mapping: PortMapper.Mapping) {
+  const last = yield* mapping.current
+  yield* mapping.release.pipe(
+    Effect.matchEffect({
+      onSuccess: () => Output.mappingEvent(asJson, "released", last),
+      onFailure: (error) => Output.mappingFailure(asJson, last, error.reason._tag, error.message)
+    })
+  )
+})
+
+/**
+ * Prints the release of the mapping that it is told of, once everything acquired later in this scope is closed.
+ */
+export const printReleaseAtEnd = Effect.fnUntraced(function* (asJson: boolean) {
+  const held = yield* Ref.make<ReadonlyArray<PortMapper.Mapping>>([])
+  yield* Effect.addFinalizer(() =>
+    Effect.flatMap(
+      Ref.get(held),
+      Effect.forEach((mapping) => printRelease(asJson, mapping), { discard: true })
+    )
+  )
+  return (mapping: PortMapper.Mapping) => Ref.set(held, [mapping])
+})
+
+const printChange = (asJson: boolean, changed: PortMapping.PortMapping) =>
+  changed.status === "lost"
+    ? Output.mappingFailure(asJson, changed, "Lost", lostMessage)
+    : Output.mappingEvent(asJson, "changed", changed)
+
+/** Prints each change after what has been printed already; ends when the mapping is released. */
+export const watch = Effect.fnUntraced(function* (
+  asJson: boolean,
+  mapping: PortMapper.Mapping,
+  printed: PortMapping.PortMapping
+) {
+  const last = yield* Ref.make(printed)
+  yield* Stream.runForEach(mapping.changes, (changed) =>
+    Effect.flatMap(Ref.getAndSet(last, changed), (before) =>
+      PortMapping.isSameContact(before, changed) ? Effect.void : printChange(asJson, changed)
+    )
+  )
+})
+
+/** Maps, prints `mapped`, and prints `released` (or that it could not be) when the scope closes. */
+export const acquire = Effect.fnUntraced(function* (asJson: boolean, request: MappingRequest.MappingRequest) {
+  const mapper = yield* PortMapper.PortMapper
+  return yield* Effect.uninterruptibleMask((restore) =>
+    restore(mapper.map(request)).pipe(
+      Effect.tapError((error) => Output.requestFailure(asJson, request, error)),
+      Effect.tap((mapping) => Effect.addFinalizer(() => printRelease(asJson, mapping))),
+      Effect.flatMap((mapping) => Effect.map(mapping.current, (printed) => ({ mapping, printed }))),
+      Effect.tap(({ printed }) => Output.mappingEvent(asJson, "mapped", printed))
+    )
+  )
+})

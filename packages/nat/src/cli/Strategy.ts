@@ -1,0 +1,35 @@
+/**
+ * From the flags to layers. Each strategy's code is loaded only when it is the one chosen.
+ */
+import * as Gateway from "@effect-nat/core/Gateway"
+import type * as NatError from "@effect-nat/core/NatError"
+import * as NodeHost from "@effect-nat/core/NodeHost"
+import type * as PortMapper from "@effect-nat/core/PortMapper"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Flags from "./Flags.ts"
+
+/** The flags that choose a strategy. */
+export interface Choice {
+  readonly strategy: Flags.StrategyName
+  readonly externalAddress: string
+  readonly gateway: string | undefined
+}
+
+type StrategyLayer = Layer.Layer<PortMapper.PortMapper, NatError.NatError, NodeHost.Host>
+
+const strategies: Record<Flags.StrategyName, (choice: Choice) => Promise<StrategyLayer>> = {
+  auto: async () => (await import("../Automatic.ts")).layer,
+  lan: async () => (await import("@effect-nat/core/Lan")).layer,
+  manual: async ({ externalAddress }) => (await import("@effect-nat/core/Manual")).layer({ externalAddress }),
+  natpmp: async () => (await import("@effect-nat/natpmp/NatPmp")).layer,
+  upnp: async () => (await import("@effect-nat/upnp/Upnp")).layer
+}
+
+/** This host, and the gateway that was named. */
+export const layerHost = (choice: Pick<Choice, "gateway">): Layer.Layer<NodeHost.Host> =>
+  Layer.merge(NodeHost.layer, Layer.succeed(Gateway.Selected, choice.gateway))
+
+/** The strategy chosen, on this host. */
+export const layer = (choice: Choice): Layer.Layer<PortMapper.PortMapper | NodeHost.Host, NatError.NatError> =>
+  Layer.unwrap(Effect.promise(() => strategies[choice.strategy](choice))).pipe(Layer.provideMerge(layerHost(choice)))

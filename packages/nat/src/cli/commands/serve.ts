@@ -1,0 +1,125 @@
+/**
+ * `effect-nat serve`: the dispatcher on one mapped port; where there is no gateway, on this host's own network.
+ */
+import * as ContactPoint from "@effect-nat/core/ContactPoint"
+import * as ContactPointResolver from "@effect-nat/core/ContactPointResolver"
+import * as Lan from "@effect-nat/core/Lan"
+import * as NatError from "@effect-nat/core/NatError"
+import * as PortMapper from "@effect-nat/core/PortMapper"
+import * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
+import * as NodeDispatcher from "@effect-nat/dispatcher/NodeDispatcher"
+import * as SessionId from "@effect-nat/dispatcher/SessionId"
+import * as Cause from "effect/Cause"
+import * as Console from "effect/Console"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import * as Automatic from "../../Automatic.ts"
+import * as Fallback from "../../Fallback.ts"
+import * as Hold from "../Hold.ts"
+import * as Output from "../Output.ts"
+import * as Strategy from "../Strategy.ts"
+
+/** What the command was called with. */
+export interface Input extends Strategy.Choice {
+  readonly port: number
+  readonly externalPort: number | undefined
+  /** 32 hexadecimal digits. */
+  readonly session: string | undefined
+  readonly lease: Duration.Duration
+  readonly description: string
+  readonly json: boolean
+}
+
+const encodeContactPoint = Schema.encodeEffect(ContactPoint.ContactPoint)
+
+const reasonOf = (cause: Cause.Cause<NatError.NatError>): string => {
+  const error = Cause.findError(cause)
+  return Result.isSuccess(error) ? NatError.brief(error.success) : "interrupted"
+}
+
+/** What one protocol's probe found. */
+const printFinding =
+  (asJson: boolean) =>
+  ({ method, outcome }: Automatic.Finding) => {
+    const gateway = Exit.isSuccess(outcome) ? outcome.value : undefined
+    const detail = Exit.isSuccess(outcome) ? null : reasonOf(outcome.cause)
+    if (asJson) {
+      const address = gateway === undefined ? null : NetAddress.formatIp(gateway.address)
+      return Output.json({ event: "probed", method, gateway: address, name: gateway?.name ?? null, detail })
+    }
+    if (gateway === undefined) return Console.log(`tried ${method}: ${detail}`)
+    const name = Output.printable(gateway.name)
+    const address = NetAddress.formatIp(gateway.address)
+    return Console.log(`tried ${method}: ${address}${name === address ? "" : ` (${name})`} answered`)
+  }
+
+const printFallback = (asJson: boolean, error: NatError.NatError) =>
+  asJson
+    ? Output.json({ event: "fallback", method: "lan", error: error.reason._tag, message: error.message })
+    : Console.log(
+        "no gateway answered: serving this network only; forward the port by hand and use --strategy manual to serve the world"
+      )
+
+/** The strategy chosen, with this host's own network to fall back on. */
+const layerMapper = (input: Input) =>
+  Layer.effect(
+    PortMapper.PortMapper,
+    Effect.gen(function* () {
+      const chosen = yield* PortMapper.PortMapper
+      const lan = Context.get(yield* Layer.build(Lan.layer), PortMapper.PortMapper)
+      return Fallback.whenNoGateway(chosen, lan, (error) => printFallback(input.json, error))
+    })
+  ).pipe(
+    Layer.provideMerge(Strategy.layer(input)),
+    Layer.provide(Layer.succeed(Automatic.OnFinding, printFinding(input.json)))
+  )
+
+const printContactPoint = Effect.fnUntraced(function* (
+  input: Input,
+  session: string,
+  contactPoint: ContactPoint.ContactPoint
+) {
+  if (!input.json) return yield* Console.log(`contact point: ${ContactPoint.format(contactPoint)}; session ${session}`)
+  yield* Output.json({ event: "serving", contactPoint: yield* encodeContactPoint(contactPoint), session })
+})
+
+/** Serves one session until it is interrupted. */
+export const run = (input: Input) =>
+  Effect.gen(function* () {
+    const released = yield* Hold.printReleaseAtEnd(input.json)
+    const dispatcher = yield* Dispatcher.Dispatcher.pipe(
+      Effect.provideContext(
+        yield* Layer.build(
+          NodeDispatcher.layer({
+            port: input.port,
+            externalPort: input.externalPort,
+            lifetime: input.lease,
+            description: input.description
+          })
+        )
+      )
+    )
+    yield* released(dispatcher.mapping)
+    const session = yield* dispatcher.register(
+      input.session === undefined ? undefined : SessionId.SessionId.make(input.session)
+    )
+    const mapping = yield* dispatcher.mapping.current
+    yield* Output.mappingEvent(input.json, "mapped", mapping)
+    yield* Effect.all(
+      [
+        Hold.watch(input.json, dispatcher.mapping, mapping),
+        Stream.runForEach(Stream.changes(dispatcher.changes), (contactPoint) =>
+          printContactPoint(input, session, contactPoint)
+        )
+      ],
+      { concurrency: "unbounded", discard: true }
+    )
+    yield* Effect.never
+  }).pipe(Effect.scoped, Effect.provide(ContactPointResolver.layer.pipe(Layer.provideMerge(layerMapper(input)))))

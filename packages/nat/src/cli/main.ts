@@ -1,0 +1,113 @@
+/**
+ * The command line: which commands there are, and how the program starts, fails and ends. What a command does is
+ * loaded when it is called.
+ */
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as CliError from "effect/cli/CliError"
+import * as CliOutput from "effect/cli/CliOutput"
+import * as Command from "effect/cli/Command"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import packageJson from "../../package.json" with { type: "json" }
+import { Failure, oneLine } from "./Failure.ts"
+import * as Flags from "./Flags.ts"
+
+/** Loads a command's code. */
+const load = <A>(module: () => Promise<A>) => Effect.promise(module)
+
+const map = Command.make("map", { specs: Flags.mappingSpecs, ...Flags.mapping }, (input) =>
+  Effect.flatMap(
+    load(() => import("./commands/map.ts")),
+    (command) => command.run(input)
+  )
+).pipe(
+  Command.withDescription("Map ports on the router and hold them until Ctrl-C"),
+  Command.withExamples([
+    { command: "effect-nat map 12000", description: "Map TCP port 12000 to itself" },
+    { command: "effect-nat map 12000:12001 5000/udp", description: "Two mappings, the first to another external port" }
+  ])
+)
+
+const external = Command.make("external", Flags.choice, (input) =>
+  Effect.flatMap(
+    load(() => import("./commands/external.ts")),
+    (command) => command.run(input)
+  )
+).pipe(Command.withDescription("Print the address that the world sees"))
+
+const list = Command.make("list", Flags.choice, (input) =>
+  Effect.flatMap(
+    load(() => import("./commands/list.ts")),
+    (command) => command.run(input)
+  )
+).pipe(Command.withDescription("List the mappings on the router"))
+
+const remove = Command.make("delete", { key: Flags.externalSpec, ...Flags.choice }, (input) =>
+  Effect.flatMap(
+    load(() => import("./commands/delete.ts")),
+    (command) => command.run(input)
+  )
+).pipe(Command.withDescription("Delete one mapping on the router, whoever made it"))
+
+const gateways = Command.make("gateways", { json: Flags.json, gateway: Flags.gateway }, (input) =>
+  Effect.flatMap(
+    load(() => import("./commands/gateways.ts")),
+    (command) => command.run(input)
+  )
+).pipe(Command.withDescription("List the gateways that answer on this network"))
+
+const serve = Command.make(
+  "serve",
+  { port: Flags.port, externalPort: Flags.externalPort, session: Flags.session, ...Flags.mapping },
+  (input) =>
+    Effect.flatMap(
+      load(() => import("./commands/serve.ts")),
+      (command) => command.run(input)
+    )
+).pipe(Command.withDescription("Run the dispatcher: a session that others join at one mapped port"))
+
+const effectNat = Command.make("effect-nat").pipe(
+  Command.withDescription("Reach this host from outside: map ports, learn the external address, host sessions"),
+  Command.withSubcommands([map, external, list, remove, gateways, serve])
+)
+
+const usage = (error: CliError.ShowHelp): Failure => {
+  const path = error.commandPath.join(" ")
+  const said = error.errors.length === 0 ? "which command?" : error.errors.map((one) => oneLine(one.message)).join("; ")
+  return new Failure({ status: 2, message: `${said} (see: ${path} --help)` })
+}
+
+const toFailure = (error: unknown): Failure => {
+  if (CliError.isCliError(error) && error._tag === "ShowHelp") return usage(error)
+  if (error instanceof Failure) return error
+  return new Failure({ status: 1, message: error instanceof Error ? oneLine(error.message) : String(error) })
+}
+
+/** A wrong call gets one line, not the whole manual. */
+const presenter: CliOutput.Presenter = {
+  present: (event) =>
+    event._tag === "InvalidInvocation" || (event._tag === "Help" && event.reason === "Implicit")
+      ? Effect.void
+      : CliOutput.defaultPresenter.present(event)
+}
+
+/** Standard output belongs to results; everything else goes to standard error. */
+const logger = Logger.withConsoleError(
+  Logger.make(({ logLevel, message }) => {
+    const text = Array.isArray(message) ? message.map(String).join(" ") : String(message)
+    return logLevel === "Info" ? text : `${logLevel.toLowerCase()}: ${text}`
+  })
+)
+
+// A closed terminal is a reason to end like any other: what is mapped must be released.
+process.once("SIGHUP", () => process.kill(process.pid, "SIGTERM"))
+
+effectNat.pipe(
+  Command.run({ version: packageJson.version }),
+  Effect.mapError(toFailure),
+  Effect.tapError((failure) => Console.error(`effect-nat: ${failure.message}`)),
+  Effect.provide([NodeServices.layer, Logger.layer([logger]), CliOutput.layerPresenter(presenter)]),
+  NodeRuntime.runMain
+)

@@ -1,0 +1,214 @@
+import * as Gateway from "@effect-nat/core/Gateway"
+import * as NatError from "@effect-nat/core/NatError"
+import type * as PortMapper from "@effect-nat/core/PortMapper"
+import * as PortMapping from "@effect-nat/core/PortMapping"
+import { assert, describe, it } from "@effect/vitest"
+import * as Automatic from "effect-nat/Automatic"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Ref from "effect/Ref"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+
+const address = NetAddress.ipFromStringUnsafe("192.168.77.1")
+const own = NetAddress.ipFromStringUnsafe("192.168.77.2")
+
+const gateway = (method: string) =>
+  new Gateway.Gateway({ name: "router", address, method, localAddress: own, id: undefined, model: undefined })
+
+const mappingOf = (method: string) =>
+  new PortMapping.PortMapping({
+    remoteHost: undefined,
+    externalAddress: NetAddress.ipFromStringUnsafe("11.22.33.1"),
+    externalPort: 12001,
+    protocol: "tcp",
+    internalPort: 12000,
+    internalAddress: own,
+    enabled: true,
+    description: "test",
+    lifetime: Duration.hours(2),
+    gateway: address,
+    method,
+    status: "mapped"
+  })
+
+const noGateway = NatError.fromReason(new NatError.NoGateway({ detail: "silence" }))
+const refused = NatError.fromReason(new NatError.NotAuthorized({ detail: "policy" }))
+const unsupported = NatError.fromReason(new NatError.Unsupported({ operation: "list", detail: "" }))
+
+/** A candidate whose probe answers after a while, and a journal of what was asked of it. */
+const candidate = Effect.fnUntraced(function* (
+  method: string,
+  options: {
+    readonly after: Duration.Input
+    readonly probe?: NatError.NatError
+    readonly map?: NatError.NatError
+    readonly list?: NatError.NatError
+  }
+) {
+  const asked = yield* Ref.make<ReadonlyArray<string>>([])
+  const note = (what: string) => Ref.update(asked, (before) => [...before, what])
+  const mapping: PortMapper.Mapping = {
+    current: Effect.succeed(mappingOf(method)),
+    changes: Stream.make(mappingOf(method)),
+    release: Effect.void
+  }
+  const fails = (error: NatError.NatError | undefined) => (error === undefined ? Effect.void : Effect.fail(error))
+  return {
+    asked,
+    method,
+    probe: note("probe").pipe(
+      Effect.andThen(Effect.sleep(options.after)),
+      Effect.andThen(fails(options.probe)),
+      Effect.as(gateway(method))
+    ),
+    mapper: {
+      map: () => note("map").pipe(Effect.andThen(fails(options.map)), Effect.as(mapping)),
+      externalAddress: Effect.andThen(note("externalAddress"), Effect.as(fails(options.map), own)),
+      list:
+        options.list === undefined
+          ? Stream.fromEffect(Effect.as(note("list"), mappingOf(method)))
+          : Stream.fail(options.list),
+      remove: () => Effect.andThen(note("remove"), fails(options.list))
+    }
+  }
+})
+
+const request = { protocol: "tcp", internalPort: 12000 } as const
+
+const mapped = (mapper: PortMapper.PortMapper["Service"]) =>
+  mapper.map(request).pipe(
+    Effect.flatMap((mapping) => mapping.current),
+    Effect.map((mapping) => mapping.method),
+    Effect.scoped
+  )
+
+/** Runs the effect while virtual time passes. */
+const within = <A, E, R>(time: Duration.Input, effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function* () {
+    const fiber = yield* Effect.forkChild(effect)
+    yield* TestClock.adjust(time)
+    return yield* Fiber.join(fiber)
+  })
+
+describe("Automatic", () => {
+  it.effect("takes the preferred strategy when it answers within the grace after the first", () =>
+    Effect.gen(function* () {
+      const preferred = yield* candidate("natpmp", { after: "140 millis" })
+      const other = yield* candidate("upnp", { after: "10 millis" })
+      const mapper = yield* Automatic.make([preferred, other])
+      assert.strictEqual(yield* within("150 millis", mapped(mapper)), "natpmp")
+      assert.deepStrictEqual(yield* Ref.get(other.asked), ["probe"])
+    })
+  )
+
+  it.effect("does not wait for a preferred strategy beyond the grace", () =>
+    Effect.gen(function* () {
+      const preferred = yield* candidate("natpmp", { after: "2 seconds" })
+      const other = yield* candidate("upnp", { after: "10 millis" })
+      const mapper = yield* Automatic.make([preferred, other])
+      assert.strictEqual(yield* within("160 millis", mapped(mapper)), "upnp")
+      assert.deepStrictEqual(yield* Ref.get(preferred.asked), ["probe"])
+    })
+  )
+
+  it.effect("waits for no grace when the preferred strategy has failed", () =>
+    Effect.gen(function* () {
+      const preferred = yield* candidate("natpmp", { after: "5 millis", probe: noGateway })
+      const other = yield* candidate("upnp", { after: "10 millis" })
+      const mapper = yield* Automatic.make([preferred, other])
+      assert.strictEqual(yield* within("10 millis", mapped(mapper)), "upnp")
+    })
+  )
+
+  it.effect("probes once for several requests, even when they come together", () =>
+    Effect.gen(function* () {
+      const only = yield* candidate("natpmp", { after: "10 millis" })
+      const mapper = yield* Automatic.make([only])
+      yield* within(
+        "1 second",
+        Effect.all([mapped(mapper), mapped(mapper), mapped(mapper)], { concurrency: "unbounded" })
+      )
+      assert.deepStrictEqual(yield* Ref.get(only.asked), ["probe", "map", "map", "map"])
+    })
+  )
+
+  it.effect("goes to the next strategy when the chosen one cannot map, one after the other", () =>
+    Effect.gen(function* () {
+      const preferred = yield* candidate("natpmp", { after: 0, map: refused })
+      const other = yield* candidate("upnp", { after: 0 })
+      const mapper = yield* Automatic.make([preferred, other])
+      assert.strictEqual(yield* within("1 second", mapped(mapper)), "upnp")
+      assert.deepStrictEqual(yield* Ref.get(preferred.asked), ["probe", "map"])
+    })
+  )
+
+  it.effect("fails with the chosen strategy's error when no other can do it either", () =>
+    Effect.gen(function* () {
+      const preferred = yield* candidate("natpmp", { after: 0, map: refused })
+      const other = yield* candidate("upnp", { after: 0, map: noGateway })
+      const mapper = yield* Automatic.make([preferred, other])
+      const error = yield* within("1 second", Effect.flip(mapped(mapper)))
+      assert.strictEqual(error.reason._tag, "NotAuthorized")
+    })
+  )
+
+  it.effect("a taken port is not tried on another strategy: they share the router's table", () =>
+    Effect.gen(function* () {
+      const conflict = NatError.fromReason(new NatError.Conflict({ externalPort: 80, detail: "" }))
+      const preferred = yield* candidate("natpmp", { after: 0, map: conflict })
+      const other = yield* candidate("upnp", { after: 0 })
+      const mapper = yield* Automatic.make([preferred, other])
+      const error = yield* within("1 second", Effect.flip(mapped(mapper)))
+      assert.strictEqual(error.reason._tag, "Conflict")
+      assert.deepStrictEqual(yield* Ref.get(other.asked), ["probe"])
+    })
+  )
+
+  it.effect("says what each strategy said when none answered, and probes again next time", () =>
+    Effect.gen(function* () {
+      const preferred = yield* candidate("natpmp", { after: "1 second", probe: noGateway })
+      const other = yield* candidate("upnp", { after: "2 seconds", probe: noGateway })
+      const mapper = yield* Automatic.make([preferred, other])
+      const error = yield* within("2 seconds", Effect.flip(mapped(mapper)))
+      assert.strictEqual(error.reason._tag, "NoGateway")
+      assert.include(error.message, "natpmp: silence; upnp: silence")
+      yield* within("2 seconds", Effect.flip(mapped(mapper)))
+      assert.deepStrictEqual(yield* Ref.get(preferred.asked), ["probe", "probe"])
+    })
+  )
+
+  it.effect("lists and deletes by the strategy that can, and keeps mapping by the chosen one", () =>
+    Effect.gen(function* () {
+      const preferred = yield* candidate("natpmp", { after: 0, list: unsupported })
+      const other = yield* candidate("upnp", { after: 0 })
+      const mapper = yield* Automatic.make([preferred, other])
+      const listed = yield* within("1 second", Stream.runCollect(mapper.list))
+      assert.deepStrictEqual(
+        listed.map((one) => one.method),
+        ["upnp"]
+      )
+      yield* mapper.remove({ protocol: "tcp", externalPort: 12001 })
+      assert.strictEqual(yield* mapped(mapper), "natpmp")
+      assert.deepStrictEqual(yield* Ref.get(other.asked), ["probe", "list", "remove"])
+    })
+  )
+
+  it.effect("tells every finding as it comes", () =>
+    Effect.gen(function* () {
+      const heard = yield* Ref.make<ReadonlyArray<string>>([])
+      const preferred = yield* candidate("natpmp", { after: "20 millis", probe: noGateway })
+      const other = yield* candidate("upnp", { after: "10 millis" })
+      yield* Automatic.make([preferred, other]).pipe(
+        Effect.flatMap((mapper) => within("1 second", mapped(mapper))),
+        Effect.provideService(Automatic.OnFinding, ({ method, outcome }) =>
+          Ref.update(heard, (before) => [...before, `${method} ${Exit.isSuccess(outcome)}`])
+        )
+      )
+      assert.deepStrictEqual(yield* Ref.get(heard), ["upnp true", "natpmp false"])
+    })
+  )
+})
