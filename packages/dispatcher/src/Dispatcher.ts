@@ -1,0 +1,478 @@
+/**
+ * The session dispatcher: one TCP port for all sessions of a host.
+ *
+ * It listens on a fixed port, hands each connection to the message router of the session that the connection names,
+ * and relays every frame to all members of that session, the sender included. It asks the strategy in its environment
+ * (`PortMapper`) to map the port, and so has a contact point with the internal and the external addresses.
+ *
+ * **Details**
+ *
+ * Sessions are created from the local side only, with `register`: a mapped port is never an open relay. A connection
+ * that names an unknown session, breaks the wire's rules or does not read what it is sent is closed, with a reason
+ * that it can read, and no other connection notices.
+ *
+ * **Example** (Serve one session)
+ *
+ * ```ts
+ * import * as Lan from "@effect-nat/core/Lan"
+ * import * as ContactPoint from "@effect-nat/core/ContactPoint"
+ * import * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
+ * import * as NodeDispatcher from "@effect-nat/dispatcher/NodeDispatcher"
+ * import * as Effect from "effect/Effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const dispatcher = yield* Dispatcher.Dispatcher
+ *   const session = yield* dispatcher.register()
+ *   yield* Effect.log(`session ${session} at ${ContactPoint.format(yield* dispatcher.contactPoint)}`)
+ *   yield* Effect.never
+ * }).pipe(Effect.provide(NodeDispatcher.layer({ port: 12000 })))
+ * // still to provide: a strategy such as `Lan.layer`, and a `ContactPointResolver`
+ * ```
+ *
+ * @since 0.1.0
+ */
+import type * as ContactPoint from "@effect-nat/core/ContactPoint"
+import * as ContactPointResolver from "@effect-nat/core/ContactPointResolver"
+import type * as NatError from "@effect-nat/core/NatError"
+import * as PortMapper from "@effect-nat/core/PortMapper"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as Hub from "./internal/hub.ts"
+import type * as MessageRouter from "./internal/messageRouter.ts"
+import * as SessionId from "./SessionId.ts"
+import * as TcpListener from "./TcpListener.ts"
+import * as Wire from "./Wire.ts"
+
+/**
+ * The port is taken by another program, or another dispatcher, on this host.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class AddressInUse extends Schema.TaggedError<AddressInUse>("@effect-nat/dispatcher/AddressInUse")(
+  "AddressInUse",
+  { port: Schema.Int }
+) {
+  override get message(): string {
+    return `port ${this.port} is in use on this host: end the program that listens there, or choose another port`
+  }
+}
+
+/**
+ * The operating system does not let this program listen on the port.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class PermissionDenied extends Schema.TaggedError<PermissionDenied>("@effect-nat/dispatcher/PermissionDenied")(
+  "PermissionDenied",
+  { port: Schema.Int }
+) {
+  override get message(): string {
+    return `this program may not listen on port ${this.port}: choose a port above 1023, or give it the right to`
+  }
+}
+
+/**
+ * The address to listen on is not one of this host's.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class AddressNotAvailable extends Schema.TaggedError<AddressNotAvailable>(
+  "@effect-nat/dispatcher/AddressNotAvailable"
+)("AddressNotAvailable", { address: Schema.String }) {
+  override get message(): string {
+    return `${this.address} is not an address of this host: leave it out to listen on all addresses`
+  }
+}
+
+/**
+ * The operating system refused to listen for a reason of its own.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ListenFailed extends Schema.TaggedError<ListenFailed>("@effect-nat/dispatcher/ListenFailed")(
+  "ListenFailed",
+  { detail: Schema.String }
+) {
+  override get message(): string {
+    return `cannot listen: ${this.detail}`
+  }
+}
+
+/**
+ * An option has a value that makes no sense. Nothing was opened.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidOption extends Schema.TaggedError<InvalidOption>("@effect-nat/dispatcher/InvalidOption")(
+  "InvalidOption",
+  { detail: Schema.String }
+) {
+  override get message(): string {
+    return this.detail
+  }
+}
+
+/**
+ * The session to register exists already.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SessionExists extends Schema.TaggedError<SessionExists>("@effect-nat/dispatcher/SessionExists")(
+  "SessionExists",
+  { sessionId: SessionId.SessionId }
+) {
+  override get message(): string {
+    return `session ${this.sessionId} is registered already`
+  }
+}
+
+/**
+ * The dispatcher has as many sessions as it may have.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TooManySessions extends Schema.TaggedError<TooManySessions>("@effect-nat/dispatcher/TooManySessions")(
+  "TooManySessions",
+  { limit: Schema.Int }
+) {
+  override get message(): string {
+    return `the dispatcher has ${this.limit} sessions already, which is its limit`
+  }
+}
+
+/**
+ * Everything that can go wrong with a dispatcher itself.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const DispatcherErrorReason = Schema.Union([
+  AddressInUse,
+  PermissionDenied,
+  AddressNotAvailable,
+  ListenFailed,
+  InvalidOption,
+  SessionExists,
+  TooManySessions
+])
+
+/**
+ * Everything that can go wrong with a dispatcher itself.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type DispatcherErrorReason = typeof DispatcherErrorReason.Type
+
+/**
+ * The error of a dispatcher. Recover from single reasons with `Effect.catchReason("DispatcherError", …)`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class DispatcherError extends Schema.TaggedError<DispatcherError>("@effect-nat/dispatcher/DispatcherError")(
+  "DispatcherError",
+  { reason: DispatcherErrorReason }
+) {
+  override get message(): string {
+    return this.reason.message
+  }
+}
+
+/**
+ * What a dispatcher allows its peers; each has a default.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Limits {
+  /** The largest frame, in bytes after its length field, at least 1 and at most 2^31 - 1. Defaults to 1 MiB. */
+  readonly maxFrameBytes: number
+  /**
+   * The most bytes that may wait for a member that reads too slowly, before its connection is closed; at least one
+   * frame with its length field. Defaults to 8 MiB.
+   */
+  readonly maxBacklogBytes: number
+  /** The most members that a session may have. Defaults to 256. */
+  readonly maxMembers: number
+  /** The most sessions. Defaults to 1024. */
+  readonly maxSessions: number
+  /** The most connections whose handshake is not complete; also the most that are just being refused. Defaults to 256. */
+  readonly maxHandshakes: number
+  /** How long a handshake may take. Defaults to 5 seconds. */
+  readonly handshakeTimeout: Duration.Input
+  /** How long a peer that is sent away may take to read the reason. Defaults to 1 second. */
+  readonly closeTimeout: Duration.Input
+}
+
+/**
+ * How a dispatcher listens, and how its port is mapped.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** The port to listen on, 1 to 65535; 0 takes a free one. Defaults to 12000. Never another port than this one. */
+  readonly port?: number | undefined
+  /** The address to listen on. Defaults to all addresses of this host. */
+  readonly address?: NetAddress.IpAddress | undefined
+  /** The port wanted on the outside. Defaults to the internal port. */
+  readonly externalPort?: number | undefined
+  /** Fail with `Conflict` rather than take another external port. Defaults to `false`. */
+  readonly strictExternalPort?: boolean | undefined
+  /** How long the gateway keeps the mapping without a renewal. Defaults to the strategy's. */
+  readonly lifetime?: Duration.Input | undefined
+  /** How the mapping is called in the router's list. Defaults to the strategy's. */
+  readonly description?: string | undefined
+  /** The name in the contact point. Defaults to `"effect-nat"`. */
+  readonly name?: string | undefined
+  readonly limits?: Partial<Limits> | undefined
+}
+
+/**
+ * The port of a dispatcher whose options name none.
+ *
+ * @category defaults
+ * @since 0.1.0
+ */
+export const defaultPort = 12000
+
+/**
+ * The limits of a dispatcher whose options name none.
+ *
+ * @category defaults
+ * @since 0.1.0
+ */
+export const defaultLimits: Limits = {
+  maxFrameBytes: Wire.defaultMaxFrameBytes,
+  maxBacklogBytes: 8 * 1_048_576,
+  maxMembers: 256,
+  maxSessions: 1024,
+  maxHandshakes: 256,
+  handshakeTimeout: Duration.seconds(5),
+  closeTimeout: Duration.seconds(1)
+}
+
+/**
+ * A session as the dispatcher sees it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SessionInfo {
+  readonly id: SessionId.SessionId
+  /** How many members are connected now. */
+  readonly members: number
+}
+
+/**
+ * The session dispatcher of one port.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class Dispatcher extends Context.Service<
+  Dispatcher,
+  {
+    /** The address and port that it listens on. */
+    readonly address: NetAddress.InetAddress
+    /** The mapping of its port, by the strategy that it was given. */
+    readonly mapping: PortMapper.Mapping
+    /** Its contact point as it is now, with the internal and the external addresses. */
+    readonly contactPoint: Effect.Effect<ContactPoint.ContactPoint>
+    /** Its contact point as it is now, then again whenever its mapping changes; ends when the mapping is released. */
+    readonly changes: Stream.Stream<ContactPoint.ContactPoint>
+    /**
+     * Creates a session, by default with a new random id, and returns its id. Fails with `SessionExists` and
+     * `TooManySessions`.
+     */
+    readonly register: (id?: SessionId.SessionId) => Effect.Effect<SessionId.SessionId, DispatcherError>
+    /** Ends a session and tells its members so; whether there was one. */
+    readonly unregister: (id: SessionId.SessionId) => Effect.Effect<boolean>
+    /** One session. */
+    readonly lookup: (id: SessionId.SessionId) => Effect.Effect<Option.Option<SessionInfo>>
+    /** All sessions, the oldest first. */
+    readonly list: Effect.Effect<ReadonlyArray<SessionInfo>>
+  }
+>()("@effect-nat/dispatcher/Dispatcher") {}
+
+const fromReason = (reason: DispatcherErrorReason) => new DispatcherError({ reason })
+
+const invalid = (detail: string) => fromReason(new InvalidOption({ detail }))
+
+const checkWhole = Effect.fnUntraced(function* (name: string, value: number, minimum: number, maximum: number) {
+  if (Number.isInteger(value) && value >= minimum && value <= maximum) return value
+  return yield* invalid(`${name} must be a whole number from ${minimum} to ${maximum}, not ${value}`)
+})
+
+const checkTime = Effect.fnUntraced(function* (name: string, input: Duration.Input) {
+  const time = Duration.fromInput(input)
+  if (Option.isSome(time) && Duration.isFinite(time.value) && !Duration.isNegative(time.value)) return time.value
+  return yield* invalid(`${name} must be a finite time, for example "5 seconds", not ${String(input)}`)
+})
+
+/** Beyond this, buffers of Node could not hold what is allowed. */
+const maximumBytes = 0x7fff_ffff
+
+const resolveLimits = Effect.fnUntraced(function* (given: Partial<Limits> | undefined) {
+  const limits = { ...defaultLimits, ...given }
+  const maxFrameBytes = yield* checkWhole("maxFrameBytes", limits.maxFrameBytes, 1, maximumBytes)
+  const oneFrame = maxFrameBytes + Wire.frameHeaderLength
+  return {
+    maxFrameBytes,
+    maxBacklogBytes: yield* checkWhole("maxBacklogBytes", limits.maxBacklogBytes, oneFrame, Number.MAX_SAFE_INTEGER),
+    maxMembers: yield* checkWhole("maxMembers", limits.maxMembers, 1, Number.MAX_SAFE_INTEGER),
+    maxSessions: yield* checkWhole("maxSessions", limits.maxSessions, 1, Number.MAX_SAFE_INTEGER),
+    maxHandshakes: yield* checkWhole("maxHandshakes", limits.maxHandshakes, 1, Number.MAX_SAFE_INTEGER),
+    handshakeTimeout: yield* checkTime("handshakeTimeout", limits.handshakeTimeout),
+    closeTimeout: yield* checkTime("closeTimeout", limits.closeTimeout)
+  }
+})
+
+const listenError =
+  (port: number, address: NetAddress.IpAddress | undefined) =>
+  (error: TcpListener.ListenError): DispatcherError => {
+    switch (error.kind) {
+      case "AddressInUse":
+        return fromReason(new AddressInUse({ port }))
+      case "PermissionDenied":
+        return fromReason(new PermissionDenied({ port }))
+      case "AddressNotAvailable":
+        return fromReason(
+          new AddressNotAvailable({ address: address === undefined ? "any address" : NetAddress.formatIp(address) })
+        )
+      case "Unknown":
+        return fromReason(new ListenFailed({ detail: error.detail }))
+    }
+  }
+
+const listen = Effect.fnUntraced(function* (
+  options: Options,
+  limits: Effect.Success<ReturnType<typeof resolveLimits>>
+) {
+  const port = yield* checkWhole("the port", options.port ?? defaultPort, 0, 65535)
+  const listener = yield* TcpListener.TcpListener
+  const hub = yield* Hub.make(limits, listener.atTurnEnd)
+  const listening = yield* listener
+    .listen({
+      port,
+      address: options.address,
+      onConnection: hub.onConnection,
+      onAcceptError: hub.onAcceptError
+    })
+    .pipe(Effect.mapError(listenError(port, options.address)))
+  const drain = yield* Effect.cached(Effect.andThen(listening.stopAccepting, hub.drain))
+  // For the case that the mapping fails; otherwise the peers are told before the mapping goes.
+  yield* Effect.addFinalizer(() => drain)
+  return { hub, address: listening.address, drain }
+})
+
+/** The wildcard is no address that a gateway could forward to: the strategy finds a better one. */
+const ownAddress = (options: Options): NetAddress.IpAddress | undefined =>
+  options.address === undefined || NetAddress.isUnspecified(options.address) ? undefined : options.address
+
+const mapPort = Effect.fnUntraced(function* (options: Options, port: number) {
+  const mapper = yield* PortMapper.PortMapper
+  return yield* mapper.map({
+    protocol: "tcp",
+    internalPort: port,
+    externalPort: options.externalPort,
+    strictExternalPort: options.strictExternalPort,
+    internalAddress: ownAddress(options),
+    lifetime: options.lifetime,
+    description: options.description
+  })
+})
+
+const infoOf = (router: MessageRouter.MessageRouter): SessionInfo => ({ id: router.id, members: router.size })
+
+const makeRegister = (hub: Hub.Hub, maxSessions: number) =>
+  Effect.fn("Dispatcher.register")(function* (given?: SessionId.SessionId) {
+    const id = given ?? (yield* SessionId.make)
+    if (hub.routers.has(id)) return yield* fromReason(new SessionExists({ sessionId: id }))
+    if (hub.routers.size >= maxSessions) return yield* fromReason(new TooManySessions({ limit: maxSessions }))
+    hub.addRouter(id)
+    return id
+  })
+
+const makeUnregister = (hub: Hub.Hub) =>
+  Effect.fn("Dispatcher.unregister")(function* (id: SessionId.SessionId) {
+    const router = hub.routers.get(id)
+    hub.routers.delete(id)
+    router?.close("SessionClosed")
+    return router !== undefined
+  })
+
+const build = Effect.fnUntraced(function* (options: Options) {
+  const limits = yield* resolveLimits(options.limits)
+  const resolver = yield* ContactPointResolver.ContactPointResolver
+  const { address, drain, hub } = yield* listen(options, limits)
+  const mapping = yield* mapPort(options, address.port)
+  yield* Effect.addFinalizer(() => drain)
+  const name = options.name ?? "effect-nat"
+  const contactPointOf = (current: Effect.Success<PortMapper.Mapping["current"]>) =>
+    resolver.contactPoint({ name, port: address.port, address: options.address, mappings: [current] })
+  return Dispatcher.of({
+    address,
+    mapping,
+    contactPoint: Effect.flatMap(mapping.current, contactPointOf),
+    changes: Stream.mapEffect(mapping.changes, contactPointOf),
+    register: makeRegister(hub, limits.maxSessions),
+    unregister: makeUnregister(hub),
+    lookup: (id) => Effect.sync(() => Option.map(Option.fromNullishOr(hub.routers.get(id)), infoOf)),
+    list: Effect.sync(() => Array.from(hub.routers.values(), infoOf))
+  })
+})
+
+/**
+ * Listens on the port, then has it mapped, until the scope closes: then every peer is told so, the mapping is deleted
+ * and the port is free again. Fails with `DispatcherError` where it cannot listen, and with the strategy's `NatError`
+ * where the port cannot be mapped; nothing is left open then.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fn("Dispatcher.make")(function* (
+  options: Options
+): Effect.fn.Return<
+  Dispatcher["Service"],
+  DispatcherError | NatError.NatError,
+  Scope.Scope | TcpListener.TcpListener | PortMapper.PortMapper | ContactPointResolver.ContactPointResolver
+> {
+  const own = yield* Scope.fork(yield* Effect.scope)
+  return yield* build(options).pipe(
+    Scope.provide(own),
+    // Whoever tries again with another strategy finds the port free.
+    Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
+  )
+})
+
+/**
+ * A dispatcher for as long as the layer lives. Which strategy maps its port is decided by the `PortMapper` that it is
+ * provided with.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (
+  options: Options
+): Layer.Layer<
+  Dispatcher,
+  DispatcherError | NatError.NatError,
+  TcpListener.TcpListener | PortMapper.PortMapper | ContactPointResolver.ContactPointResolver
+> => Layer.effect(Dispatcher, make(options))

@@ -1,0 +1,110 @@
+/**
+ * The 128-bit id that names one session on a dispatcher.
+ *
+ * As text it is 32 lower-case hexadecimal digits, on the wire 16 bytes. In this version of the wire whoever knows the
+ * id can join, so ids come from a cryptographically strong source and are handed out like a password.
+ *
+ * @since 0.1.0
+ */
+import * as WebCrypto from "effect/crypto/WebCrypto"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+
+/**
+ * The length of a session id on the wire, in bytes.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const byteLength = 16
+
+/**
+ * A session id as 32 lower-case hexadecimal digits.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const SessionId = Schema.String.check(
+  Schema.isPattern(/^[0-9a-f]{32}$/, { expected: "a session id of 32 hexadecimal digits" })
+).pipe(Schema.brand("@effect-nat/dispatcher/SessionId"))
+
+/**
+ * A session id as 32 lower-case hexadecimal digits.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type SessionId = typeof SessionId.Type
+
+/**
+ * Whether a value is a session id in its canonical form, in lower case.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isSessionId: (u: unknown) => u is SessionId = Schema.is(SessionId)
+
+/**
+ * A new id from the `WebCrypto` reference, by default the platform's own cryptographically strong source.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make: Effect.Effect<SessionId> = WebCrypto.WebCrypto.use((crypto) =>
+  Effect.sync(() => SessionId.make(toHex(crypto.getRandomValues(new Uint8Array(byteLength)))))
+)
+
+/**
+ * Reads 32 hexadecimal digits in either case; anything else is none.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
+export const fromString = (text: string): Option.Option<SessionId> =>
+  Option.liftPredicate(text.toLowerCase(), isSessionId)
+
+/**
+ * Reads exactly 16 bytes; anything else is none.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
+export const fromBytes = (bytes: Uint8Array): Option.Option<SessionId> =>
+  bytes.length === byteLength ? Option.liftPredicate(toHex(bytes), isSessionId) : Option.none()
+
+/**
+ * The 16 bytes of an id, as they go over the wire.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const toBytes = (self: SessionId): Uint8Array => {
+  const bytes = new Uint8Array(byteLength)
+  for (let i = 0; i < byteLength; i++) {
+    bytes[i] = Number.parseInt(self.slice(i * 2, i * 2 + 2), 16)
+  }
+  return bytes
+}
+
+/**
+ * Whether two ids are the same, in a time that does not depend on where they differ.
+ *
+ * @category comparisons
+ * @since 0.1.0
+ */
+export const equals = (self: SessionId, that: SessionId): boolean => {
+  let difference = self.length ^ that.length
+  for (let i = 0; i < self.length; i++) {
+    difference |= self.charCodeAt(i) ^ that.charCodeAt(i)
+  }
+  return difference === 0
+}
+
+const toHex = (bytes: Uint8Array): string => {
+  let text = ""
+  for (const byte of bytes) {
+    text += byte.toString(16).padStart(2, "0")
+  }
+  return text
+}

@@ -1,0 +1,72 @@
+/** What goes out to one peer: at most one write under way, the rest waits here where it can be counted and dropped. */
+import type * as TcpListener from "../TcpListener.ts"
+
+export class Outbox {
+  private readonly connection: TcpListener.Connection
+  private readonly maxBacklogBytes: number
+  private waiting: Array<Uint8Array> = []
+  /** The bytes given to this peer that the kernel has not taken yet. */
+  private backlog = 0
+  private inFlight = 0
+  private ended = false
+
+  constructor(connection: TcpListener.Connection, maxBacklogBytes: number) {
+    this.connection = connection
+    this.maxBacklogBytes = maxBacklogBytes
+  }
+
+  /** Sends a block; `false` where the backlog would grow over its limit, and then the block is dropped. */
+  send(block: Uint8Array): boolean {
+    if (this.ended) return true
+    // A peer without a backlog takes a block of any size: the limit is on what waits, not on what arrives at once.
+    if (this.inFlight === 0) {
+      this.write([block], block.length)
+      return true
+    }
+    if (this.backlog + block.length > this.maxBacklogBytes) return false
+    this.waiting.push(block)
+    this.backlog += block.length
+    return true
+  }
+
+  /** Sends what waits, then ends the connection. */
+  end(): void {
+    if (this.ended) return
+    this.ended = true
+    if (this.inFlight === 0) this.connection.end()
+  }
+
+  /** Drops what waits, sends this last block and ends the connection. Blocks hold whole frames: no frame is cut. */
+  endWith(last: Uint8Array): void {
+    if (this.ended) return
+    this.ended = true
+    if (this.inFlight === 0) {
+      this.connection.write([last], ignore)
+      this.connection.end()
+      return
+    }
+    this.waiting = [last]
+  }
+
+  private write(blocks: ReadonlyArray<Uint8Array>, size: number): void {
+    this.inFlight = size
+    this.backlog = size
+    this.connection.write(blocks, () => this.flushed())
+  }
+
+  private flushed(): void {
+    this.inFlight = 0
+    this.backlog = 0
+    if (this.waiting.length > 0) {
+      const blocks = this.waiting
+      this.waiting = []
+      this.write(
+        blocks,
+        blocks.reduce((total, block) => total + block.length, 0)
+      )
+    }
+    if (this.ended && this.inFlight === 0) this.connection.end()
+  }
+}
+
+const ignore = () => {}
