@@ -1,0 +1,394 @@
+/**
+ * The NAT-PMP strategy (RFC 6886): maps ports of this host on its IPv4 default gateway.
+ *
+ * A mapping takes at most two exchanges: the external address, which finds the gateway and changes nothing on it, then
+ * the mapping. While that address is fresh, further mappings take one exchange each. Renewal, release and everything
+ * else that concerns a lease's life is core's lease engine.
+ *
+ * NAT-PMP maps IPv4 ports for the host that asks and for no other, cannot list mappings, has no permanent ones (a
+ * permanent request asks for `permanentLifetime` and is renewed), and holds one mapping per protocol and internal port.
+ *
+ * **Example** (Map a port over NAT-PMP)
+ *
+ * ```ts
+ * import * as NodeHost from "@effect-nat/core/NodeHost"
+ * import * as PortMapper from "@effect-nat/core/PortMapper"
+ * import * as NatPmp from "@effect-nat/natpmp/NatPmp"
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ *
+ * export const program = Effect.gen(function* () {
+ *   const mapper = yield* PortMapper.PortMapper
+ *   yield* mapper.map({ protocol: "tcp", internalPort: 12000, externalPort: 12001 })
+ *   yield* Effect.never
+ * }).pipe(Effect.scoped, Effect.provide(NatPmp.layer.pipe(Layer.provide(NodeHost.layer))))
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
+import * as Gateway from "@effect-nat/core/Gateway"
+import * as LeaseEngine from "@effect-nat/core/LeaseEngine"
+import type * as MappingRequest from "@effect-nat/core/MappingRequest"
+import * as NatError from "@effect-nat/core/NatError"
+import * as PortMapper from "@effect-nat/core/PortMapper"
+import * as PortMapping from "@effect-nat/core/PortMapping"
+import * as Udp from "@effect-nat/core/Udp"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import * as Layer from "effect/Layer"
+import * as NetAddress from "effect/net/NetAddress"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as Gateways from "./internal/gateways.ts"
+import * as LeaseSlots from "./internal/leaseSlots.ts"
+import type * as NatPmpClient from "./NatPmpClient.ts"
+
+/**
+ * How the strategy asks.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** How long each request to a gateway waits for its answer. Defaults to `requestTimeout`. */
+  readonly requestTimeout?: Duration.Input | undefined
+}
+
+/**
+ * A gateway that answered a probe.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Probe {
+  readonly gateway: Gateway.Gateway
+  readonly externalAddress: NetAddress.Ipv4Address
+}
+
+/**
+ * The strategy with its probe: what a choice among strategies needs. The mapper knows what the probe has learnt, so
+ * that a mapping straight after it takes one more exchange.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Strategy {
+  readonly mapper: PortMapper.PortMapper["Service"]
+  /** As `probe`. */
+  readonly probe: Effect.Effect<Probe, NatError.NatError>
+}
+
+/**
+ * How long a probe waits: 2 seconds, which is time for four transmissions.
+ *
+ * @category defaults
+ * @since 0.1.0
+ */
+export const probeTimeout: Duration.Duration = Duration.seconds(2)
+
+/**
+ * How long each request to a gateway waits for its answer: 16 seconds, which is time for six transmissions (RFC 6886
+ * §3.1 would go on for two minutes).
+ *
+ * @category defaults
+ * @since 0.1.0
+ */
+export const requestTimeout: Duration.Duration = Duration.seconds(16)
+
+/**
+ * The lifetime that is asked for where a permanent mapping is wanted: 1 day. NAT-PMP has no permanent mappings
+ * (RFC 6886 §3.3); the lease engine renews this one for as long as its scope is open.
+ *
+ * @category defaults
+ * @since 0.1.0
+ */
+export const permanentLifetime: Duration.Duration = Duration.days(1)
+
+/** Long enough for many mappings made in one go, short beside what it takes a line to come back with a new address. */
+const addressFreshness = Duration.seconds(30)
+
+/** What another gateway gets to answer with an address before one that has none is used. */
+const addresslessPatience = Duration.seconds(1)
+
+/** What is held of a lease beside its mapping. */
+interface Handle {
+  readonly client: NatPmpClient.NatPmpClient
+}
+
+interface Chosen extends Handle {
+  readonly externalAddress: NetAddress.IpAddress | undefined
+}
+
+interface Candidates {
+  readonly gateways: ReadonlyArray<NetAddress.Ipv4Address>
+  readonly selected: string | undefined
+}
+
+/** What the protocol and the mapper share. */
+interface Environment {
+  readonly clients: Gateways.Clients
+  /** The gateways to use, as they are now. */
+  readonly candidates: Effect.Effect<Candidates>
+  /** This host's own address towards a gateway. */
+  readonly localAddress: (gateway: NetAddress.Ipv4Address) => Effect.Effect<NetAddress.IpAddress, NatError.NatError>
+  readonly timeout: Duration.Input
+}
+
+const unsupported = (operation: string, detail: string) =>
+  NatError.fromReason(new NatError.Unsupported({ operation, detail }))
+
+const cannotList = unsupported(
+  "list mappings over NAT-PMP",
+  "the protocol cannot list: look in the router's settings, or use UPnP"
+)
+
+const cannotRemove = unsupported(
+  "delete a mapping by its external port over NAT-PMP",
+  "the protocol deletes by internal port, and only for the host that asks: end the program that holds the mapping, let its lease run out, or use UPnP"
+)
+
+const cannotMapIpv6 = unsupported(
+  "IPv6 over NAT-PMP",
+  "it maps IPv4 ports only: use PCP or UPnP for a pinhole through an IPv6 firewall"
+)
+
+const cannotMapForOthers = (own: NetAddress.IpAddress) =>
+  unsupported(
+    "map a port of another host over NAT-PMP",
+    `it maps for the host that asks only, which is ${NetAddress.formatIp(own)} here: run this program on the other host, or use UPnP`
+  )
+
+const conflict = (request: MappingRequest.Resolved, granted: number) =>
+  NatError.fromReason(
+    new NatError.Conflict({
+      externalPort: request.externalPort,
+      detail: `the gateway offered port ${granted} in its place`
+    })
+  )
+
+const leaseOf = (
+  request: MappingRequest.Resolved,
+  { client, externalAddress }: Chosen,
+  granted: NatPmpClient.Granted
+): LeaseEngine.Lease<Handle> => ({
+  mapping: new PortMapping.PortMapping({
+    remoteHost: undefined,
+    externalAddress,
+    externalPort: granted.externalPort,
+    protocol: request.protocol,
+    internalPort: request.internalPort,
+    internalAddress: granted.localAddress,
+    enabled: true,
+    description: request.description,
+    lifetime: granted.lifetime,
+    gateway: client.gateway,
+    method: Gateways.method,
+    status: "mapped"
+  }),
+  handle: { client }
+})
+
+/** Whether a failed mapping request has certainly left nothing on the gateway. */
+const hasLeftNothing = (error: NatError.NatError): boolean =>
+  error.reason._tag !== "TimedOut" && error.reason._tag !== "Unreachable" && error.reason._tag !== "MalformedAnswer"
+
+/** A gateway whose line is down, or that stands behind another NAT, may still map: the mapping then has no address. */
+const choose = Effect.fnUntraced(function* ({ candidates, clients, timeout }: Environment) {
+  const { gateways, selected } = yield* candidates
+  const patience = gateways.length > 1 ? addresslessPatience : Duration.zero
+  const withoutAddress = (gateway: NetAddress.Ipv4Address) =>
+    Effect.map(clients(gateway), (client): Chosen => ({ client, externalAddress: undefined }))
+  const ask = (gateway: NetAddress.Ipv4Address): Effect.Effect<Chosen, NatError.NatError> =>
+    Gateways.ask(clients, gateway, { timeout, maxAge: addressFreshness }).pipe(
+      Effect.catchReason("NatError", "NoExternalAddress", () => Effect.delay(withoutAddress(gateway), patience))
+    )
+  return yield* Gateways.first(gateways, selected, ask)
+})
+
+/** The address that a renewed mapping has now, or is still believed to have when the gateway does not say. */
+const currentAddress = (client: NatPmpClient.NatPmpClient, known: NetAddress.IpAddress | undefined) =>
+  client.externalAddress({ timeout: probeTimeout, maxAge: addressFreshness }).pipe(
+    Effect.map((answer): NetAddress.IpAddress | undefined => answer.address),
+    Effect.catch((error) => Effect.succeed(error.reason._tag === "NoExternalAddress" ? undefined : known))
+  )
+
+const undo = (client: NatPmpClient.NatPmpClient, request: MappingRequest.Resolved, timeout: Duration.Input) =>
+  client
+    .delete(request, { timeout })
+    .pipe(Effect.catch((error) => Effect.logWarning(`a port that was not wanted may stay mapped: ${error.message}`)))
+
+const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Handle> => {
+  const { candidates, localAddress, timeout } = environment
+  /**
+   * By internal end, the gateway that may hold a mapping for it: from before the request is sent until the gateway has
+   * said no or has deleted it. A request can be interrupted even after its answer has come.
+   */
+  const mayHold = new Map<string, NatPmpClient.NatPmpClient>()
+
+  const checkHost = Effect.fnUntraced(function* (gateway: NetAddress.Ipv4Address, wanted: NetAddress.IpAddress) {
+    const own = yield* localAddress(gateway)
+    if (!Equal.equals(own, wanted)) return yield* cannotMapForOthers(own)
+  })
+
+  const grant = Effect.fnUntraced(function* (client: NatPmpClient.NatPmpClient, request: MappingRequest.Resolved) {
+    if (request.internalAddress !== undefined) yield* checkHost(client.gateway, request.internalAddress)
+    const key = LeaseSlots.keyOf(request)
+    const forget = Effect.sync(() => mayHold.delete(key))
+    const lifetime = Duration.isFinite(request.lifetime) ? request.lifetime : permanentLifetime
+    mayHold.set(key, client)
+    const granted = yield* client
+      .map({ ...request, lifetime }, { timeout })
+      .pipe(Effect.tapError((error) => (hasLeftNothing(error) ? forget : Effect.void)))
+    if (request.strictExternalPort && granted.externalPort !== request.externalPort) {
+      yield* undo(client, request, timeout)
+      yield* forget
+      return yield* conflict(request, granted.externalPort)
+    }
+    return granted
+  })
+
+  const request = Effect.fn("NatPmp.request")(function* (resolved: MappingRequest.Resolved) {
+    if (resolved.family === "ipv6") return yield* cannotMapIpv6
+    const chosen = yield* choose(environment)
+    return leaseOf(resolved, chosen, yield* grant(chosen.client, resolved))
+  })
+
+  const renew = Effect.fn("NatPmp.renew")(function* (
+    { handle, mapping }: LeaseEngine.Lease<Handle>,
+    resolved: MappingRequest.Resolved
+  ) {
+    const { client } = handle
+    const { gateways } = yield* candidates
+    // In another network now: the old gateway can be asked for nothing, and forgets the mapping by itself.
+    if (!gateways.some((gateway) => Equal.equals(gateway, client.gateway))) return yield* request(resolved)
+    const granted = yield* grant(client, resolved)
+    return leaseOf(
+      resolved,
+      { client, externalAddress: yield* currentAddress(client, mapping.externalAddress) },
+      granted
+    )
+  })
+
+  const deleteOn = Effect.fnUntraced(function* (client: NatPmpClient.NatPmpClient, end: NatPmpClient.InternalEnd) {
+    yield* client.delete(end, { timeout })
+    mayHold.delete(LeaseSlots.keyOf(end))
+  })
+
+  const release = Effect.fn("NatPmp.release")(function* ({ handle, mapping }: LeaseEngine.Lease<Handle>) {
+    yield* deleteOn(handle.client, mapping)
+  })
+
+  const abandon = Effect.fn("NatPmp.abandon")(function* (resolved: MappingRequest.Resolved) {
+    const client = mayHold.get(LeaseSlots.keyOf(resolved))
+    if (client !== undefined) yield* deleteOn(client, resolved)
+  })
+
+  return { request, renew, release, abandon }
+}
+
+const makeMapper = (environment: Environment): PortMapper.PortMapper["Service"] => {
+  const protocol = makeProtocol(environment)
+  const slots = LeaseSlots.make()
+
+  const map = Effect.fn("NatPmp.map")(function* (
+    request: MappingRequest.MappingRequest
+  ): Effect.fn.Return<PortMapper.Mapping, NatError.NatError, Scope.Scope> {
+    const { giveBack } = yield* slots.take(request)
+    const mapping = yield* LeaseEngine.map(protocol, request).pipe(Effect.onError(() => giveBack))
+    return { ...mapping, release: Effect.ensuring(mapping.release, giveBack) }
+  })
+
+  const externalAddress = Effect.gen(function* () {
+    const { candidates, clients, timeout } = environment
+    const { gateways, selected } = yield* candidates
+    const found = yield* Gateways.first(gateways, selected, (gateway) =>
+      Gateways.ask(clients, gateway, { timeout, maxAge: addressFreshness })
+    )
+    return found.externalAddress
+  }).pipe(Effect.withSpan("NatPmp.externalAddress"))
+
+  return {
+    map,
+    externalAddress,
+    list: Stream.fail(cannotList),
+    remove: () => Effect.fail(cannotRemove)
+  }
+}
+
+const makeProbe = ({ candidates, clients }: Environment) =>
+  Effect.gen(function* () {
+    const { gateways, selected } = yield* candidates
+    const { client, externalAddress, localAddress } = yield* Gateways.first(gateways, selected, (gateway) =>
+      Gateways.ask(clients, gateway, { timeout: probeTimeout })
+    )
+    return { gateway: Gateways.describe(client.gateway, localAddress), externalAddress }
+  }).pipe(Effect.withSpan("NatPmp.probe"))
+
+/**
+ * The strategy with its probe, for as long as the scope is open. `Gateway.Selected` is taken from each call, or else
+ * from here.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function* (
+  options: Options = {}
+): Effect.fn.Return<Strategy, never, Udp.Udp | DefaultRoute.DefaultRoute | Scope.Scope> {
+  const udp = yield* Udp.Udp
+  const { routes } = yield* DefaultRoute.DefaultRoute
+  const selectedHere = yield* Gateway.Selected
+  const environment: Environment = {
+    clients: yield* Gateways.makeClients,
+    candidates: Effect.gen(function* () {
+      const selected = (yield* Gateway.Selected) ?? selectedHere
+      return { gateways: Gateways.usable(yield* routes, selected), selected }
+    }),
+    localAddress: (gateway) => Gateways.localAddressTowards(gateway).pipe(Effect.provideService(Udp.Udp, udp)),
+    timeout: options.requestTimeout ?? requestTimeout
+  }
+  return { mapper: makeMapper(environment), probe: makeProbe(environment) }
+})
+
+/**
+ * Asks the IPv4 default gateways for their external address, all at once, and returns the first that has one; changes
+ * nothing on any of them. A gateway selected by its address is asked whether or not it is a default gateway.
+ *
+ * Takes at most `probeTimeout`. Fails with `NoGateway` when nobody answers, else with what a gateway said:
+ * `NoExternalAddress`, `NotAuthorized`, `Unsupported`, `OutOfResources` or `MalformedAnswer` (RFC 6886 §3.2).
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const probe: Effect.Effect<Probe, NatError.NatError, Udp.Udp | DefaultRoute.DefaultRoute> = make().pipe(
+  Effect.flatMap((strategy) => strategy.probe),
+  Effect.scoped
+)
+
+/**
+ * The strategy with options.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (
+  options: Options
+): Layer.Layer<PortMapper.PortMapper, never, Udp.Udp | DefaultRoute.DefaultRoute> =>
+  Layer.effect(
+    PortMapper.PortMapper,
+    Effect.map(make(options), (strategy) => strategy.mapper)
+  )
+
+/**
+ * The strategy. A mapping has the external port and the lifetime that the gateway grants; with `strictExternalPort`
+ * another port is given back at once and the request fails with `Conflict`. The family `"both"` maps IPv4.
+ *
+ * A request fails with `NoGateway` when nobody answers, `Unsupported` for the family `"ipv6"`, for an
+ * `internalAddress` that is not this host's own, and for an internal port that is held already; else with what the
+ * gateway said (see `NatPmpResultCode`). `list` and `remove` always fail with `Unsupported`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<PortMapper.PortMapper, never, Udp.Udp | DefaultRoute.DefaultRoute> = layerWith({})

@@ -1,0 +1,55 @@
+/**
+ * Discovers the gateways that speak NAT-PMP (RFC 6886): the IPv4 default gateways that answer an external address
+ * request, which changes nothing on them.
+ *
+ * @since 0.1.0
+ */
+import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
+import * as Gateway from "@effect-nat/core/Gateway"
+import * as GatewayDiscovery from "@effect-nat/core/GatewayDiscovery"
+import type * as NatError from "@effect-nat/core/NatError"
+import type * as Udp from "@effect-nat/core/Udp"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as NetAddress from "effect/net/NetAddress"
+import * as Stream from "effect/Stream"
+import * as Gateways from "./internal/gateways.ts"
+import * as NatPmp from "./NatPmp.ts"
+
+/** A gateway that refuses in NAT-PMP's own words speaks it; one that only knows another version does not. */
+const speaksNatPmp = (error: NatError.NatError): boolean =>
+  !Gateways.isSilence(error) && error.reason._tag !== "Unsupported"
+
+const look = Effect.fnUntraced(function* (clients: Gateways.Clients, gateway: NetAddress.Ipv4Address) {
+  return yield* Gateways.ask(clients, gateway, { timeout: NatPmp.probeTimeout }).pipe(
+    Effect.map((found) => found.localAddress),
+    Effect.catchIf(speaksNatPmp, () => Gateways.localAddressTowards(gateway)),
+    Effect.map((localAddress) => [Gateways.describe(gateway, localAddress)]),
+    Effect.orElseSucceed(() => [])
+  )
+})
+
+const search = Effect.gen(function* () {
+  const clients = yield* Gateways.makeClients
+  const { routes } = yield* DefaultRoute.DefaultRoute
+  const gateways = Gateways.visible(yield* routes, yield* Gateway.Selected)
+  return Stream.fromIterable(gateways).pipe(
+    Stream.mapEffect((gateway) => look(clients, gateway), { concurrency: "unbounded", unordered: true }),
+    Stream.flattenIterable
+  )
+})
+
+/**
+ * Reports each gateway as it answers, within `NatPmp.probeTimeout`. All visible gateways are asked, whichever is
+ * selected; a selected address is asked as well when it is no default gateway's.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<GatewayDiscovery.GatewayDiscovery, never, Udp.Udp | DefaultRoute.DefaultRoute> =
+  Layer.effect(
+    GatewayDiscovery.GatewayDiscovery,
+    Effect.map(Effect.context<Udp.Udp | DefaultRoute.DefaultRoute>(), (context) => ({
+      gateways: Stream.unwrap(search).pipe(Stream.provideContext(context))
+    }))
+  )
