@@ -1,0 +1,116 @@
+/**
+ * Calls the actions of routers, one at a time on each.
+ *
+ * Many routers answer wrongly, or not at all, when two calls overlap, even to different services. Routers do not wait
+ * for each other. Each call is bounded in time, from the moment it is its turn.
+ *
+ * @since 0.1.0
+ */
+import * as Http from "@effect-nat/core/Http"
+import * as NatError from "@effect-nat/core/NatError"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Result from "effect/Result"
+import * as Semaphore from "effect/Semaphore"
+import type * as DeviceDescription from "./DeviceDescription.ts"
+import * as HttpFailure from "./internal/httpFailure.ts"
+import * as Soap from "./Soap.ts"
+
+/**
+ * How long one call may take, connection included.
+ *
+ * @category defaults
+ * @since 0.1.0
+ */
+export const callTimeout: Duration.Duration = Duration.seconds(4)
+
+/**
+ * Calls actions.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SoapClient {
+  /**
+   * Calls an action. Fails with `UpnpFault` where the router refuses, `Unreachable` where nothing listens at the
+   * control URL any more, `TimedOut`, `NotAuthorized` and `MalformedAnswer`.
+   */
+  readonly call: (
+    service: DeviceDescription.Service,
+    action: string,
+    list: Soap.Arguments
+  ) => Effect.Effect<Soap.Arguments, NatError.NatError | Soap.UpnpFault>
+}
+
+/** What a status means when the body is no SOAP answer. */
+const statusReason = (status: number, detail: string): NatError.NatErrorReason => {
+  if (status === 401 || status === 403) return new NatError.NotAuthorized({ detail })
+  // The control URL is not there any more: a router that restarted may have moved it.
+  if (status === 404 || status === 410) return new NatError.Unreachable({ detail })
+  return new NatError.MalformedAnswer({ detail })
+}
+
+const decode = (
+  response: Http.HttpResponse,
+  action: string,
+  who: string
+): Result.Result<Soap.Arguments, NatError.NatError | Soap.UpnpFault> =>
+  Result.mapError(Soap.decodeAnswer(response.body, action), (error) => {
+    if (error._tag === "UpnpFault") return error
+    const status = response.status === 200 ? "" : `HTTP status ${response.status}, `
+    return NatError.fromReason(statusReason(response.status, `${action} at ${who}: ${status}${error.detail}`))
+  })
+
+/**
+ * A client. Whoever shares a router shares the client.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make: Effect.Effect<SoapClient, never, Http.Http> = Effect.gen(function* () {
+  const http = yield* Http.Http
+  const turns = new Map<string, Semaphore.Semaphore>()
+  const turnOf = (router: string): Semaphore.Semaphore => {
+    const turn = turns.get(router) ?? Semaphore.makeUnsafe(1)
+    turns.set(router, turn)
+    return turn
+  }
+
+  const exchange = Effect.fnUntraced(function* (
+    service: DeviceDescription.Service,
+    action: string,
+    list: Soap.Arguments
+  ) {
+    const { address, path } = service.controlUrl
+    const who = NetAddress.formatInet(address)
+    const request = { serviceType: service.serviceType, action, arguments: list }
+    const response = yield* http
+      .request({
+        method: "POST",
+        address,
+        path,
+        headers: [
+          ["Content-Type", 'text/xml; charset="utf-8"'],
+          ["SOAPAction", Soap.soapAction(request)]
+        ],
+        body: Soap.encodeCall(request),
+        maxBytes: Soap.maximumBytes
+      })
+      .pipe(
+        Effect.mapError((error) => HttpFailure.toNatError(error, `${action} at ${who}`)),
+        Effect.timeoutOrElse({
+          duration: callTimeout,
+          orElse: () => Effect.fail(HttpFailure.timedOut(`${action} at ${who}`, callTimeout))
+        })
+      )
+    return yield* Effect.fromResult(decode(response, action, who))
+  })
+
+  const call = Effect.fn("SoapClient.call")(
+    (service: DeviceDescription.Service, action: string, list: Soap.Arguments) =>
+      turnOf(NetAddress.formatIp(service.controlUrl.address.address)).withPermit(exchange(service, action, list))
+  )
+
+  return { call }
+})

@@ -1,0 +1,284 @@
+/**
+ * The search for UPnP gateways: who is there, and where are they described?
+ *
+ * Everything goes out in one tick: to the default gateway itself, since some routers answer nothing else and a host
+ * firewall then admits what comes back, and to the multicast group on every interface. The search is repeated twice,
+ * as datagrams get lost. Answers are passed on as they come, each place once.
+ *
+ * Answers are not believed further than they can be checked: they count only from the default gateway or from an
+ * attached network, and the description is only ever fetched from the address that answered.
+ *
+ * @since 0.1.0
+ */
+import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
+import * as NatError from "@effect-nat/core/NatError"
+import * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
+import * as Udp from "@effect-nat/core/Udp"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as IpInterface from "effect/net/IpInterface"
+import * as IpNetwork from "effect/net/IpNetwork"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import type * as DatagramSocket from "effect/socket/DatagramSocket"
+import * as Stream from "effect/Stream"
+import * as HttpUrl from "./HttpUrl.ts"
+import * as Ssdp from "./Ssdp.ts"
+
+/**
+ * An answer that may be followed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Answer {
+  /** The address that answered. */
+  readonly from: NetAddress.Ipv4Address
+  /** Where the description is, on the address that answered. */
+  readonly location: HttpUrl.HttpUrl
+  readonly isDefaultGateway: boolean
+  readonly message: Ssdp.SearchAnswer
+}
+
+/**
+ * How long a search waits for answers when nobody says otherwise: 3 seconds. Each answer is there as soon as it comes.
+ *
+ * @category defaults
+ * @since 0.1.0
+ */
+export const defaultDuration: Duration.Duration = Duration.seconds(3)
+
+/**
+ * The most places that one search yields: 16.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maximumAnswers = 16
+
+/** What gateways and the services on them are called: nothing else answers to these. */
+const gatewayTargets = [
+  "urn:schemas-upnp-org:device:InternetGatewayDevice:1",
+  "urn:schemas-upnp-org:device:InternetGatewayDevice:2",
+  "urn:schemas-upnp-org:service:WANIPConnection:1",
+  "urn:schemas-upnp-org:service:WANPPPConnection:1"
+]
+/** Some gateways answer only to these, but so does everything else on a network. */
+const broadTargets = ["upnp:rootdevice", "ssdp:all"]
+const allTargets = [...gatewayTargets, ...broadTargets]
+
+/** The pauses before each round. */
+const rounds = [Duration.zero, Duration.millis(400), Duration.millis(800)]
+/** Devices spread their answers over this many seconds; there are not many of them at home. */
+const mx = 1
+/** UPnP Device Architecture 1.1 §1.3.2 */
+const multicastTtl = 2
+const maximumSockets = 16
+
+/** A device with many descriptions must not use up the places of the others. */
+const maximumPerAddress = 4
+/** Printers and televisions answer to broad searches. */
+const maximumBroad = 6
+
+interface Surroundings {
+  readonly interfaces: ReadonlyArray<NetworkInterfaces.NetworkInterface>
+  readonly gateways: ReadonlyArray<NetAddress.Ipv4Address>
+}
+
+interface Searcher {
+  readonly socket: Udp.UdpSocket
+  readonly gateways: ReadonlyArray<NetAddress.Ipv4Address>
+  readonly multicast: boolean
+}
+
+const surroundings = Effect.gen(function* () {
+  const interfaces = yield* (yield* NetworkInterfaces.NetworkInterfaces).list
+  const routes = yield* (yield* DefaultRoute.DefaultRoute).routes
+  const gateways = new Map(
+    routes
+      .map((route) => route.gateway)
+      .filter(NetAddress.isIpv4Address)
+      .map((gateway) => [NetAddress.formatIp(gateway), gateway])
+  )
+  return { interfaces, gateways: [...gateways.values()] }
+})
+
+type Opened = Effect.Effect<
+  { readonly socket: Udp.UdpSocket },
+  DatagramSocket.DatagramSocketError,
+  Udp.Udp | Scope.Scope
+>
+
+const open = (options: Udp.OpenOptions): Opened =>
+  Effect.map(
+    Udp.Udp.use((udp) => udp.open(options)),
+    (socket) => ({ socket })
+  )
+
+/** One socket for each own address, which also asks the gateways that are reached from it. */
+const openAll = Effect.fnUntraced(function* ({ gateways, interfaces }: Surroundings) {
+  const own = interfaces
+    .filter((one) => !one.isLoopback)
+    .flatMap((one) => one.addresses)
+    .filter(IpInterface.isIpv4Interface)
+    .slice(0, maximumSockets)
+  const reached = new Set<NetAddress.Ipv4Address>()
+  const opening: Array<Effect.Effect<Searcher, DatagramSocket.DatagramSocketError, Udp.Udp | Scope.Scope>> = []
+  for (const address of own) {
+    const network = IpNetwork.fromInterface(address)
+    const near = gateways.filter((gateway) => !reached.has(gateway) && IpNetwork.contains(network, gateway))
+    near.forEach((gateway) => reached.add(gateway))
+    opening.push(
+      Effect.map(
+        open({ bind: { address: address.address }, multicast: { interface: address.address, ttl: multicastTtl } }),
+        ({ socket }) => ({ socket, gateways: near, multicast: true })
+      )
+    )
+  }
+  const far = gateways.filter((gateway) => !reached.has(gateway))
+  if (far.length > 0) {
+    opening.push(Effect.map(open({}), ({ socket }) => ({ socket, gateways: far, multicast: false })))
+  }
+  return yield* openSome(opening)
+})
+
+/** An address that just went away, or a gateway that cannot be reached, must not stop the search on the others. */
+const openSome = Effect.fnUntraced(function* <R>(
+  opening: ReadonlyArray<Effect.Effect<Searcher, DatagramSocket.DatagramSocketError, R>>
+) {
+  const results = yield* Effect.forEach(opening, Effect.result, { concurrency: "unbounded" })
+  const searchers = results.filter(Result.isSuccess).map((result) => result.success)
+  const [failure] = results.filter(Result.isFailure).map((result) => result.failure)
+  if (searchers.length === 0 && failure !== undefined) {
+    return yield* NatError.fromReason(
+      new NatError.Unreachable({ detail: `cannot search for UPnP: ${failure.message}` })
+    )
+  }
+  return searchers
+})
+
+const ask = (socket: Udp.UdpSocket, address: NetAddress.Ipv4Address, searchTarget: string) => {
+  const to = NetAddress.inetAddressUnsafe(address, Ssdp.port)
+  const message = new Ssdp.SearchRequest({ host: NetAddress.formatInet(to), searchTarget, mx })
+  return Effect.catch(socket.send(Ssdp.encode(message), to), (error) =>
+    Effect.logDebug(`a search to ${NetAddress.formatInet(to)} could not be sent: ${error.message}`)
+  )
+}
+
+const askRound = Effect.fnUntraced(function* (searcher: Searcher, round: number) {
+  for (const gateway of searcher.gateways) {
+    yield* Effect.forEach(allTargets, (target) => ask(searcher.socket, gateway, target), { discard: true })
+  }
+  if (!searcher.multicast) return
+  // In the first round only gateways are called; the whole network has to answer only when that may not be enough.
+  const targets = round === 0 ? gatewayTargets : allTargets
+  yield* Effect.forEach(targets, (target) => ask(searcher.socket, Ssdp.group, target), { discard: true })
+})
+
+const askAll = (searchers: ReadonlyArray<Searcher>) =>
+  Effect.forEach(
+    rounds,
+    (pause, round) =>
+      Effect.andThen(
+        Effect.sleep(pause),
+        Effect.forEach(searchers, (searcher) => askRound(searcher, round), { concurrency: "unbounded", discard: true })
+      ),
+    { discard: true }
+  )
+
+const received = (searcher: Searcher): Stream.Stream<DatagramSocket.Datagram> =>
+  Stream.fromEffectRepeat(searcher.socket.receive).pipe(
+    Stream.flattenIterable,
+    Stream.catch((error) =>
+      Stream.drain(Stream.fromEffect(Effect.logDebug(`no more answers on one socket: ${error.message}`)))
+    )
+  )
+
+/**
+ * Reads one datagram as an answer that may be followed; fails with why it may not.
+ *
+ * The sender must be a default gateway or lie in an attached network, which also keeps loopback to loopback. The
+ * location must be an `http` URL; it is pinned to the sender, whatever host it names.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
+export const trust = (
+  datagram: DatagramSocket.Datagram,
+  interfaces: ReadonlyArray<NetworkInterfaces.NetworkInterface>,
+  gateways: ReadonlyArray<NetAddress.IpAddress>
+): Result.Result<Answer, string> => {
+  const from = NetAddress.toCanonical(datagram.address.address)
+  if (!NetAddress.isIpv4Address(from)) return Result.fail("the sender is no IPv4 address")
+  const text = NetAddress.formatIp(from)
+  const isDefaultGateway = gateways.some((gateway) => NetAddress.formatIp(gateway) === text)
+  if (!isDefaultGateway && !NetworkInterfaces.isAttached(interfaces, from)) {
+    return Result.fail(`${text} is not in an attached network`)
+  }
+  const message = Ssdp.decode(datagram.payload)
+  if (Result.isFailure(message)) return Result.fail(message.failure.detail)
+  const answer = message.success
+  if (answer._tag !== "SearchAnswer") return Result.fail("not an answer to a search")
+  return Result.map(HttpUrl.fromString(answer.location, from), (location) => ({
+    from,
+    location,
+    isDefaultGateway,
+    message: answer
+  }))
+}
+
+const namesGateway = /InternetGatewayDevice|WANIPConnection|WANPPPConnection|WANConnectionDevice|WANDevice/i
+
+const isBroad = (answer: Answer): boolean =>
+  !answer.isDefaultGateway && !namesGateway.test(`${answer.message.searchTarget} ${answer.message.usn}`)
+
+const count = <A>(list: ReadonlyArray<A>, is: (one: A) => boolean): number => list.filter(is).length
+
+/** Each place once, and room kept for the default gateway. */
+const admits = (admitted: ReadonlyArray<Answer>, answer: Answer): boolean => {
+  const place = HttpUrl.format(answer.location)
+  if (admitted.some((one) => HttpUrl.format(one.location) === place)) return false
+  const text = NetAddress.formatIp(answer.from)
+  if (count(admitted, (one) => NetAddress.formatIp(one.from) === text) >= maximumPerAddress) return false
+  if (answer.isDefaultGateway) return admitted.length < maximumAnswers
+  if (isBroad(answer) && count(admitted, isBroad) >= maximumBroad) return false
+  return count(admitted, (one) => !one.isDefaultGateway) < maximumAnswers - maximumPerAddress
+}
+
+const nothingAdmitted: ReadonlyArray<Answer> = []
+
+/**
+ * Searches once: a stream of the places where gateways may be described, each once and as soon as it is known, which
+ * ends after `duration` (3 seconds by default). No answer at all is an empty stream. Fails with `Unreachable` only
+ * where no socket can be opened at all.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const search = (options?: {
+  readonly duration?: Duration.Input | undefined
+}): Stream.Stream<
+  Answer,
+  NatError.NatError,
+  Udp.Udp | NetworkInterfaces.NetworkInterfaces | DefaultRoute.DefaultRoute
+> =>
+  Stream.unwrap(
+    Effect.gen(function* () {
+      const around = yield* surroundings
+      const searchers = yield* openAll(around)
+      yield* Effect.forkScoped(askAll(searchers))
+      return Stream.mergeAll(searchers.map(received), { concurrency: "unbounded" }).pipe(
+        Stream.map((datagram) => trust(datagram, around.interfaces, around.gateways)),
+        Stream.tap((answer) =>
+          Result.isFailure(answer) ? Effect.logDebug(`an answer is not followed: ${answer.failure}`) : Effect.void
+        ),
+        Stream.filterMap((answer) => answer),
+        Stream.mapAccum(
+          () => nothingAdmitted,
+          (admitted, answer) => (admits(admitted, answer) ? [[...admitted, answer], [answer]] : [admitted, []])
+        ),
+        Stream.interruptWhen(Effect.sleep(options?.duration ?? defaultDuration))
+      )
+    })
+  )

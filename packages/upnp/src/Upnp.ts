@@ -1,0 +1,200 @@
+/**
+ * The UPnP strategy: maps ports on an Internet Gateway Device.
+ *
+ * The gateway is searched for when it is first needed, remembered, and searched for again when it is no longer where
+ * it was: routers change their ports when they restart.
+ *
+ * **Example** (Map a port on the router)
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as NodeHost from "@effect-nat/core/NodeHost"
+ * import * as PortMapper from "@effect-nat/core/PortMapper"
+ * import * as Upnp from "@effect-nat/upnp/Upnp"
+ *
+ * const program = Effect.gen(function* () {
+ *   const mapper = yield* PortMapper.PortMapper
+ *   const mapping = yield* mapper.map({ protocol: "tcp", internalPort: 12000, externalPort: 12001 })
+ *   yield* Effect.log(yield* mapping.current)
+ * }).pipe(Effect.scoped, Effect.provide(Upnp.layer.pipe(Layer.provide(NodeHost.layer))))
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Gateway from "@effect-nat/core/Gateway"
+import * as LeaseEngine from "@effect-nat/core/LeaseEngine"
+import type * as MappingRequest from "@effect-nat/core/MappingRequest"
+import * as NatError from "@effect-nat/core/NatError"
+import * as PortMapper from "@effect-nat/core/PortMapper"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
+import * as ActionFailure from "./internal/actionFailure.ts"
+import * as CurrentGateway from "./internal/currentGateway.ts"
+import * as UpnpLease from "./internal/upnpLease.ts"
+import * as UpnpProbe from "./internal/upnpProbe.ts"
+import * as PortMappingEntry from "./PortMappingEntry.ts"
+import * as SoapClient from "./SoapClient.ts"
+import * as UpnpErrorCode from "./UpnpErrorCode.ts"
+import type * as UpnpDiscovery from "./UpnpDiscovery.ts"
+import type * as UpnpGateway from "./UpnpGateway.ts"
+import type * as WanIpConnection from "./WanIpConnection.ts"
+
+/**
+ * Looks for the gateway to use, and changes nothing on it: the first that answers with an external address, else the
+ * first that answers at all when the search is over (3 seconds). `Gateway.Selected` restricts the choice. Fails with
+ * `NoGateway`, or `Unreachable` where no socket can be opened.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const probe: Effect.Effect<UpnpGateway.Usable, NatError.NatError, UpnpDiscovery.Network> = Effect.gen(
+  function* () {
+    const client = yield* SoapClient.make
+    return yield* UpnpProbe.probe(client, yield* Gateway.Selected)
+  }
+).pipe(Effect.withSpan("Upnp.probe"))
+
+/** Routers hold some dozens; a list without end is an attack or a mistake. */
+const maximumEntries = 10_000
+
+/** 402 in place of 713 is how some routers end their list; before the first entry it is a refusal. */
+const isEndOfList = (error: WanIpConnection.ActionError, index: number): boolean =>
+  error._tag === "UpnpFault" && (UpnpErrorCode.isNoSuchEntry(error) || (index > 0 && error.code === 402))
+
+interface Page {
+  readonly index: number
+  readonly previous: PortMappingEntry.PortMappingEntry | undefined
+}
+
+const isSameEntry = (
+  self: PortMappingEntry.PortMappingEntry,
+  that: PortMappingEntry.PortMappingEntry | undefined
+): boolean =>
+  that !== undefined &&
+  self.externalPort === that.externalPort &&
+  self.protocol === that.protocol &&
+  self.remoteHost === that.remoteHost
+
+type PageResult = readonly [entries: ReadonlyArray<PortMappingEntry.PortMappingEntry>, next: Option.Option<Page>]
+
+const firstPage: Page = { index: 0, previous: undefined }
+const endOfList: PageResult = [[], Option.none()]
+
+const entries = (connection: WanIpConnection.WanIpConnection) =>
+  Stream.paginate(firstPage, ({ index, previous }) =>
+    connection.getGenericPortMappingEntry(index).pipe(
+      Effect.map((entry): PageResult => {
+        // A router that does not look at the index would repeat one entry for ever.
+        if (isSameEntry(entry, previous)) return endOfList
+        return [
+          [entry],
+          index + 1 < maximumEntries ? Option.some({ index: index + 1, previous: entry }) : Option.none()
+        ]
+      }),
+      Effect.catch((error) =>
+        isEndOfList(error, index)
+          ? Effect.succeed(endOfList)
+          : Effect.fail(ActionFailure.toNatError(error, { action: "GetGenericPortMappingEntry" }))
+      )
+    )
+  )
+
+const mappings = (found: UpnpGateway.Usable, externalAddress: NetAddress.IpAddress | undefined) =>
+  entries(found.connection).pipe(
+    Stream.map((entry) => PortMappingEntry.toPortMapping(entry, { gateway: found.gateway.address, externalAddress })),
+    Stream.tap((mapping) =>
+      Result.isFailure(mapping) ? Effect.logDebug(`an entry is left out: ${mapping.failure}`) : Effect.void
+    ),
+    Stream.filterMap((mapping) => mapping)
+  )
+
+const noExternalAddress = (found: UpnpGateway.Usable) =>
+  NatError.fromReason(
+    new NatError.NoExternalAddress({
+      detail: `${found.gateway.name} reports none: its own line may be down`
+    })
+  )
+
+const keyOf = (key: PortMapper.MappingKey): PortMappingEntry.Key => ({
+  remoteHost: key.remoteHost === undefined ? "" : NetAddress.formatIp(key.remoteHost),
+  externalPort: key.externalPort,
+  protocol: PortMappingEntry.wireProtocol(key.protocol)
+})
+
+/** What this strategy cannot do whatever the gateway. A request for both families gets the one there is. */
+const checkFamily = Effect.fnUntraced(function* (request: MappingRequest.MappingRequest) {
+  if (request.family !== "ipv6") return
+  return yield* NatError.fromReason(
+    new NatError.Unsupported({ operation: "map an IPv6 port over UPnP", detail: "ask for the family ipv4" })
+  )
+})
+
+/**
+ * A strategy that shows which gateway it uses.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Strategy {
+  /**
+   * The gateway that the mapper uses: looked for as by `probe` when it is not known yet, and remembered for the
+   * mapper, so that probing and mapping search once.
+   */
+  readonly gateway: Effect.Effect<Gateway.Gateway, NatError.NatError>
+  readonly mapper: PortMapper.PortMapper["Service"]
+}
+
+/**
+ * The strategy with its gateway, for whoever chooses among strategies. `Gateway.Selected` is read here, once.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeStrategy: Effect.Effect<Strategy, never, UpnpDiscovery.Network> = Effect.gen(function* () {
+  const current = yield* CurrentGateway.make
+
+  const map = Effect.fn("Upnp.map")(function* (request: MappingRequest.MappingRequest) {
+    yield* checkFamily(request)
+    return yield* LeaseEngine.map(yield* UpnpLease.make(current), request)
+  })
+
+  const externalAddress = current
+    .use((session) =>
+      Effect.filterOrFail(
+        session.askExternalAddress,
+        (address) => address !== undefined,
+        () => noExternalAddress(session)
+      )
+    )
+    .pipe(Effect.withSpan("Upnp.externalAddress"))
+
+  // Asking for the address first finds a gateway that has moved before the list is under way.
+  const list = Stream.unwrap(
+    current.use((session) => Effect.map(session.externalAddressNow, (address) => mappings(session, address)))
+  )
+
+  const remove = Effect.fn("Upnp.remove")((key: PortMapper.MappingKey) =>
+    current.use((found) => UpnpLease.deleteEntry(found, keyOf(key)))
+  )
+
+  return {
+    gateway: current.use((session) => Effect.succeed(session.gateway)),
+    mapper: { map, externalAddress, list, remove }
+  }
+})
+
+/**
+ * Maps ports by UPnP. `Gateway.Selected` is read when the layer is built.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<PortMapper.PortMapper, never, UpnpDiscovery.Network> = Layer.effect(
+  PortMapper.PortMapper,
+  Effect.map(makeStrategy, (strategy) => strategy.mapper)
+)

@@ -1,0 +1,201 @@
+/**
+ * A gateway that speaks UPnP: described, and, once its service has answered, ready to map ports.
+ *
+ * @since 0.1.0
+ */
+import * as Gateway from "@effect-nat/core/Gateway"
+import * as Http from "@effect-nat/core/Http"
+import * as NatError from "@effect-nat/core/NatError"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Result from "effect/Result"
+import * as DeviceDescription from "./DeviceDescription.ts"
+import type * as HttpUrl from "./HttpUrl.ts"
+import * as HttpFailure from "./internal/httpFailure.ts"
+import * as Ipv4Scope from "./internal/ipv4Scope.ts"
+import type * as SoapClient from "./SoapClient.ts"
+import type * as SsdpSearch from "./SsdpSearch.ts"
+import * as WanIpConnection from "./WanIpConnection.ts"
+
+/**
+ * A gateway whose description is known.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Described {
+  readonly gateway: Gateway.Gateway
+  readonly location: HttpUrl.HttpUrl
+  readonly device: DeviceDescription.Device
+  /** The services that map ports, the likeliest first; at least one. */
+  readonly wanServices: ReadonlyArray<DeviceDescription.WanService>
+}
+
+/**
+ * A gateway with the service to use, which has answered.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Usable extends Described {
+  readonly connection: WanIpConnection.WanIpConnection
+  /** As the gateway reported it when it was chosen; `undefined` where it has none. */
+  readonly externalAddress: NetAddress.IpAddress | undefined
+}
+
+/**
+ * How long fetching a description may take, connection included.
+ *
+ * @category defaults
+ * @since 0.1.0
+ */
+export const descriptionTimeout: Duration.Duration = Duration.seconds(4)
+
+/** Each service costs up to two calls; real gateways have one or two. */
+const maximumWanServices = 4
+
+const fetchDescription = Effect.fnUntraced(function* (location: HttpUrl.HttpUrl) {
+  const what = `description at ${NetAddress.formatInet(location.address)}`
+  const http = yield* Http.Http
+  const response = yield* http
+    .request({
+      method: "GET",
+      address: location.address,
+      path: location.path,
+      maxBytes: DeviceDescription.maximumBytes
+    })
+    .pipe(
+      Effect.mapError((error) => HttpFailure.toNatError(error, what)),
+      Effect.timeoutOrElse({
+        duration: descriptionTimeout,
+        orElse: () => Effect.fail(HttpFailure.timedOut(what, descriptionTimeout))
+      })
+    )
+  if (response.status === 200) return response
+  return yield* malformed(`${what}: HTTP status ${response.status}`)
+})
+
+const malformed = (detail: string) => NatError.fromReason(new NatError.MalformedAnswer({ detail }))
+
+const model = (device: DeviceDescription.Device): string | undefined => {
+  const text = [device.manufacturer, device.modelName].filter((part) => part !== "").join(" ")
+  return text === "" ? undefined : text
+}
+
+const toGateway = (
+  device: DeviceDescription.Device,
+  answer: SsdpSearch.Answer,
+  localAddress: NetAddress.IpAddress
+): Gateway.Gateway =>
+  new Gateway.Gateway({
+    name: device.friendlyName === "" ? NetAddress.formatIp(answer.from) : device.friendlyName,
+    address: answer.from,
+    method: "upnp",
+    localAddress,
+    id: device.udn === "" ? undefined : device.udn,
+    model: model(device)
+  })
+
+/**
+ * Fetches and reads the description that an answer points to. Fails with `Unsupported` where the device maps no
+ * ports, `TimedOut`, `Unreachable`, `MalformedAnswer`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const describe = Effect.fn("UpnpGateway.describe")(function* (
+  answer: SsdpSearch.Answer
+): Effect.fn.Return<Described, NatError.NatError, Http.Http> {
+  const { location } = answer
+  const response = yield* fetchDescription(location)
+  const device = yield* Effect.fromResult(
+    Result.mapError(DeviceDescription.parse(response.body, location), (error) =>
+      malformed(`description at ${NetAddress.formatInet(location.address)}: ${error.detail}`)
+    )
+  )
+  const wanServices = DeviceDescription.wanServices(device).slice(0, maximumWanServices)
+  const gateway = toGateway(device, answer, NetAddress.toCanonical(response.localAddress))
+  if (wanServices.length > 0) return { gateway, location, device, wanServices }
+  return yield* NatError.fromReason(
+    new NatError.Unsupported({
+      operation: "map ports over UPnP",
+      detail: `${gateway.name} at ${NetAddress.formatIp(answer.from)} has no WANIPConnection or WANPPPConnection service`
+    })
+  )
+})
+
+interface Tried {
+  readonly connection: WanIpConnection.WanIpConnection
+  readonly externalAddress: NetAddress.IpAddress | undefined
+  readonly isConnected: boolean
+}
+
+/** A gateway that refuses to tell its address may still map ports; one that does not answer will not. */
+const reportedAddress = (connection: WanIpConnection.WanIpConnection) =>
+  connection.getExternalIpAddress.pipe(
+    Effect.catchTag("UpnpFault", (fault) =>
+      Effect.as(Effect.logDebug(`the gateway does not tell its external address: ${fault.message}`), undefined)
+    )
+  )
+
+const isConnected = (connection: WanIpConnection.WanIpConnection) =>
+  connection.getStatusInfo.pipe(
+    Effect.map((status) => status.connectionStatus.toLowerCase() === "connected"),
+    Effect.catchTag("UpnpFault", () => Effect.succeed(false))
+  )
+
+const tryService = Effect.fnUntraced(function* (connection: WanIpConnection.WanIpConnection, isOnly: boolean) {
+  const tried: Tried = {
+    connection,
+    isConnected: isOnly || (yield* isConnected(connection)),
+    externalAddress: yield* reportedAddress(connection)
+  }
+  return tried
+})
+
+/** A line that is up with a public address, then one that is up, then one with any address. */
+const score = ({ externalAddress, isConnected }: Tried): number => {
+  const address = externalAddress === undefined ? 0 : Ipv4Scope.isPublic(externalAddress) ? 2 : 1
+  return isConnected ? 3 + address : address
+}
+
+const best = (tried: ReadonlyArray<Tried>): Tried | undefined =>
+  tried.reduce<Tried | undefined>(
+    (best, one) => (best === undefined || score(one) > score(best) ? one : best),
+    undefined
+  )
+
+/**
+ * Finds the service to use by asking each for its state: many gateways describe one for every kind of line, all but
+ * one of them dead. Changes nothing. Fails with the first service's failure where none answers.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const choose = Effect.fn("UpnpGateway.choose")(function* (
+  described: Described,
+  client: SoapClient.SoapClient
+): Effect.fn.Return<Usable, NatError.NatError> {
+  const isOnly = described.wanServices.length === 1
+  const results = yield* Effect.forEach(described.wanServices, (service) =>
+    Effect.result(tryService(WanIpConnection.make(client, service), isOnly))
+  )
+  const chosen = best(results.filter(Result.isSuccess).map((result) => result.success))
+  if (chosen !== undefined) {
+    return { ...described, connection: chosen.connection, externalAddress: chosen.externalAddress }
+  }
+  const [failure] = results.filter(Result.isFailure).map((result) => result.failure)
+  return yield* failure === undefined ? malformed("no service to ask") : failure
+})
+
+/**
+ * Whether two sightings are of the same device: by its unique name, or by its address where it has none.
+ *
+ * @category comparisons
+ * @since 0.1.0
+ */
+export const isSameDevice = (self: Described, that: Described): boolean =>
+  self.gateway.id !== undefined && that.gateway.id !== undefined
+    ? self.gateway.id === that.gateway.id
+    : NetAddress.formatIp(self.gateway.address) === NetAddress.formatIp(that.gateway.address)

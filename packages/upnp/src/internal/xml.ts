@@ -1,0 +1,137 @@
+/**
+ * XML from devices that cannot be trusted: bounded before it is parsed, no DOCTYPE, no entities of its own, shallow.
+ *
+ * Names are local names: prefixes are dropped, since routers choose them as they like.
+ */
+import { XMLParser, XMLValidator } from "fast-xml-parser"
+import * as Result from "effect/Result"
+import * as WireText from "./wireText.ts"
+
+/** An element. Its text is its own text and CDATA, trimmed, without that of its children. */
+export interface XmlElement {
+  readonly name: string
+  readonly text: string
+  readonly children: ReadonlyArray<XmlElement>
+}
+
+/** A description nests to about ten; anything much deeper is meant to hurt. */
+const maximumDepth = 32
+
+const parser = new XMLParser({
+  preserveOrder: true,
+  ignoreAttributes: true,
+  ignoreDeclaration: true,
+  ignorePiTags: true,
+  removeNSPrefix: true,
+  parseTagValue: false,
+  processEntities: false,
+  trimValues: false,
+  cdataPropName: "#cdata",
+  maxNestedTags: maximumDepth
+})
+
+const predefined: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'" }
+const references = /&(?:#(\d{1,7})|#x([0-9a-f]{1,6})|(amp|lt|gt|quot|apos));/gi
+const bareAmpersands = /&(?!(?:#\d{1,7}|#x[0-9a-f]{1,6}|amp|lt|gt|quot|apos);)/gi
+const docType = /<!DOCTYPE/i
+
+const fromCodePoint = (code: number): string =>
+  code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff) ? "\ufffd" : String.fromCodePoint(code)
+
+const decodeReferences = (text: string): string =>
+  text.replace(references, (_, decimal?: string, hexadecimal?: string, name?: string) => {
+    if (decimal !== undefined) return fromCodePoint(Number.parseInt(decimal, 10))
+    if (hexadecimal !== undefined) return fromCodePoint(Number.parseInt(hexadecimal, 16))
+    return predefined[name?.toLowerCase() ?? ""] ?? "\ufffd"
+  })
+
+/** Routers put white space, byte order marks and zero bytes around their documents. A loop, as `\s+$` is quadratic. */
+const isPadding = (code: number): boolean => code <= 0x20 || code === 0xfeff || code === 0xa0
+const stripPadding = (text: string): string => {
+  let start = 0
+  let end = text.length
+  while (start < end && isPadding(text.charCodeAt(start))) start++
+  while (end > start && isPadding(text.charCodeAt(end - 1))) end--
+  return text.slice(start, end)
+}
+
+const isRecord = (u: unknown): u is Readonly<Record<string, unknown>> => typeof u === "object" && u !== null
+
+const rawText = (nodes: ReadonlyArray<unknown>): string =>
+  nodes.map((node) => (isRecord(node) && typeof node["#text"] === "string" ? node["#text"] : "")).join("")
+
+const textOfNode = (node: Readonly<Record<string, unknown>>): string => {
+  if (typeof node["#text"] === "string") return decodeReferences(node["#text"])
+  return Array.isArray(node["#cdata"]) ? rawText(node["#cdata"]) : ""
+}
+
+const fromNodes = (name: string, nodes: ReadonlyArray<unknown>): XmlElement => {
+  const children: Array<XmlElement> = []
+  let text = ""
+  for (const node of nodes) {
+    if (!isRecord(node)) continue
+    text += textOfNode(node)
+    for (const [key, value] of Object.entries(node)) {
+      if (!key.startsWith("#") && Array.isArray(value)) children.push(fromNodes(key, value))
+    }
+  }
+  return { name, text: WireText.withoutControls(text).trim(), children }
+}
+
+const rootOf = (parsed: unknown): Result.Result<XmlElement, string> => {
+  const root = Array.isArray(parsed) ? fromNodes("", parsed).children[0] : undefined
+  return root === undefined ? Result.fail("the XML has no root element") : Result.succeed(root)
+}
+
+const wellFormed = (text: string): Result.Result<string, string> => {
+  const valid = XMLValidator.validate(text)
+  return valid === true
+    ? Result.succeed(text)
+    : Result.fail(`the XML is not well-formed: ${WireText.oneLine(valid.err.msg, 100)}`)
+}
+
+const thrown = (error: unknown): string =>
+  `the XML cannot be read: ${WireText.oneLine(error instanceof Error ? error.message : String(error), 100)}`
+
+const parseText = (text: string): unknown => parser.parse(text)
+
+/** The library throws for what it finds dangerous, such as names that could change a prototype. */
+const read = (text: string): Result.Result<unknown, string> =>
+  Result.flatMap(Result.try({ try: () => Result.map(wellFormed(text), parseText), catch: thrown }), (result) => result)
+
+/** Parses a document of at most `maximumBytes`; fails with what is wrong. Never throws. */
+export const parse = (body: Uint8Array, maximumBytes: number): Result.Result<XmlElement, string> => {
+  if (body.length > maximumBytes) return Result.fail(`the XML has more than ${maximumBytes} bytes`)
+  const text = stripPadding(WireText.decode(body))
+  if (docType.test(text)) return Result.fail("the XML has a DOCTYPE")
+  // URLs with a bare ampersand are common, and every other reference would be an entity of the document's own.
+  const escaped = text.replace(bareAmpersands, "&amp;")
+  return Result.flatMap(read(escaped), rootOf)
+}
+
+const same = (name: string) => {
+  const wanted = name.toLowerCase()
+  return (element: XmlElement) => element.name.toLowerCase() === wanted
+}
+
+/** The first child with a local name, ignoring case. */
+export const child = (self: XmlElement, name: string): XmlElement | undefined => self.children.find(same(name))
+
+/** All children with a local name, ignoring case. */
+export const childrenNamed = (self: XmlElement | undefined, name: string): ReadonlyArray<XmlElement> =>
+  self === undefined ? [] : self.children.filter(same(name))
+
+/** The text of the first child with a local name, or an empty string. */
+export const childText = (self: XmlElement, name: string): string => child(self, name)?.text ?? ""
+
+const escapes: Readonly<Record<string, string>> = {
+  "&": "&amp;",
+  "<": "&lt;",
+  ">": "&gt;",
+  '"': "&quot;",
+  "'": "&apos;"
+}
+
+/** Text as it may stand in an element: escaped, without characters that XML does not allow. */
+export const escape = (text: string): string =>
+  WireText.withoutControls(text).replace(/[&<>"']/g, (character) => escapes[character] ?? "")
