@@ -1,6 +1,6 @@
 /**
  * Effect's own diagnostics for every TypeScript project: errors and warnings fail, messages are shown by editors only.
- * Their severities are in tsconfig.base.json.
+ * Their severities are in tsconfig.base.json. Takes tsconfig files as arguments; without any it checks the workspace's.
  */
 import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
@@ -31,7 +31,7 @@ const check = (project) => {
       Path.join(Path.dirname(tsgo), "dist", "effect-tsgo.cjs"),
       "diagnostics",
       "--project",
-      Path.join(root, project),
+      Path.resolve(root, project),
       "--format",
       "text",
       "--severity",
@@ -53,10 +53,11 @@ const check = (project) => {
   }
 }
 
-const projects = [
+const workspace = [
   ...packageDirectories().map((directory) => Path.join("packages", directory, "tsconfig.json")),
   Path.join("test", "tsconfig.json")
 ].filter((project) => Fs.existsSync(Path.join(root, project)))
+const projects = process.argv.length > 2 ? process.argv.slice(2) : workspace
 
 if (hasBinary()) {
   for (const project of projects) check(project)

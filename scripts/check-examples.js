@@ -3,15 +3,17 @@
  *
  * Each example becomes a file of its own, so it must be complete, imports included. It sits in its file at the line
  * where it stands in its source, so an error names the line to mend. The packages are seen as their users see them,
- * through their built declarations: build first.
+ * through their built declarations: build first. Takes Markdown files as arguments; without any it checks the sources
+ * and Markdown files of the workspace.
  */
 import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { filesBelow, lineOf, packageDirectories, parse, root } from "./lib/sources.js"
 
-const target = Path.join(root, "node_modules", ".cache", "examples")
-const fence = /^```(?:ts|typescript)[^\n]*\n([\s\S]*?)^```/gm
+const given = process.argv.slice(2)
+const target = Path.join(root, "node_modules", ".cache", given.length === 0 ? "examples" : "examples-given")
+const fence = /^[ \t]*```(?:ts|typescript)\b[^\n]*\n([\s\S]*?)^[ \t]*```/gm
 
 /** @type {Map<string, string>} */
 const origins = new Map()
@@ -41,7 +43,7 @@ const addFences = (origin, text, firstLine) => {
 Fs.rmSync(target, { recursive: true, force: true })
 Fs.mkdirSync(target, { recursive: true })
 
-for (const directory of packageDirectories()) {
+for (const directory of given.length === 0 ? packageDirectories() : []) {
   const source = Path.join("packages", directory, "src")
   for (const name of filesBelow(Path.join(root, source), ".ts")) {
     const origin = Path.join(source, name)
@@ -50,14 +52,14 @@ for (const directory of packageDirectories()) {
     for (const doc of parse(origin, text).docs) addFences(origin, doc.text, lineOf(text, doc.start))
   }
 }
-const markdown = [
+const workspaceMarkdown = () => [
   ...Fs.readdirSync(root).filter((name) => name.endsWith(".md")),
   ...filesBelow(Path.join(root, "docs"), ".md").map((name) => Path.join("docs", name)),
   ...filesBelow(Path.join(root, "examples"), ".md").map((name) => Path.join("examples", name)),
   ...packageDirectories().map((directory) => Path.join("packages", directory, "README.md"))
 ]
-for (const origin of markdown) {
-  const path = Path.join(root, origin)
+for (const origin of given.length === 0 ? workspaceMarkdown() : given) {
+  const path = Path.resolve(root, origin)
   if (Fs.existsSync(path)) addFences(origin, Fs.readFileSync(path, "utf8"), 1)
 }
 

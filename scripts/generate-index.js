@@ -1,10 +1,14 @@
 /**
  * Writes packages/<name>/src/index.ts from the package's modules and the first sentences of their headers.
- * With `--check` it writes nothing and fails when an index is not what it would write.
+ * With `--check` it writes nothing and fails when an index is not what it would write. Another argument is the
+ * workspace's folder, if it is not this one.
  */
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { firstSentence, header, packageDirectories, publicModules, root, tags } from "./lib/sources.js"
+
+const isCheck = process.argv.includes("--check")
+const base = Path.resolve(process.argv.slice(2).find((argument) => argument !== "--check") ?? root)
 
 /** The longest line of a comment. */
 const width = 120
@@ -26,8 +30,8 @@ const wrapped = (text) => {
 
 /** @param {string} directory */
 const indexOf = (directory) => {
-  const source = Path.join(root, "packages", directory, "src")
-  const modules = publicModules(directory).map((name) => {
+  const source = Path.join(base, "packages", directory, "src")
+  const modules = publicModules(directory, base).map((name) => {
     const path = Path.join(source, `${name}.ts`)
     const doc = header(path, Fs.readFileSync(path, "utf8"))?.text
     const since = tags(doc ?? "").find(([tag]) => tag === "since")?.[1]
@@ -43,9 +47,8 @@ const indexOf = (directory) => {
   ].join("\n")
 }
 
-const isCheck = process.argv.includes("--check")
-const stale = packageDirectories().filter((directory) => {
-  const path = Path.join(root, "packages", directory, "src", "index.ts")
+const stale = packageDirectories(base).filter((directory) => {
+  const path = Path.join(base, "packages", directory, "src", "index.ts")
   const text = indexOf(directory)
   if (Fs.existsSync(path) && Fs.readFileSync(path, "utf8") === text) return false
   if (!isCheck) {
