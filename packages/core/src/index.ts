@@ -1,0 +1,142 @@
+// Written by "npm run generate" from the modules' headers. Do not edit.
+
+/**
+ * A contact point: where a service can be reached, from inside and from outside.
+ *
+ * @since 0.1.0
+ */
+export * as ContactPoint from "./ContactPoint.ts"
+
+/**
+ * Turns a listening port and its live mappings into a contact point, and answers what to tell *this* requester.
+ *
+ * @since 0.1.0
+ */
+export * as ContactPointResolver from "./ContactPointResolver.ts"
+
+/**
+ * The seam to the routing table: which gateways would the kernel send packets for the world to?
+ *
+ * @since 0.1.0
+ */
+export * as DefaultRoute from "./DefaultRoute.ts"
+
+/**
+ * A gateway that this host can see, and what it speaks.
+ *
+ * @since 0.1.0
+ */
+export * as Gateway from "./Gateway.ts"
+
+/**
+ * Which gateways can this host see, and what do they speak?
+ *
+ * @since 0.1.0
+ */
+export * as GatewayDiscovery from "./GatewayDiscovery.ts"
+
+/**
+ * The seam to HTTP, as home routers speak it.
+ *
+ * @since 0.1.0
+ */
+export * as Http from "./Http.ts"
+
+/**
+ * The LAN strategy: nothing is mapped and nothing is sent; a service is reachable on this host's own network.
+ *
+ * @since 0.1.0
+ */
+export * as Lan from "./Lan.ts"
+
+/**
+ * The one engine that keeps mappings alive, for every protocol.
+ *
+ * @since 0.1.0
+ */
+export * as LeaseEngine from "./LeaseEngine.ts"
+
+/**
+ * The manual strategy: a person has forwarded the port on the router, and says which; no gateway is asked.
+ *
+ * @since 0.1.0
+ */
+export * as Manual from "./Manual.ts"
+
+/**
+ * What a program asks a strategy for: one internal port, and how it should look from outside.
+ *
+ * @since 0.1.0
+ */
+export * as MappingRequest from "./MappingRequest.ts"
+
+/**
+ * The one error of every strategy, with a `reason` that a caller can act on.
+ *
+ * @since 0.1.0
+ */
+export * as NatError from "./NatError.ts"
+
+/**
+ * The seam to this host's own addresses.
+ *
+ * @since 0.1.0
+ */
+export * as NetworkInterfaces from "./NetworkInterfaces.ts"
+
+/**
+ * Default routes as the operating system knows them: Linux from `/proc/net`, macOS from `route`, Windows from
+ * PowerShell.
+ *
+ * @since 0.1.0
+ */
+export * as NodeDefaultRoute from "./NodeDefaultRoute.ts"
+
+/**
+ * Everything that strategies need of a host, from Node: UDP, HTTP, interfaces and default routes.
+ *
+ * @since 0.1.0
+ */
+export * as NodeHost from "./NodeHost.ts"
+
+/**
+ * HTTP to home routers, on Node's own client.
+ *
+ * @since 0.1.0
+ */
+export * as NodeHttp from "./NodeHttp.ts"
+
+/**
+ * Network interfaces as Node sees them.
+ *
+ * @since 0.1.0
+ */
+export * as NodeNetworkInterfaces from "./NodeNetworkInterfaces.ts"
+
+/**
+ * UDP sockets of Node.
+ *
+ * @since 0.1.0
+ */
+export * as NodeUdp from "./NodeUdp.ts"
+
+/**
+ * The contract that every strategy implements: map a port, and know what is mapped.
+ *
+ * @since 0.1.0
+ */
+export * as PortMapper from "./PortMapper.ts"
+
+/**
+ * A port mapping: what the gateway does with packets to one of its external ports.
+ *
+ * @since 0.1.0
+ */
+export * as PortMapping from "./PortMapping.ts"
+
+/**
+ * The seam to UDP: protocol code opens its sockets through this service and nothing else.
+ *
+ * @since 0.1.0
+ */
+export * as Udp from "./Udp.ts"

@@ -1,0 +1,44 @@
+// Written by "npm run generate" from the modules' headers. Do not edit.
+
+/**
+ * The NAT-PMP strategy (RFC 6886): maps ports of this host on its IPv4 default gateway.
+ *
+ * @since 0.1.0
+ */
+export * as NatPmp from "./NatPmp.ts"
+
+/**
+ * A NAT-PMP client for one gateway (RFC 6886): external address, map, delete.
+ *
+ * @since 0.1.0
+ */
+export * as NatPmpClient from "./NatPmpClient.ts"
+
+/**
+ * The packets of NAT-PMP (RFC 6886 §3), both directions: pure functions between bytes and values.
+ *
+ * @since 0.1.0
+ */
+export * as NatPmpCodec from "./NatPmpCodec.ts"
+
+/**
+ * Discovers the gateways that speak NAT-PMP (RFC 6886): the IPv4 default gateways that answer an external address
+ * request, which changes nothing on them.
+ *
+ * @since 0.1.0
+ */
+export * as NatPmpDiscovery from "./NatPmpDiscovery.ts"
+
+/**
+ * The epoch of a NAT-PMP gateway, and the test that tells a restarted gateway (RFC 6886 §3.6).
+ *
+ * @since 0.1.0
+ */
+export * as NatPmpEpoch from "./NatPmpEpoch.ts"
+
+/**
+ * The result codes of NAT-PMP (RFC 6886 §3.5), and what each means to a caller: the one table of this protocol.
+ *
+ * @since 0.1.0
+ */
+export * as NatPmpResultCode from "./NatPmpResultCode.ts"
