@@ -6,7 +6,7 @@
  * the scope closes. No protocol renews by itself.
  *
  * A request whose outcome is not known (it was interrupted, or no answer came in time) may have taken effect on the
- * gateway; the engine then has it undone with `abandon`.
+ * gateway; the engine then has it undone with `abandon`: at once where no lease is held, else after the release.
  *
  * @since 0.1.0
  */
@@ -66,6 +66,9 @@ export interface LeaseProtocol<Handle> {
  */
 export const releaseTimeout: Duration.Duration = Duration.seconds(5)
 
+/** A renewal that hangs even when it is interrupted must not use up the time for the release. */
+const interruptionTimeout = Duration.seconds(1)
+
 /** A gateway that grants next to nothing, or fails, must not be asked without end. */
 const shortestPause = Duration.seconds(1)
 const longestPause = Duration.minutes(5)
@@ -87,7 +90,7 @@ const renewalPause = Effect.fnUntraced(function* (lifetime: Duration.Duration) {
 })
 
 const growingPause = (failures: number): Duration.Duration =>
-  Duration.min(Duration.times(shortestPause, 2 ** Math.min(failures, 16)), longestPause)
+  Duration.min(Duration.times(shortestPause, 2 ** Math.min(failures - 1, 16)), longestPause)
 
 const timeLeft = (expiresAt: number) =>
   Effect.map(Clock.currentTimeMillis, (now) => Duration.millis(Math.max(expiresAt - now, 0)))
@@ -110,21 +113,11 @@ const bounded = <A>(effect: Effect.Effect<A, NatError.NatError>, what: string) =
     orElse: () => Effect.fail(NatError.fromReason(new NatError.TimedOut({ detail: what })))
   })
 
-/** Requests a lease; whatever the request may have left behind when it did not succeed is undone. */
-const request = <Handle>(protocol: LeaseProtocol<Handle>, resolved: MappingRequest.Resolved) =>
-  protocol
-    .request(resolved)
-    .pipe(
-      Effect.onError((cause) =>
-        outcomeUnknown(cause)
-          ? bounded(protocol.abandon(resolved), "undoing an unanswered request").pipe(
-              Effect.catch((error) =>
-                Effect.logDebug(`an unanswered request may have left a mapping: ${error.message}`)
-              )
-            )
-          : Effect.void
-      )
-    )
+const abandon = <Handle>(protocol: LeaseProtocol<Handle>, resolved: MappingRequest.Resolved) =>
+  bounded(
+    Effect.suspend(() => protocol.abandon(resolved)),
+    "undoing an unanswered request"
+  ).pipe(Effect.catch((error) => Effect.logDebug(`an unanswered request may have left a mapping: ${error.message}`)))
 
 /** The external port once granted is asked for again, so that peers that know it find the service there. */
 const sameContact = (resolved: MappingRequest.Resolved, held: Held<unknown>): MappingRequest.Resolved => ({
@@ -139,6 +132,9 @@ const sameContact = (resolved: MappingRequest.Resolved, held: Held<unknown>): Ma
  * tried again with growing pauses (1 second to 5 minutes); when the lease has run out unrenewed the mapping's status
  * becomes `"lost"`, and a new lease with the same external port is asked for until there is one.
  *
+ * The release takes at most `releaseTimeout`, whatever the protocol does; a release that is not confirmed is logged as a
+ * warning when the scope closes.
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -151,36 +147,68 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
 
   return yield* Effect.uninterruptibleMask(
     Effect.fnUntraced(function* (restore) {
-      const first = yield* hold(yield* restore(request(protocol, resolved)))
+      // Only the protocol's own request can be interrupted, and whatever watches its outcome stands outside of that:
+      // there is no step between the answer and the moment the lease is held at which the lease could get lost.
+      const first = yield* restore(Effect.suspend(() => protocol.request(resolved))).pipe(
+        Effect.onError((cause) => (outcomeUnknown(cause) ? abandon(protocol, resolved) : Effect.void)),
+        Effect.flatMap(hold)
+      )
       const held = yield* Ref.make(first)
       const state = yield* SubscriptionRef.make(first.lease.mapping)
       const released = yield* Deferred.make<void, NatError.NatError>()
+      /** The last renewal whose outcome is not known: the release undoes what it may have done. */
+      const unanswered = yield* Ref.make(Option.none<MappingRequest.Resolved>())
 
       const publish = (mapping: PortMapping.PortMapping) =>
         SubscriptionRef.updateSome(state, (known) =>
           PortMapping.isSameContact(known, mapping) ? Option.none() : Option.some(mapping)
         )
+      const publishLost = ({ lease }: Held<Handle>) =>
+        publish(new PortMapping.PortMapping({ ...lease.mapping, status: "lost" }))
       const keep = (lease: Lease<Handle>) =>
         hold(lease).pipe(
           Effect.flatMap((next) => Ref.set(held, next)),
+          Effect.andThen(Ref.set(unanswered, Option.none())),
           Effect.andThen(publish(lease.mapping))
         )
-      const renewOnce = Effect.fnUntraced(function* () {
-        const now = yield* Ref.get(held)
-        const left = yield* timeLeft(now.expiresAt)
-        const again = sameContact(resolved, now)
-        // The new lease is kept in the same uninterruptible step that ends the request: no answer is lost between.
-        yield* Effect.uninterruptibleMask((restoreRenewal) =>
-          restoreRenewal(Duration.isZero(left) ? request(protocol, again) : protocol.renew(now.lease, again)).pipe(
-            Effect.flatMap(keep)
+      const renewOnce = Effect.uninterruptibleMask(
+        Effect.fnUntraced(function* (restoreRenewal) {
+          const now = yield* Ref.get(held)
+          const left = yield* timeLeft(now.expiresAt)
+          const again = sameContact(resolved, now)
+          if (Duration.isZero(left)) yield* publishLost(now)
+          const asked = Duration.isZero(left)
+            ? Effect.suspend(() => protocol.request(again))
+            : // Not past the end of the lease: then it is lost, and asked for anew.
+              Effect.timeoutOrElse(
+                Effect.suspend(() => protocol.renew(now.lease, again)),
+                {
+                  duration: left,
+                  orElse: () =>
+                    Effect.fail(NatError.fromReason(new NatError.TimedOut({ detail: "and the lease has run out" })))
+                }
+              )
+          const lease = yield* restoreRenewal(asked).pipe(
+            Effect.onError((cause) => {
+              if (!outcomeUnknown(cause)) return Effect.void
+              // While a lease is held, undoing could take it away; and a release that interrupts has no time to lose.
+              return Duration.isZero(left) && !Cause.hasInterrupts(cause)
+                ? abandon(protocol, again)
+                : Ref.set(unanswered, Option.some(again))
+            })
           )
-        )
-      })
-      const noteFailure = Effect.fnUntraced(function* (error: NatError.NatError) {
-        const { expiresAt, lease } = yield* Ref.get(held)
-        yield* Effect.logDebug(`renewal of ${PortMapping.format(lease.mapping)} failed: ${error.message}`)
-        if (!Duration.isZero(yield* timeLeft(expiresAt))) return
-        yield* publish(new PortMapping.PortMapping({ ...lease.mapping, status: "lost" }))
+          yield* keep(lease)
+        })
+      )
+      const noteFailure = Effect.fnUntraced(function* (cause: Cause.Cause<NatError.NatError>) {
+        const now = yield* Ref.get(held)
+        const what = `renewal of ${PortMapping.format(now.lease.mapping)} failed`
+        const error = Cause.findErrorOption(cause)
+        yield* Option.isSome(error)
+          ? Effect.logDebug(`${what}: ${error.value.message}`)
+          : // A defect is a bug of the protocol, and no reason to give the mapping up.
+            Effect.logError(what, cause)
+        if (Duration.isZero(yield* timeLeft(now.expiresAt))) yield* publishLost(now)
       })
       const renewals = Effect.gen(function* () {
         let failures = 0
@@ -196,18 +224,22 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
                 ? growingPause(failures)
                 : Duration.min(growingPause(failures), left)
           yield* Effect.sleep(pause)
-          failures = yield* renewOnce().pipe(
+          failures = yield* renewOnce.pipe(
             Effect.as(0),
-            Effect.catch((error) => Effect.as(noteFailure(error), failures + 1))
+            Effect.catchCause((cause) => Effect.as(noteFailure(cause), failures + 1))
           )
         }
       })
 
-      const renewing = yield* Effect.forkIn(Effect.interruptible(renewals), scope)
+      // The release ends it, and that has a time limit: the scope itself must not wait for this fiber.
+      const renewing = yield* Effect.forkDetach(renewals)
       const releaseNow = Effect.gen(function* () {
-        yield* Fiber.interrupt(renewing)
+        yield* Effect.timeoutOption(Fiber.interrupt(renewing), interruptionTimeout)
         const { lease } = yield* Ref.get(held)
-        yield* bounded(protocol.release(lease), `deleting ${PortMapping.format(lease.mapping)}`)
+        const outcome = yield* Effect.exit(Effect.suspend(() => protocol.release(lease)))
+        const left = yield* Ref.get(unanswered)
+        if (Option.isSome(left)) yield* abandon(protocol, left.value)
+        return yield* outcome
       })
       // Whoever comes first releases, whoever comes second waits for the same outcome.
       const started = yield* Ref.make(false)
@@ -216,7 +248,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
           Effect.flatMap((was) =>
             was
               ? Deferred.await(released)
-              : Effect.exit(releaseNow).pipe(
+              : Effect.exit(bounded(releaseNow, `deleting ${PortMapping.format(first.lease.mapping)}`)).pipe(
                   Effect.tap((exit) => Deferred.done(released, exit)),
                   Effect.flatten
                 )
@@ -225,16 +257,25 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
       )
       yield* Scope.addFinalizer(
         scope,
-        Effect.catch(release, (error) =>
-          Effect.logWarning(
-            `the mapping ${PortMapping.format(first.lease.mapping)} may be left on the gateway: ${error.message}`
-          )
+        release.pipe(
+          Effect.tapCause((cause) => {
+            const why = Option.match(Cause.findErrorOption(cause), {
+              onNone: () => "the release broke",
+              onSome: (error) => error.message
+            })
+            return Effect.logWarning(
+              `the mapping ${PortMapping.format(first.lease.mapping)} may be left on the gateway: ${why}`
+            )
+          }),
+          Effect.ignore
         )
       )
 
       return {
-        current: SubscriptionRef.get(state),
-        changes: SubscriptionRef.changes(state).pipe(Stream.interruptWhen(Effect.ignore(Deferred.await(released)))),
+        current: Effect.map(Effect.all([Ref.get(held), SubscriptionRef.get(state)]), ([{ lease }, { status }]) =>
+          status === lease.mapping.status ? lease.mapping : new PortMapping.PortMapping({ ...lease.mapping, status })
+        ),
+        changes: SubscriptionRef.changes(state).pipe(Stream.interruptWhen(Effect.exit(Deferred.await(released)))),
         release
       }
     })
