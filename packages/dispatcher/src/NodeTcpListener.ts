@@ -57,6 +57,12 @@ const fromSocket = (socket: Net.Socket): TcpListener.Connection => ({
     return addressOf(socket.localAddress, socket.localPort)
   },
   write: (blocks, flushed) => writeAll(socket, blocks, flushed),
+  pause: () => {
+    socket.pause()
+  },
+  resume: () => {
+    socket.resume()
+  },
   end: () => {
     socket.end()
   },

@@ -40,6 +40,10 @@ export interface Connection {
   readonly localAddress: NetAddress.InetAddress | undefined
   /** Writes the blocks in one go and calls back when the kernel has all of them; never, when the connection breaks. */
   readonly write: (blocks: ReadonlyArray<Uint8Array>, flushed: () => void) => void
+  /** Stops reading, so that the peer has to wait; a paused connection reports neither data nor the peer's end. */
+  readonly pause: () => void
+  /** Reads on. */
+  readonly resume: () => void
   /** Ends the sending direction once everything written has gone out. */
   readonly end: () => void
   /** Drops the connection now, and what is unsent with it. */

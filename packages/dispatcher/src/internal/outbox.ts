@@ -4,15 +4,21 @@ import type * as TcpListener from "../TcpListener.ts"
 export class Outbox {
   private readonly connection: TcpListener.Connection
   private readonly maxBacklogBytes: number
+  private readonly onDrained: () => void
   private waiting: Array<Uint8Array> = []
-  /** The bytes given to this peer that the kernel has not taken yet. */
-  private backlog = 0
+  private _backlog = 0
   private inFlight = 0
   private ended = false
 
-  constructor(connection: TcpListener.Connection, maxBacklogBytes: number) {
+  constructor(connection: TcpListener.Connection, maxBacklogBytes: number, onDrained: () => void) {
     this.connection = connection
     this.maxBacklogBytes = maxBacklogBytes
+    this.onDrained = onDrained
+  }
+
+  /** The bytes given to this peer that the kernel has not taken yet. */
+  get backlog(): number {
+    return this._backlog
   }
 
   /** Sends a block; `false` where the backlog would grow over its limit, and then the block is dropped. */
@@ -23,9 +29,9 @@ export class Outbox {
       this.write([block], block.length)
       return true
     }
-    if (this.backlog + block.length > this.maxBacklogBytes) return false
+    if (this._backlog + block.length > this.maxBacklogBytes) return false
     this.waiting.push(block)
-    this.backlog += block.length
+    this._backlog += block.length
     return true
   }
 
@@ -50,13 +56,13 @@ export class Outbox {
 
   private write(blocks: ReadonlyArray<Uint8Array>, size: number): void {
     this.inFlight = size
-    this.backlog = size
+    this._backlog = size
     this.connection.write(blocks, () => this.flushed())
   }
 
   private flushed(): void {
     this.inFlight = 0
-    this.backlog = 0
+    this._backlog = 0
     if (this.waiting.length > 0) {
       const blocks = this.waiting
       this.waiting = []
@@ -65,7 +71,9 @@ export class Outbox {
         blocks.reduce((total, block) => total + block.length, 0)
       )
     }
-    if (this.ended && this.inFlight === 0) this.connection.end()
+    if (this.inFlight > 0) return
+    if (this.ended) this.connection.end()
+    this.onDrained()
   }
 }
 

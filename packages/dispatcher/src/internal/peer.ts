@@ -37,6 +37,12 @@ export interface Limits {
 /** `refused` and `leaving` wait for the last bytes to go out; what still comes in is thrown away. */
 type Phase = "new" | "handshake" | "joined" | "refused" | "leaving" | "gone"
 
+/**
+ * A member that is behind by so many bytes is not read from until it has caught up. It gets all that it sends back,
+ * so a fast sender is held to the pace of its own reading and never cut off for it; no other member waits.
+ */
+const pauseAtBacklogBytes = 262_144
+
 const nothing = new Uint8Array(0)
 const noop = () => {}
 
@@ -48,13 +54,14 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
   private hello: Uint8Array = nothing
   private router: MessageRouter.MessageRouter | undefined = undefined
   private decoder: Wire.FrameDecoder | undefined = undefined
+  private paused = false
   private cancelTimer: () => void = noop
   private readonly onFrame = (frame: Uint8Array) => this.take(frame)
 
   constructor(host: Host, connection: TcpListener.Connection) {
     this.host = host
     this.connection = connection
-    this.outbox = new Outbox.Outbox(connection, host.limits.maxBacklogBytes)
+    this.outbox = new Outbox.Outbox(connection, host.limits.maxBacklogBytes, () => this.readOn())
   }
 
   /** Begins the handshake, with its time limit. */
@@ -91,7 +98,10 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
 
   deliver(block: Uint8Array): void {
     if (this.phase !== "joined") return
-    if (!this.outbox.send(block)) this.close("TooSlow")
+    if (!this.outbox.send(block)) return this.close("TooSlow")
+    if (this.paused || this.outbox.backlog < pauseAtBacklogBytes) return
+    this.paused = true
+    this.connection.pause()
   }
 
   /** Tells the peer why and ends its connection, in whatever phase it is. */
@@ -149,6 +159,12 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     if ((type & Wire.ignorableFrame) === 0) this.close("UnknownFrameType")
   }
 
+  private readOn(): void {
+    if (!this.paused) return
+    this.paused = false
+    if (this.phase !== "gone") this.connection.resume()
+  }
+
   private onHandshakeTimeout(): void {
     if (this.phase !== "handshake") return
     // Less than the magic may be the start of anything: no answer in our protocol then.
@@ -173,6 +189,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     router?.leave(this)
     this.phase = "leaving"
     this.decoder = undefined
+    this.readOn()
     this.dropLater()
   }
 

@@ -1,0 +1,260 @@
+/** The dispatcher without sockets: its time is the test's, its connections are driven by hand. */
+import * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
+import type * as SessionId from "@effect-nat/dispatcher/SessionId"
+import * as TcpListener from "@effect-nat/dispatcher/TcpListener"
+import * as Wire from "@effect-nat/dispatcher/Wire"
+import { assert, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as TestClock from "effect/testing/TestClock"
+import {
+  bytesOf,
+  framesIn,
+  hex,
+  makeSimulatedListener,
+  mapperLayer,
+  resolverLayer,
+  type SimulatedConnection,
+  textOf
+} from "./support.ts"
+
+const helloTo = (sessionId: SessionId.SessionId) => Wire.encodeHello(new Wire.Hello({ sessionId, extensions: [] }))
+
+const simulated = Effect.fnUntraced(function* (limits?: Partial<Dispatcher.Limits>) {
+  const { connect, endTurn, listener } = yield* makeSimulatedListener
+  const dispatcher = yield* Dispatcher.make({ port: 12000, limits }).pipe(
+    Effect.provide(Layer.mergeAll(Layer.succeed(TcpListener.TcpListener, listener), mapperLayer, resolverLayer))
+  )
+  const id = yield* dispatcher.register()
+  const join = Effect.map(connect, (connection) => {
+    connection.handler.onData(helloTo(id))
+    return connection
+  })
+  const members = Effect.map(dispatcher.lookup(id), (info) => Option.getOrThrow(info).members)
+  return { dispatcher, id, connect, join, endTurn, members }
+})
+
+/** Lets everything written be taken, and the consequences happen. */
+const settle = Effect.promise(() => new Promise<void>((resolve) => setImmediate(resolve)))
+
+const say = (connection: SimulatedConnection, text: string) =>
+  connection.handler.onData(Wire.encodeMessage(bytesOf(text)))
+
+const afterReply = (connection: SimulatedConnection) => new Uint8Array(Buffer.concat(connection.taken).subarray(16))
+
+const heard = (connection: SimulatedConnection) =>
+  framesIn(afterReply(connection)).map((frame) => (frame._tag === "Message" ? textOf(frame.payload) : frame._tag))
+
+it.effect("gives a handshake exactly its time", () =>
+  Effect.gen(function* () {
+    const { connect, id, join, members } = yield* simulated()
+    const half = yield* connect
+    half.handler.onData(helloTo(id).subarray(0, 20))
+    const silent = yield* connect
+    const late = yield* connect
+    late.handler.onData(helloTo(id).subarray(0, 20))
+    const joined = yield* join
+    yield* TestClock.adjust("4999 millis")
+    yield* settle
+    assert.strictEqual(half.state(), "open")
+    late.handler.onData(helloTo(id).subarray(20))
+    yield* TestClock.adjust("1 millis")
+    yield* settle
+    assert.strictEqual(hex(Buffer.concat(half.taken)), hex(Wire.encodeRefused("HandshakeTimeout")))
+    assert.strictEqual(silent.state(), "destroyed")
+    assert.deepStrictEqual(silent.taken, [])
+    yield* TestClock.adjust("1 hour")
+    assert.strictEqual(joined.state(), "open")
+    assert.strictEqual(late.state(), "open")
+    assert.strictEqual(yield* members, 2)
+  })
+)
+
+it.effect("drops a peer that is sent away and stays, after its time", () =>
+  Effect.gen(function* () {
+    const { dispatcher, id, join } = yield* simulated()
+    const member = yield* join
+    yield* settle
+    member.stall(true)
+    yield* dispatcher.unregister(id)
+    yield* TestClock.adjust("999 millis")
+    yield* settle
+    assert.notStrictEqual(member.state(), "destroyed")
+    yield* TestClock.adjust("1 millis")
+    yield* settle
+    assert.strictEqual(member.state(), "destroyed")
+  })
+)
+
+it.effect("joins the frames of a turn once, and writes the same bytes once to each member", () =>
+  Effect.gen(function* () {
+    const { endTurn, join } = yield* simulated()
+    const [first, second, third] = [yield* join, yield* join, yield* join]
+    yield* settle
+    say(first, "a")
+    say(second, "b")
+    say(first, "c")
+    yield* settle
+    assert.strictEqual(first.taken.length, 1)
+    endTurn()
+    yield* settle
+    const [block] = first.taken.slice(1)
+    assert(block !== undefined)
+    for (const member of [first, second, third]) {
+      assert.strictEqual(member.taken.length, 2)
+      assert.strictEqual(member.taken[1], block)
+    }
+    assert.deepStrictEqual(heard(third), ["a", "b", "c"])
+  })
+)
+
+it.effect("gives a member nothing from before it joined", () =>
+  Effect.gen(function* () {
+    const { endTurn, join } = yield* simulated()
+    const first = yield* join
+    say(first, "before")
+    const second = yield* join
+    say(first, "after")
+    endTurn()
+    yield* settle
+    assert.deepStrictEqual(heard(first), ["before", "after"])
+    assert.deepStrictEqual(heard(second), ["after"])
+  })
+)
+
+it.effect("delivers what a member sent before it left", () =>
+  Effect.gen(function* () {
+    const { endTurn, join, members } = yield* simulated()
+    const [first, second] = [yield* join, yield* join]
+    say(first, "last words")
+    first.handler.onEnd()
+    endTurn()
+    yield* settle
+    assert.deepStrictEqual(heard(second), ["last words"])
+    assert.deepStrictEqual(heard(first), ["last words"])
+    assert.strictEqual(first.state(), "destroyed")
+    assert.strictEqual(yield* members, 1)
+  })
+)
+
+it.effect("does not read from a member that is far behind, until it has caught up", () =>
+  Effect.gen(function* () {
+    const { endTurn, join } = yield* simulated()
+    const [slow, other] = [yield* join, yield* join]
+    yield* settle
+    slow.stall(true)
+    for (let i = 0; i < 5; i++) {
+      other.handler.onData(Wire.encodeMessage(new Uint8Array(100_000)))
+      endTurn()
+      yield* settle
+    }
+    assert.isTrue(slow.isPaused())
+    assert.isFalse(other.isPaused())
+    slow.stall(false)
+    yield* settle
+    assert.isFalse(slow.isPaused())
+    assert.strictEqual(heard(slow).length, 5)
+  })
+)
+
+it.effect("cuts a member off at its limit, at the end of a whole frame, and with the reason last", () =>
+  Effect.gen(function* () {
+    const { endTurn, join, members } = yield* simulated({ maxFrameBytes: 1000, maxBacklogBytes: 3000 })
+    const [slow, other] = [yield* join, yield* join]
+    yield* settle
+    slow.stall(true)
+    for (let i = 0; i < 4; i++) {
+      other.handler.onData(Wire.encodeMessage(new Uint8Array(900)))
+      endTurn()
+      yield* settle
+      assert.isAtMost(slow.waiting(), 3000)
+    }
+    assert.strictEqual(yield* members, 1)
+    slow.stall(false)
+    yield* settle
+    const frames = framesIn(afterReply(slow))
+    assert.deepStrictEqual(
+      frames.map((frame) => frame._tag),
+      ["Message", "Close"]
+    )
+    assert.deepStrictEqual(frames.at(-1), { _tag: "Close", reason: "TooSlow" })
+    assert.strictEqual(slow.state(), "destroyed")
+    assert.strictEqual(heard(other).length, 4)
+  })
+)
+
+interface Present {
+  readonly connection: SimulatedConnection
+  /** How much had been said when it joined. */
+  readonly from: number
+  begun: { readonly label: string; readonly rest: Uint8Array } | undefined
+}
+
+/** One step of a schedule: who does it, and what. */
+const Step = Schema.Struct({
+  member: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 4 })),
+  action: Schema.Literals(["say", "say", "say", "half", "join", "leave", "break", "turn", "settle"])
+})
+
+it.effect.prop(
+  "gives all members the same order without gap or duplicate, whoever comes and goes",
+  [Schema.Array(Step)],
+  ([steps]) =>
+    Effect.gen(function* () {
+      const { endTurn, join, members } = yield* simulated()
+      const present = new Map<number, Present>()
+      const past: Array<Present & { readonly until: number }> = []
+      const said: Array<string> = []
+      let labels = 0
+      const finish = (one: Present) => {
+        if (one.begun === undefined) return
+        one.connection.handler.onData(one.begun.rest)
+        said.push(one.begun.label)
+        one.begun = undefined
+      }
+      const begin = (one: Present) => {
+        const label = `${labels++}`
+        const frame = Wire.encodeMessage(bytesOf(label))
+        const middle = 1 + (labels % (frame.length - 1))
+        one.connection.handler.onData(frame.subarray(0, middle))
+        one.begun = { label, rest: frame.subarray(middle) }
+      }
+      // A frame that was begun and never completed is delivered to nobody.
+      const leave = (number: number, one: Present) => {
+        present.delete(number)
+        past.push({ ...one, until: said.length })
+      }
+      for (const { action, member } of steps) {
+        const one = present.get(member)
+        if (action === "turn") endTurn()
+        if (action === "settle") yield* settle
+        if (one === undefined) {
+          if (action === "join") present.set(member, { connection: yield* join, from: said.length, begun: undefined })
+          continue
+        }
+        if (action === "say" || action === "half") {
+          finish(one)
+          begin(one)
+        }
+        if (action === "say") finish(one)
+        if (action === "leave") one.connection.handler.onEnd()
+        if (action === "break") one.connection.handler.onClose()
+        if (action === "leave" || action === "break") leave(member, one)
+      }
+      endTurn()
+      yield* settle
+      assert.strictEqual(yield* members, present.size)
+      for (const { connection, from } of present.values()) {
+        assert.deepStrictEqual(heard(connection), said.slice(from))
+      }
+      for (const { connection, from, until } of past) {
+        const got = heard(connection)
+        // A broken connection may have lost the end of it, never the middle.
+        assert.deepStrictEqual(got, said.slice(from, from + got.length))
+        assert.isAtMost(from + got.length, until)
+      }
+    }).pipe(Effect.scoped),
+  { arbitrary: { runs: 300 } }
+)
