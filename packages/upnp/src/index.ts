@@ -1,0 +1,86 @@
+// Written by "npm run generate" from the modules' headers. Do not edit.
+
+/**
+ * The description of a UPnP device: what it is called, and where its services are controlled.
+ *
+ * @since 0.1.0
+ */
+export * as DeviceDescription from "./DeviceDescription.ts"
+
+/**
+ * An `http` URL whose host is pinned to an address.
+ *
+ * @since 0.1.0
+ */
+export * as HttpUrl from "./HttpUrl.ts"
+
+/**
+ * A port mapping as a router lists it: eight fields in the canonical order { remote host, external port, protocol,
+ * internal port, internal client, enabled, description, lease duration }.
+ *
+ * @since 0.1.0
+ */
+export * as PortMappingEntry from "./PortMappingEntry.ts"
+
+/**
+ * The SOAP messages of UPnP control, between text and values, both ways.
+ *
+ * @since 0.1.0
+ */
+export * as Soap from "./Soap.ts"
+
+/**
+ * Calls the actions of routers, one at a time on each.
+ *
+ * @since 0.1.0
+ */
+export * as SoapClient from "./SoapClient.ts"
+
+/**
+ * The messages of the Simple Service Discovery Protocol, between bytes and values, both ways.
+ *
+ * @since 0.1.0
+ */
+export * as Ssdp from "./Ssdp.ts"
+
+/**
+ * The search for UPnP gateways: who is there, and where are they described?
+ *
+ * @since 0.1.0
+ */
+export * as SsdpSearch from "./SsdpSearch.ts"
+
+/**
+ * The UPnP strategy: maps ports on an Internet Gateway Device.
+ *
+ * @since 0.1.0
+ */
+export * as Upnp from "./Upnp.ts"
+
+/**
+ * Discovers gateways that speak UPnP.
+ *
+ * @since 0.1.0
+ */
+export * as UpnpDiscovery from "./UpnpDiscovery.ts"
+
+/**
+ * The error codes of UPnP control and of the Internet Gateway Device, and what a caller can do about each.
+ *
+ * @since 0.1.0
+ */
+export * as UpnpErrorCode from "./UpnpErrorCode.ts"
+
+/**
+ * A gateway that speaks UPnP: described, and, once its service has answered, ready to map ports.
+ *
+ * @since 0.1.0
+ */
+export * as UpnpGateway from "./UpnpGateway.ts"
+
+/**
+ * The actions of a WANIPConnection or WANPPPConnection service.
+ *
+ * @since 0.1.0
+ */
+export * as WanIpConnection from "./WanIpConnection.ts"
