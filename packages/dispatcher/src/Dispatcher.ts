@@ -14,19 +14,18 @@
  * **Example** (Serve one session)
  *
  * ```ts
- * import * as Lan from "@effect-nat/core/Lan"
  * import * as ContactPoint from "@effect-nat/core/ContactPoint"
  * import * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
  * import * as NodeDispatcher from "@effect-nat/dispatcher/NodeDispatcher"
  * import * as Effect from "effect/Effect"
  *
+ * // What is left to provide is a strategy, such as `Lan.layer`, and `ContactPointResolver.layer`.
  * const program = Effect.gen(function* () {
  *   const dispatcher = yield* Dispatcher.Dispatcher
  *   const session = yield* dispatcher.register()
  *   yield* Effect.log(`session ${session} at ${ContactPoint.format(yield* dispatcher.contactPoint)}`)
- *   yield* Effect.never
+ *   return yield* Effect.never
  * }).pipe(Effect.provide(NodeDispatcher.layer({ port: 12000 })))
- * // still to provide: a strategy such as `Lan.layer`, and a `ContactPointResolver`
  * ```
  *
  * @since 0.1.0
