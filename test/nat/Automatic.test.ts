@@ -164,7 +164,7 @@ describe("Automatic", () => {
       const mapper = yield* Automatic.make([preferred, other])
       const error = yield* within("1 second", Effect.flip(mapped(mapper)))
       assert.strictEqual(error.reason._tag, "Conflict")
-      assert.deepStrictEqual(yield* Ref.get(other.asked), ["probe"])
+      assert.notInclude(yield* Ref.get(other.asked), "map")
     })
   )
 
@@ -193,7 +193,7 @@ describe("Automatic", () => {
       )
       yield* mapper.remove({ protocol: "tcp", externalPort: 12001 })
       assert.strictEqual(yield* mapped(mapper), "natpmp")
-      assert.deepStrictEqual(yield* Ref.get(other.asked), ["probe", "list", "remove"])
+      assert.deepStrictEqual(yield* Ref.get(other.asked), ["list", "remove"])
     })
   )
 

@@ -21,7 +21,7 @@
  * @since 0.1.0
  */
 import type * as DefaultRoute from "@effect-nat/core/DefaultRoute"
-import * as Gateway from "@effect-nat/core/Gateway"
+import type * as Gateway from "@effect-nat/core/Gateway"
 import type * as Http from "@effect-nat/core/Http"
 import * as NatError from "@effect-nat/core/NatError"
 import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"

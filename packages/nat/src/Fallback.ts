@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type * as NatError from "@effect-nat/core/NatError"
-import * as PortMapper from "@effect-nat/core/PortMapper"
+import type * as PortMapper from "@effect-nat/core/PortMapper"
 import * as Effect from "effect/Effect"
 
 /**

@@ -1,0 +1,312 @@
+/**
+ * The program through a real router: what a person sees, what the router holds, and what crosses it.
+ */
+import { assert, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { fileURLToPath } from "node:url"
+import * as Lab from "./Lab.ts"
+import { labSuite } from "./LabSuite.ts"
+
+const bin = fileURLToPath(new URL("../../packages/nat/bin/effect-nat.js", import.meta.url))
+
+const effectNat = (lab: Lab.LabService, ...args: ReadonlyArray<string>) =>
+  lab
+    .run("lan", process.execPath, [bin, ...args], { timeout: "30 seconds" })
+    .pipe(Effect.map(({ exitCode, stderr, stdout }) => ({ exitCode, stdout, stderr })))
+
+const start = (lab: Lab.LabService, ...args: ReadonlyArray<string>) =>
+  lab.spawn("lan", process.execPath, [bin, ...args])
+
+const events = (stdout: string): ReadonlyArray<Record<string, unknown>> =>
+  stdout
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => JSON.parse(line))
+
+/** What the wan host gets when it knocks at the mapped port. */
+const knock = (lab: Lab.LabService) =>
+  Effect.all({
+    tcp: lab.tcpProbe("wan", lab.addresses.external, 12001),
+    udp: lab.udpProbe("wan", lab.addresses.external, 12001)
+  })
+
+const closed = { tcp: "refused", udp: "refused" } as const
+const open = { tcp: "reachable", udp: "reachable" } as const
+
+const daemons = {
+  upnp: { upnp: true, natpmp: false },
+  natpmp: { upnp: false, natpmp: true },
+  auto: { upnp: true, natpmp: true }
+} as const
+
+const methods = { upnp: "upnp", natpmp: "natpmp", auto: "natpmp" } as const
+
+for (const strategy of ["upnp", "natpmp", "auto"] as const) {
+  labSuite(`effect-nat map --strategy ${strategy}`, () => {
+    for (const [signal, status] of [
+      ["SIGINT", 130],
+      ["SIGTERM", 130],
+      ["SIGHUP", 130]
+    ] as const) {
+      it.live(
+        `lets a wan host in until ${signal}, over TCP and UDP, and leaves nothing`,
+        () =>
+          Effect.gen(function* () {
+            const lab = yield* Lab.make({ daemon: daemons[strategy] })
+            yield* lab.tcpEcho("lan", 12000)
+            yield* lab.udpEcho("lan", 12000)
+            assert.deepStrictEqual(yield* knock(lab), closed)
+
+            const program = yield* start(
+              lab,
+              ...["map", "12000:12001", "12000:12001/udp", "--json", "--lease", "1h", "--description", "lab"],
+              ...["--strategy", strategy]
+            )
+            yield* program.awaitLine(/"event":"mapped","protocol":"udp"/, { timeout: "15 seconds" })
+            assert.deepStrictEqual(yield* knock(lab), open)
+            assert.lengthOf(yield* lab.mappings, 2)
+            if (strategy === "upnp") {
+              const listed = yield* lab.exec("lan", "upnpc", ["-u", yield* lab.location, "-l"])
+              assert.match(listed, /TCP 12001->192\.168\.77\.2:12000 +'lab'/)
+              assert.match(listed, /UDP 12001->192\.168\.77\.2:12000 +'lab'/)
+            }
+
+            yield* program.signal(signal)
+            assert.strictEqual((yield* program.awaitExit()).exitCode, status)
+            assert.deepStrictEqual(yield* lab.mappings, [])
+            assert.deepStrictEqual(yield* knock(lab), closed)
+            const event = (name: string, protocol: string) => ({
+              event: name,
+              protocol,
+              internal: "192.168.77.2:12000",
+              external: "11.22.33.1:12001",
+              method: methods[strategy],
+              gateway: "192.168.77.1",
+              lifetimeSeconds: 3600
+            })
+            const printed = events(yield* program.stdout)
+            assert.sameDeepMembers(
+              [...printed],
+              ["mapped", "released"].flatMap((name) => [event(name, "tcp"), event(name, "udp")])
+            )
+            assert.strictEqual(yield* program.stderr, "")
+          }),
+        60_000
+      )
+    }
+
+    it.live(
+      "answers external, list and delete",
+      () =>
+        Effect.gen(function* () {
+          const lab = yield* Lab.make({ daemon: daemons[strategy] })
+          const external = yield* effectNat(lab, "external", "--strategy", strategy)
+          assert.deepStrictEqual(external, { exitCode: 0, stdout: "11.22.33.1\n", stderr: "" })
+
+          if (strategy === "natpmp") {
+            const listed = yield* effectNat(lab, "list", "--strategy", strategy)
+            assert.strictEqual(listed.exitCode, 1)
+            assert.match(listed.stderr, /^effect-nat: not supported: .*NAT-PMP.*\n$/)
+            return
+          }
+          const none = yield* effectNat(lab, "list", "--strategy", strategy, "--json")
+          assert.deepStrictEqual(none, { exitCode: 0, stdout: "[]\n", stderr: "" })
+          const location = yield* lab.location
+          yield* lab.exec("lan", "upnpc", [
+            "-u",
+            location,
+            "-e",
+            "theirs",
+            "-a",
+            "192.168.77.2",
+            "80",
+            "8080",
+            "tcp",
+            "600"
+          ])
+          const listed = yield* effectNat(lab, "list", "--strategy", strategy, "--json")
+          const [entry] = JSON.parse(listed.stdout)
+          assert.isTrue(entry.leaseSeconds > 0 && entry.leaseSeconds <= 600)
+          assert.deepStrictEqual(
+            { ...entry, leaseSeconds: 600 },
+            {
+              remoteHost: "",
+              externalPort: 8080,
+              protocol: "tcp",
+              internalPort: 80,
+              internalClient: "192.168.77.2",
+              enabled: true,
+              description: "theirs",
+              leaseSeconds: 600
+            }
+          )
+          const text = yield* effectNat(lab, "list", "--strategy", strategy)
+          assert.match(
+            text.stdout,
+            /^Remote host  External port  Protocol  Internal port .*\n +8080 +tcp +80 +192\.168\.77\.2 +true +theirs +\d+\n$/
+          )
+          const deleted = yield* effectNat(lab, "delete", "8080/tcp", "--strategy", strategy)
+          assert.deepStrictEqual(deleted, { exitCode: 0, stdout: "deleted 8080/tcp\n", stderr: "" })
+          assert.deepStrictEqual(yield* lab.mappings, [])
+        }),
+      60_000
+    )
+  })
+}
+
+labSuite("effect-nat at a router that refuses", () => {
+  for (const strategy of ["upnp", "auto"] as const) {
+    it.live(
+      `--strategy ${strategy} says so in one line, with status 1, and leaves nothing of what came before`,
+      () =>
+        Effect.gen(function* () {
+          const lab = yield* Lab.make({
+            daemon: {
+              ...daemons.upnp,
+              permissions: ["allow 12001 0.0.0.0/0 1024-65535", "deny 0-65535 0.0.0.0/0 0-65535"]
+            }
+          })
+          const refused = yield* effectNat(lab, "map", "12000:12001", "12002", "--strategy", strategy, "--json")
+          assert.match(refused.stderr, /^effect-nat: the gateway does not allow this: .*\n$/)
+          assert.strictEqual(refused.exitCode, 1)
+          assert.deepStrictEqual(
+            events(refused.stdout).map((one) => one["event"]),
+            ["mapped", "failed", "released"]
+          )
+          assert.deepStrictEqual(yield* lab.mappings, [])
+        }),
+      60_000
+    )
+  }
+
+  it.live(
+    "--strategy natpmp says what is wrong in one line when the router's own line has no address for the world",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ wanPrefix: "10.9.8", daemon: { ...daemons.natpmp, externalAddress: false } })
+        const refused = yield* effectNat(lab, "map", "12000", "--strategy", "natpmp")
+        assert.match(refused.stderr, /^effect-nat: the external address is not known \(NAT-PMP result code 3.*\)\n$/)
+        assert.strictEqual(refused.exitCode, 1)
+        assert.deepStrictEqual(yield* lab.mappings, [])
+      }),
+    60_000
+  )
+})
+
+labSuite("effect-nat without a gateway", () => {
+  it.live(
+    "map, external, list and delete say so and exit 1; gateways prints an empty list; serve serves the network",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: false })
+        for (const args of [["map", "12000"], ["external"], ["list"], ["delete", "12000/tcp"]]) {
+          const ended = yield* effectNat(lab, ...args)
+          assert.strictEqual(ended.exitCode, 1, args.join(" "))
+          assert.match(ended.stderr, /^effect-nat: no gateway answered: .*\n$/)
+          assert.strictEqual(ended.stdout, "")
+        }
+        assert.deepStrictEqual(yield* effectNat(lab, "gateways"), { exitCode: 0, stdout: "no gateways\n", stderr: "" })
+        assert.deepStrictEqual(yield* effectNat(lab, "gateways", "--json"), { exitCode: 0, stdout: "[]\n", stderr: "" })
+
+        const program = yield* start(lab, "serve")
+        yield* program.awaitLine(
+          /^contact point: internal 192\.168\.77\.2:12000; external unknown; session [0-9a-f]{32}$/,
+          {
+            timeout: "15 seconds"
+          }
+        )
+        assert.match(yield* program.stdout, /^no gateway answered: serving this network only; .*$/m)
+        yield* program.signal("SIGINT")
+        assert.strictEqual((yield* program.awaitExit()).exitCode, 130)
+      }),
+    120_000
+  )
+
+  it.live(
+    "does the same on a host without any network",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: false })
+        yield* lab.exec("lan", "ip", ["route", "del", "default"])
+        for (const link of (yield* lab.exec("lan", "ls", ["/sys/class/net"])).split(/\s+/)) {
+          if (link !== "lo" && link !== "") yield* lab.exec("lan", "ip", ["link", "set", link, "down"])
+        }
+        const ended = yield* effectNat(lab, "map", "12000")
+        assert.strictEqual(ended.exitCode, 1)
+        assert.match(ended.stderr, /^effect-nat: no gateway answered: .*\n$/)
+        assert.deepStrictEqual(yield* effectNat(lab, "gateways", "--json"), { exitCode: 0, stdout: "[]\n", stderr: "" })
+      }),
+    60_000
+  )
+})
+
+labSuite("effect-nat gateways", () => {
+  it.live(
+    "shows the router once for each protocol that it speaks, and the one chosen by name or address",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: daemons.auto })
+        const all = JSON.parse((yield* effectNat(lab, "gateways", "--json")).stdout)
+        assert.sameMembers(
+          all.map((one: { method: string; address: string }) => `${one.method} ${one.address}`),
+          ["upnp 192.168.77.1", "natpmp 192.168.77.1"]
+        )
+        const { name } = all.find((one: { method: string }) => one.method === "upnp")
+        for (const wanted of [name, "192.168.77.1"]) {
+          const external = yield* effectNat(lab, "external", "--strategy", "upnp", "--gateway", wanted)
+          assert.deepStrictEqual(external, { exitCode: 0, stdout: "11.22.33.1\n", stderr: "" })
+        }
+        const other = yield* effectNat(lab, "external", "--strategy", "upnp", "--gateway", "192.168.77.9")
+        assert.strictEqual(other.exitCode, 1)
+        assert.match(other.stderr, /^effect-nat: no gateway answered: .*\n$/)
+      }),
+    60_000
+  )
+})
+
+labSuite("the strategies that ask nobody", () => {
+  for (const [strategy, method] of [
+    ["manual", "manual"],
+    ["lan", "lan"]
+  ] as const) {
+    it.live(
+      `--strategy ${strategy} sends not a single packet`,
+      () =>
+        Effect.gen(function* () {
+          const lab = yield* Lab.make({ daemon: daemons.auto })
+          const capture = yield* lab.capture("lan", `src host ${lab.addresses.lan}`)
+          const program = yield* start(lab, "map", "12000:12001", "--strategy", strategy, "--json")
+          const line = yield* program.awaitLine(/"event":"mapped"/, { timeout: "15 seconds" })
+          assert.include(line, `"internal":"192.168.77.2:12000"`)
+          assert.include(line, `"method":"${method}"`)
+          yield* program.signal("SIGINT")
+          assert.strictEqual((yield* program.awaitExit()).exitCode, 130)
+          assert.deepStrictEqual(yield* capture.packets, [])
+          assert.deepStrictEqual(yield* lab.mappings, [])
+        }),
+      60_000
+    )
+  }
+
+  it.live(
+    "--strategy manual lets a wan host in through a port forwarded by hand",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: daemons.upnp })
+        yield* lab.tcpEcho("lan", 12000)
+        const location = yield* lab.location
+        yield* lab.exec("lan", "upnpc", ["-u", location, "-a", "192.168.77.2", "12000", "12001", "tcp", "600"])
+        const program = yield* start(
+          lab,
+          ...["map", "12000:12001", "--strategy", "manual", "--external-address", lab.addresses.external]
+        )
+        yield* program.awaitLine(/^mapped .* -> 11\.22\.33\.1:12001 \(manual, no lease\)$/, { timeout: "15 seconds" })
+        assert.strictEqual(yield* lab.tcpProbe("wan", lab.addresses.external, 12001), "reachable")
+        yield* program.signal("SIGINT")
+        yield* program.awaitExit()
+        // What a person forwarded is not the program's to delete.
+        assert.lengthOf(yield* lab.mappings, 1)
+      }),
+    60_000
+  )
+})

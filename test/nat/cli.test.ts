@@ -1,0 +1,146 @@
+/**
+ * The program as a person calls it, where no network is needed: wrong calls, help, completions, and what a lone host
+ * can do.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { spawn } from "node:child_process"
+import { fileURLToPath } from "node:url"
+
+const bin = fileURLToPath(new URL("../../packages/nat/bin/effect-nat.js", import.meta.url))
+
+interface Ended {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Runs the program to its end; with `interruptAt`, sends it Ctrl-C once it has printed that. */
+const run = (args: ReadonlyArray<string>, interruptAt?: string): Promise<Ended> =>
+  new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [bin, ...args], { stdio: ["ignore", "pipe", "pipe"], timeout: 20_000 })
+    let stdout = ""
+    let stderr = ""
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      const before = stdout
+      stdout += text
+      if (interruptAt === undefined || before.includes(interruptAt) || !stdout.includes(interruptAt)) return
+      child.kill("SIGINT")
+    })
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text))
+    child.on("error", reject)
+    child.on("close", (code) => resolve({ code, stdout, stderr }))
+  })
+
+const wrongCalls: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: RegExp]> = [
+  [["map", "12000", "--no-such-flag"], /Unrecognized flag: --no-such-flag/],
+  [["map", "0"], /"0" is not a port: use a whole number from 1 to 65535/],
+  [["map", "70000"], /"70000" is not a port/],
+  [["map", "12000:70000/udp"], /"70000" is not a port/],
+  [["map", "12000/icmp"], /"icmp" is not a protocol: use tcp or udp/],
+  [["map"], /port/],
+  [["map", "12000", "--strategy", "wormhole"], /wormhole.*auto/],
+  [["map", "12000", "--lease", "soon"], /"soon" is not a lease/],
+  [["map", "12000", "--strategy", "manual", "--external-address", "home.example"], /is not an IP address/],
+  [["delete", "x/tcp"], /"x" is not a port/],
+  [["delete"], /port/],
+  [["serve", "--port", "0"], /"0" is not a port/],
+  [["serve", "--session", "abc"], /"abc" is not a session id/],
+  [["frobnicate"], /Unknown subcommand "frobnicate"/],
+  [[], /which command\? \(see: effect-nat --help\)/]
+]
+
+describe.concurrent("a wrong call", () => {
+  for (const [args, says] of wrongCalls) {
+    it(`effect-nat ${args.join(" ")} is one line and status 2`, async () => {
+      const { code, stderr, stdout } = await run(args)
+      assert.match(stderr, says)
+      assert.match(stderr, /^effect-nat: .*\n$/, "one line")
+      assert.strictEqual(stdout, "")
+      assert.strictEqual(code, 2)
+    })
+  }
+})
+
+describe.concurrent("effect-nat", () => {
+  it("--version names the version of the package", async () => {
+    assert.deepStrictEqual(await run(["--version"]), { code: 0, stdout: "effect-nat v0.1.0\n", stderr: "" })
+  })
+
+  it("map --version, which goes through the whole command line, says the same", async () => {
+    const { code, stdout } = await run(["map", "--version"])
+    assert.strictEqual(stdout, "effect-nat v0.1.0\n")
+    assert.strictEqual(code, 0)
+  })
+
+  it("--help lists every command", async () => {
+    const { code, stdout } = await run(["--help"])
+    for (const command of ["map", "external", "list", "delete", "gateways", "serve"]) {
+      assert.match(stdout, new RegExp(`^ +${command} `, "m"))
+    }
+    assert.strictEqual(code, 0)
+  })
+
+  for (const shell of ["bash", "zsh", "fish"]) {
+    it(`--completions ${shell} writes a script that knows the commands`, async () => {
+      const { code, stdout } = await run(["--completions", shell])
+      assert.include(stdout, "gateways")
+      assert.strictEqual(code, 0)
+    })
+  }
+})
+
+describe.concurrent("effect-nat map without a gateway", () => {
+  it("holds a manual mapping until Ctrl-C, then ends with status 130 after released", async () => {
+    const args = ["map", "12000:12001", "--strategy", "manual", "--external-address", "11.22.33.1", "--json"]
+    const { code, stderr, stdout } = await run(args, "mapped")
+    const events = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line))
+    assert.deepStrictEqual(
+      events.map(({ internal: _, ...event }) => event),
+      ["mapped", "released"].map((event) => ({
+        event,
+        protocol: "tcp",
+        external: "11.22.33.1:12001",
+        method: "manual",
+        gateway: null,
+        lifetimeSeconds: null
+      }))
+    )
+    assert.match(events[0].internal, /:12000$/)
+    assert.strictEqual(stderr, "")
+    assert.strictEqual(code, 130)
+  })
+
+  it("puts IPv6 addresses in brackets", async () => {
+    const args = ["map", "12000", "--strategy", "manual", "--external-address", "2001:db8::1", "--json"]
+    const { stdout } = await run(args, "mapped")
+    assert.include(stdout, '"external":"[2001:db8::1]:12000"')
+  })
+
+  it("says that an external address is not known", async () => {
+    const { stdout } = await run(["map", "12000:12001", "--strategy", "manual"], "mapped")
+    assert.match(stdout, /-> port 12001 \(the external address is not known\) \(manual, no lease\)/)
+  })
+
+  it("maps nothing with the lan strategy, and says so", async () => {
+    const { code, stdout } = await run(["map", "12000/udp", "--strategy", "lan"], "mapped")
+    assert.match(stdout, /^mapped .*:12000\/udp -> not mapped: reachable on this network only \(lan, no lease\)\n/)
+    assert.strictEqual(code, 130)
+  })
+
+  it("external, list and delete say what the manual and the lan strategy cannot do", async () => {
+    for (const [args, says] of [
+      [["external", "--strategy", "manual"], /the external address is not known/],
+      [["list", "--strategy", "lan"], /not supported: list mappings with the lan strategy/],
+      [["delete", "12001/tcp", "--strategy", "manual"], /not supported: delete a mapping with the manual strategy/]
+    ] as const) {
+      const { code, stderr, stdout } = await run(args)
+      assert.match(stderr, says)
+      assert.match(stderr, /^effect-nat: .*\n$/)
+      assert.strictEqual(stdout, "")
+      assert.strictEqual(code, 1)
+    }
+  })
+})
