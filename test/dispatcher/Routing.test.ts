@@ -1,10 +1,12 @@
 /** The dispatcher without sockets: its time is the test's, its connections are driven by hand. */
+import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
 import type * as SessionId from "@effect-nat/dispatcher/SessionId"
 import * as TcpListener from "@effect-nat/dispatcher/TcpListener"
 import * as Wire from "@effect-nat/dispatcher/Wire"
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -13,6 +15,7 @@ import {
   bytesOf,
   framesIn,
   hex,
+  makeMapper,
   makeSimulatedListener,
   mapperLayer,
   resolverLayer,
@@ -88,6 +91,59 @@ it.effect("drops a peer that is sent away and stays, after its time", () =>
   })
 )
 
+it.effect("tells its peers that it ends before their way in is taken away", () =>
+  Effect.gen(function* () {
+    const { connect, listener } = yield* makeSimulatedListener
+    const joined: Array<SimulatedConnection> = []
+    const heardAtRelease: Array<string> = []
+    const member = yield* Effect.scoped(
+      Effect.gen(function* () {
+        const { mapper } = yield* makeMapper
+        const watched = PortMapper.PortMapper.of({
+          ...mapper,
+          map: (request) =>
+            Effect.tap(mapper.map(request), () =>
+              Effect.addFinalizer(() => Effect.sync(() => heardAtRelease.push(...joined.flatMap(heard))))
+            )
+        })
+        const dispatcher = yield* Dispatcher.make({ port: 12000 }).pipe(
+          Effect.provide(Layer.merge(Layer.succeed(TcpListener.TcpListener, listener), resolverLayer)),
+          Effect.provideService(PortMapper.PortMapper, watched)
+        )
+        const id = yield* dispatcher.register()
+        const member = yield* connect
+        member.handler.onData(helloTo(id))
+        joined.push(member)
+        return member
+      })
+    )
+    assert.strictEqual(member.state(), "destroyed")
+    assert.deepStrictEqual(heardAtRelease, ["Close"])
+  })
+)
+
+it.effect("tells whoever came while the mapping was still being asked for", () =>
+  Effect.gen(function* () {
+    const { connect, listener } = yield* makeSimulatedListener
+    const starting = yield* Dispatcher.make({ port: 12000 }).pipe(
+      Effect.provide(
+        Layer.mergeAll(
+          Layer.succeed(TcpListener.TcpListener, listener),
+          Layer.mock(PortMapper.PortMapper)({ map: () => Effect.never }),
+          resolverLayer
+        )
+      ),
+      Effect.scoped,
+      Effect.forkChild
+    )
+    const early = yield* connect
+    early.handler.onData(Uint8Array.from(Wire.magic))
+    yield* Fiber.interrupt(starting)
+    assert.strictEqual(hex(Buffer.concat(early.taken)), hex(Wire.encodeRefused("ShuttingDown")))
+    assert.strictEqual(early.state(), "destroyed")
+  })
+)
+
 it.effect("joins the frames of a turn once, and writes the same bytes once to each member", () =>
   Effect.gen(function* () {
     const { endTurn, join } = yield* simulated()
@@ -98,7 +154,7 @@ it.effect("joins the frames of a turn once, and writes the same bytes once to ea
     say(first, "c")
     yield* settle
     assert.strictEqual(first.taken.length, 1)
-    endTurn()
+    assert.strictEqual(endTurn(), 1)
     yield* settle
     const [block] = first.taken.slice(1)
     assert(block !== undefined)

@@ -181,10 +181,13 @@ export const makeSimulatedListener = Effect.gen(function* () {
       turns.push(task)
     }
   })
-  const endTurn = () => {
-    for (const task of turns.splice(0)) {
+  /** Says how many tasks had been waiting for it. */
+  const endTurn = (): number => {
+    const tasks = turns.splice(0)
+    for (const task of tasks) {
       task()
     }
+    return tasks.length
   }
   const connect = Effect.map(Queue.peek(accepted), simulate)
   return { listener, endTurn, connect }
