@@ -1,0 +1,652 @@
+import * as Gateway from "@effect-nat/core/Gateway"
+import * as Http from "@effect-nat/core/Http"
+import * as PortMapper from "@effect-nat/core/PortMapper"
+import * as PortMapping from "@effect-nat/core/PortMapping"
+import * as PortMappingEntry from "@effect-nat/upnp/PortMappingEntry"
+import * as Upnp from "@effect-nat/upnp/Upnp"
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+import * as Network from "./network.ts"
+import * as Router from "./router.ts"
+
+const strategy = (network: Network.Network) => Upnp.layer.pipe(Layer.provide(network.layer))
+
+const request = { protocol: "tcp", internalPort: 12000, externalPort: 12001 } as const
+
+const map = PortMapper.PortMapper.use((mapper) => mapper.map(request))
+
+const mapWith = (more: object) => PortMapper.PortMapper.use((mapper) => mapper.map({ ...request, ...more }))
+
+const entry = (more: Partial<PortMappingEntry.PortMappingEntry> = {}): PortMappingEntry.PortMappingEntry => ({
+  remoteHost: "",
+  externalPort: 12001,
+  protocol: "TCP",
+  internalPort: 12000,
+  internalClient: Network.own,
+  enabled: true,
+  description: "effect-nat",
+  leaseDuration: 7200,
+  ...more
+})
+
+/** Lets every fiber run until it waits for time or for the test. */
+const settle = Effect.forEach(Array.from({ length: 50 }), () => Effect.yieldNow, { discard: true })
+
+/** Runs something that takes virtual time, and gives it all it needs. */
+const inTime = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function* () {
+    const fiber = yield* Effect.forkChild(effect)
+    yield* settle
+    yield* TestClock.adjust("30 seconds")
+    return yield* Fiber.join(fiber)
+  })
+
+describe("mapping", () => {
+  it.effect("adds one entry and deletes it by its external port when the scope closes", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      const network = Network.makeNetwork({ devices: [router] })
+      yield* Effect.gen(function* () {
+        const mapping = yield* map
+        const current = yield* mapping.current
+        assert.strictEqual(PortMapping.format(current), "11.22.33.1:12001/tcp")
+        assert.strictEqual(current.method, "upnp")
+        assert.strictEqual(PortMapping.lifetimeSeconds(current), 7200)
+        assert.deepStrictEqual(router.entries, [entry()])
+      }).pipe(Effect.scoped, Effect.provide(strategy(network)))
+      assert.deepStrictEqual(router.entries, [])
+      assert.deepStrictEqual(router.calls, [
+        "GetExternalIPAddress()",
+        "GetSpecificPortMappingEntry(, 12001, TCP)",
+        "AddPortMapping(, 12001, TCP, 12000, 192.168.1.2, 1, effect-nat, 7200)",
+        "DeletePortMapping(, 12001, TCP)"
+      ])
+      assert.strictEqual(network.openSockets(), 0)
+    })
+  )
+
+  it.effect("renews in place and notices a new external address", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      const network = Network.makeNetwork({ devices: [router] })
+      yield* Effect.gen(function* () {
+        const mapping = yield* map
+        router.setExternalAddress("11.22.33.9")
+        yield* TestClock.adjust("1 hour")
+        yield* settle
+        assert.strictEqual(PortMapping.format(yield* mapping.current), "11.22.33.9:12001/tcp")
+        assert.lengthOf(
+          router.calls.filter((call) => call.startsWith("AddPortMapping")),
+          2
+        )
+        assert.notInclude(router.calls, "DeletePortMapping(, 12001, TCP)")
+        assert.lengthOf(
+          network.requests.filter((line) => line.startsWith("GET")),
+          1
+        )
+      }).pipe(Effect.scoped, Effect.provide(strategy(network)))
+    })
+  )
+
+  it.effect("searches once for many mappings and calls the router one call at a time", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({ before: () => Effect.sleep("10 millis") })
+      const network = Network.makeNetwork({ devices: [router] })
+      yield* inTime(
+        Effect.forEach([1, 2, 3, 4, 5], (n) => mapWith({ externalPort: 12000 + n }), { concurrency: "unbounded" }).pipe(
+          Effect.andThen(Effect.sync(() => assert.lengthOf(router.entries, 5))),
+          Effect.scoped,
+          Effect.provide(strategy(network))
+        )
+      )
+      assert.strictEqual(router.mostAtOnce(), 1)
+      assert.lengthOf(
+        network.requests.filter((line) => line.startsWith("GET")),
+        1
+      )
+      assert.deepStrictEqual(router.entries, [])
+    })
+  )
+
+  it.effect.each([725, 402])("takes a permanent lease after error %i, remembers that, and deletes it on exit", (code) =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({
+        before: (call) =>
+          call.action === "AddPortMapping" && call.arguments.at(-1)?.[1] !== "0"
+            ? Effect.fail(Router.fault(code))
+            : Effect.void
+      })
+      yield* Effect.gen(function* () {
+        const mapping = yield* map
+        assert.strictEqual(PortMapping.lifetimeSeconds(yield* mapping.current), 0)
+        assert.deepStrictEqual(router.entries, [entry({ leaseDuration: 0 })])
+        yield* mapWith({ externalPort: 12002 })
+        assert.lengthOf(
+          router.calls.filter((call) => call.startsWith("AddPortMapping")),
+          3
+        )
+      }).pipe(Effect.scoped, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+      assert.deepStrictEqual(router.entries, [])
+    })
+  )
+
+  it.effect("asks a router of the second version for a week where no end is wanted", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({
+        services: [
+          {
+            serviceType: "urn:schemas-upnp-org:service:WANIPConnection:2",
+            controlUrl: "/ctl",
+            externalAddress: "11.22.33.1",
+            status: "Connected"
+          }
+        ]
+      })
+      yield* mapWith({ lifetime: 0 }).pipe(
+        Effect.flatMap((mapping) => mapping.current),
+        Effect.tap((mapping) => Effect.sync(() => assert.strictEqual(PortMapping.lifetimeSeconds(mapping), 604_800))),
+        Effect.scoped,
+        Effect.provide(strategy(Network.makeNetwork({ devices: [router] })))
+      )
+      assert.deepStrictEqual([...router.serviceTypes], ["urn:schemas-upnp-org:service:WANIPConnection:2"])
+    })
+  )
+
+  const theirs = entry({ internalClient: "192.168.1.77" })
+
+  it.effect.each([true, false])("takes another port where another host has it (router overwrites: %s)", (overwrites) =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({ overwrites })
+      router.entries.push(theirs)
+      yield* Effect.gen(function* () {
+        const mapping = yield* (yield* map).current
+        assert.notStrictEqual(mapping.externalPort, 12001)
+        assert.isAtLeast(mapping.externalPort ?? 0, 49_152)
+        assert.deepStrictEqual(router.entries[0], theirs)
+        assert.strictEqual(router.entries[1]?.externalPort, mapping.externalPort)
+      }).pipe(Effect.scoped, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+      assert.deepStrictEqual(router.entries, [theirs])
+    })
+  )
+
+  it.effect("fails with the port where no other is wanted", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      router.entries.push(theirs)
+      const error = yield* mapWith({ strictExternalPort: true }).pipe(
+        Effect.flip,
+        Effect.provide(strategy(Network.makeNetwork({ devices: [router] })))
+      )
+      assert.strictEqual(error.reason._tag, "Conflict")
+      assert.nestedPropertyVal(error.reason, "externalPort", 12001)
+      assert.deepStrictEqual(router.entries, [theirs])
+    })
+  )
+
+  it.effect("gives up after a few ports", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({
+        before: (call) => (call.action === "AddPortMapping" ? Effect.fail(Router.fault(718)) : Effect.void)
+      })
+      const error = yield* map.pipe(Effect.flip, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+      assert.strictEqual(error.reason._tag, "Conflict")
+      assert.lengthOf(
+        router.calls.filter((call) => call.startsWith("AddPortMapping")),
+        5
+      )
+    })
+  )
+
+  it.effect("takes the internal port where the router wants both the same", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({
+        before: (call) =>
+          call.action === "AddPortMapping" && call.arguments[1]?.[1] !== call.arguments[3]?.[1]
+            ? Effect.fail(Router.fault(724))
+            : Effect.void
+      })
+      const mapping = yield* map.pipe(
+        Effect.flatMap((mapping) => mapping.current),
+        Effect.scoped,
+        Effect.provide(strategy(Network.makeNetwork({ devices: [router] })))
+      )
+      assert.strictEqual(mapping.externalPort, 12000)
+    })
+  )
+
+  it.effect("takes over its own entry of an earlier run", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      router.entries.push(entry({ leaseDuration: 0 }))
+      const mapping = yield* map.pipe(
+        Effect.flatMap((mapping) => mapping.current),
+        Effect.scoped,
+        Effect.provide(strategy(Network.makeNetwork({ devices: [router] })))
+      )
+      assert.strictEqual(mapping.externalPort, 12001)
+      assert.deepStrictEqual(router.entries, [])
+    })
+  )
+
+  it.effect("counts 714 on release as deleted", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      yield* Effect.gen(function* () {
+        const mapping = yield* map
+        router.entries.length = 0
+        yield* mapping.release
+      }).pipe(Effect.scoped, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+      assert.include(router.calls, "DeletePortMapping(, 12001, TCP)")
+    })
+  )
+
+  it.effect("says that a release failed", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({
+        before: (call) => (call.action === "DeletePortMapping" ? Effect.fail(Router.fault(606)) : Effect.void)
+      })
+      const error = yield* map.pipe(
+        Effect.flatMap((mapping) => Effect.flip(mapping.release)),
+        Effect.scoped,
+        Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))),
+        Effect.provide(Logger.layer([]))
+      )
+      assert.strictEqual(error.reason._tag, "NotAuthorized")
+    })
+  )
+
+  it.effect("leaves nothing where the request was interrupted after the router took it", () =>
+    Effect.gen(function* () {
+      const taken = yield* Deferred.make<void>()
+      const router = Router.makeRouter({
+        after: (call) =>
+          call.action === "AddPortMapping"
+            ? Effect.andThen(Deferred.succeed(taken, undefined), Effect.never)
+            : Effect.void
+      })
+      yield* Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(Effect.scoped(map))
+        yield* Deferred.await(taken)
+        assert.lengthOf(router.entries, 1)
+        yield* Fiber.interrupt(fiber)
+      }).pipe(Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+      assert.deepStrictEqual(router.entries, [])
+    })
+  )
+
+  it.effect("undoes a request that timed out, on the port it tried last, and leaves the others' alone", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({
+        after: (call) => (call.action === "AddPortMapping" ? Effect.never : Effect.void)
+      })
+      router.entries.push(theirs)
+      const error = yield* inTime(
+        Effect.scoped(map).pipe(Effect.flip, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+      )
+      assert.strictEqual(error.reason._tag, "TimedOut")
+      assert.lengthOf(
+        router.calls.filter((call) => call.startsWith("DeletePortMapping")),
+        1
+      )
+      assert.deepStrictEqual(router.entries, [theirs])
+    })
+  )
+
+  it.effect("does not undo what another made meanwhile", () =>
+    Effect.gen(function* () {
+      const router: Router.Router = Router.makeRouter({
+        before: (call) =>
+          call.action === "AddPortMapping"
+            ? Effect.andThen(
+                Effect.sync(() => void router.entries.push(theirs)),
+                Effect.never
+              )
+            : Effect.void
+      })
+      yield* inTime(
+        Effect.scoped(map).pipe(Effect.flip, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+      )
+      assert.deepStrictEqual(router.entries, [theirs])
+    })
+  )
+
+  it.effect("goes on behind another NAT, and warns", () =>
+    Effect.gen(function* () {
+      const warnings: Array<string> = []
+      const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
+        if (logLevel === "Warn") warnings.push(String(message))
+      })
+      const router = Router.makeRouter()
+      router.setExternalAddress("100.64.3.4")
+      const mapping = yield* map.pipe(
+        Effect.flatMap((mapping) => mapping.current),
+        Effect.scoped,
+        Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))),
+        Effect.provide(Logger.layer([logger]))
+      )
+      assert.strictEqual(PortMapping.format(mapping), "100.64.3.4:12001/tcp")
+      assert.lengthOf(warnings, 1)
+      assert.include(warnings[0] ?? "", "carrier-grade NAT")
+    })
+  )
+
+  it.effect.each(["", "0.0.0.0", "not an address"])("maps without an external address where it is '%s'", (address) =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      router.setExternalAddress(address)
+      const network = Network.makeNetwork({ devices: [router] })
+      const mapping = yield* inTime(
+        map.pipe(
+          Effect.flatMap((mapping) => mapping.current),
+          Effect.scoped,
+          Effect.provide(strategy(network)),
+          Effect.provide(Logger.layer([]))
+        )
+      )
+      assert.isUndefined(mapping.externalAddress)
+      assert.strictEqual(mapping.externalPort, 12001)
+    })
+  )
+
+  it.effect("cannot map IPv6, and maps IPv4 where both are asked for", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      const network = Network.makeNetwork({ devices: [router] })
+      const layer = strategy(network)
+      const error = yield* mapWith({ family: "ipv6" }).pipe(Effect.flip, Effect.provide(layer))
+      assert.strictEqual(error.reason._tag, "Unsupported")
+      assert.deepStrictEqual(network.searches, [])
+      yield* Effect.scoped(mapWith({ family: "both" })).pipe(Effect.provide(layer))
+    })
+  )
+})
+
+describe("a router that restarts", () => {
+  it.effect("is found again at its new port, by the renewal and by the release", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      const network = Network.makeNetwork({ devices: [router] })
+      yield* Effect.gen(function* () {
+        const mapping = yield* map
+        router.restart(6000)
+        yield* TestClock.adjust("1 hour")
+        yield* settle
+        assert.deepStrictEqual(router.entries, [entry()])
+        assert.strictEqual((yield* mapping.current).status, "mapped")
+        router.restart(7000)
+        router.entries.push(entry())
+      }).pipe(Effect.scoped, Effect.provide(strategy(network)))
+      assert.deepStrictEqual(router.entries, [])
+      assert.include(network.requests, "GET 192.168.1.1:7000/desc.xml")
+    })
+  )
+
+  it.effect("is not confused with another router at another place", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({ hears: () => isFirst })
+      const other = Router.makeRouter({ address: "192.168.1.9", udn: "uuid:other", hears: () => !isFirst })
+      let isFirst = true
+      other.entries.push(entry({ internalClient: "192.168.1.50" }))
+      const network = Network.makeNetwork({ devices: [router, other] })
+      yield* Effect.gen(function* () {
+        yield* map
+        router.restart(6000)
+        isFirst = false
+      }).pipe(Effect.scoped, Effect.provide(strategy(network)), Effect.provide(Logger.layer([])))
+      assert.lengthOf(other.entries, 1)
+      assert.notInclude(other.calls.join(), "DeletePortMapping")
+    })
+  )
+})
+
+describe("choosing the gateway", () => {
+  it.effect("does not wait for a slow or dead one", () =>
+    Effect.gen(function* () {
+      const slow = Router.makeRouter({ address: "192.168.1.8", udn: "uuid:slow", description: () => Effect.never })
+      const fast = Router.makeRouter({ answersAfter: "20 millis" })
+      const fiber = yield* Effect.forkChild(
+        Effect.provide(Upnp.probe, Network.makeNetwork({ devices: [slow, fast] }).layer)
+      )
+      yield* settle
+      yield* TestClock.adjust("20 millis")
+      yield* settle
+      const found = yield* Effect.sync(() => fiber.pollUnsafe())
+      assert.isDefined(found)
+      assert.strictEqual((yield* Fiber.join(fiber)).gateway.name, "Home Router")
+    })
+  )
+
+  const two = (first: object, second: object): ReadonlyArray<Router.RouterService> => [
+    {
+      serviceType: Router.wanIp1,
+      controlUrl: "/ctl/ip",
+      externalAddress: "0.0.0.0",
+      status: "Disconnected",
+      ...first
+    },
+    {
+      serviceType: Router.wanPpp1,
+      controlUrl: "/ctl/ppp",
+      externalAddress: "11.22.33.1",
+      status: "Connected",
+      ...second
+    }
+  ]
+
+  it.effect.each([
+    ["the connected one", two({}, {}), "ppp"],
+    ["the public address", two({ status: "Connected", externalAddress: "10.0.0.3" }, {}), "ppp"],
+    ["the first of equals", two({ status: "Connected", externalAddress: "11.22.33.2" }, {}), "ip"],
+    ["a connection before a stale address", two({ status: "Connected" }, { status: "Disconnected" }), "ip"]
+  ] as const)("takes of two WAN services %s", ([, services, kind]) =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({ services })
+      const found = yield* inTime(Effect.provide(Upnp.probe, Network.makeNetwork({ devices: [router] }).layer))
+      assert.strictEqual(found.connection.wanService.kind, kind)
+      assert.strictEqual(found.connection.wanService.service.controlUrl.path, `/ctl/${kind}`)
+      assert.include(found.connection.wanService.service.serviceType, kind === "ip" ? "WANIP" : "WANPPP")
+    })
+  )
+
+  it.effect("prefers a gateway with an external address to one without", () =>
+    Effect.gen(function* () {
+      const without = Router.makeRouter({ name: "Without" })
+      without.setExternalAddress("0.0.0.0")
+      const withAddress = Router.makeRouter({
+        address: "192.168.1.9",
+        name: "With",
+        udn: "uuid:2",
+        answersAfter: "1 second"
+      })
+      const found = yield* inTime(
+        Effect.provide(Upnp.probe, Network.makeNetwork({ devices: [without, withAddress] }).layer)
+      )
+      assert.strictEqual(found.gateway.name, "With")
+    })
+  )
+
+  it.effect.each(["Attic", "192.168.1.9", "uuid:2"])("takes the one called %s", (selected) =>
+    Effect.gen(function* () {
+      const devices = [Router.makeRouter(), Router.makeRouter({ address: "192.168.1.9", name: "Attic", udn: "uuid:2" })]
+      const found = yield* inTime(
+        Effect.provide(Upnp.probe, Network.makeNetwork({ devices }).layer).pipe(
+          Effect.provideService(Gateway.Selected, selected)
+        )
+      )
+      assert.strictEqual(found.gateway.name, "Attic")
+      assert.lengthOf(devices[0]?.calls ?? [], 0)
+    })
+  )
+
+  it.effect("names the gateways there are where none is the one wanted", () =>
+    Effect.gen(function* () {
+      const error = yield* inTime(
+        Effect.flip(Effect.provide(Upnp.probe, Network.makeNetwork({ devices: [Router.makeRouter()] }).layer)).pipe(
+          Effect.provideService(Gateway.Selected, "Cellar")
+        )
+      )
+      assert.strictEqual(error.reason._tag, "NoGateway")
+      assert.include(error.message, "Home Router (192.168.1.1)")
+    })
+  )
+
+  it.effect("changes nothing on the router", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      yield* Effect.provide(Upnp.probe, Network.makeNetwork({ devices: [router] }).layer)
+      assert.deepStrictEqual(router.calls, ["GetExternalIPAddress()"])
+    })
+  )
+
+  it.effect("says that UPnP is often switched off where nobody answers, once for many requests", () =>
+    Effect.gen(function* () {
+      const network = Network.makeNetwork({ devices: [] })
+      const errors = yield* inTime(
+        Effect.forEach([1, 2, 3], () => Effect.flip(map), { concurrency: "unbounded" }).pipe(
+          Effect.scoped,
+          Effect.provide(strategy(network))
+        )
+      )
+      for (const error of errors) {
+        assert.strictEqual(error.reason._tag, "NoGateway")
+        assert.include(error.message, "UPnP is often switched off")
+      }
+      assert.lengthOf(
+        network.searches.filter((search) => search.to === Network.routerAddress && search.searchTarget === "ssdp:all"),
+        3
+      )
+    })
+  )
+
+  it.effect.each([
+    ["a DOCTYPE", `<!DOCTYPE root [<!ENTITY a "b">]>${Router.descriptionXml("&a;", "uuid:1", [])}`],
+    ["too much text", `<root>${" ".repeat(200_000)}</root>`],
+    ["no XML", "<html><p>Please log in</html>"],
+    ["nothing", ""],
+    ["no service that maps ports", Router.descriptionXml("Printer", "uuid:1", [])],
+    ["deep nesting", `${"<a>".repeat(5000)}${"</a>".repeat(5000)}`],
+    ["dangerous names", "<root><device><__proto__>1</__proto__></device></root>"]
+  ] as const)("refuses a description with %s", ([, text]) =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({ description: () => Effect.succeed(Network.respond(200, text)) })
+      const error = yield* inTime(
+        Effect.flip(Effect.provide(Upnp.probe, Network.makeNetwork({ devices: [router] }).layer))
+      )
+      assert.strictEqual(error.reason._tag, "NoGateway")
+      assert.deepStrictEqual(router.calls, [])
+    })
+  )
+})
+
+describe("asking the router", () => {
+  const ask = <A, E>(
+    router: Router.Router,
+    f: (mapper: PortMapper.PortMapper["Service"]) => Effect.Effect<A, E, never>
+  ) =>
+    inTime(
+      PortMapper.PortMapper.use(f).pipe(
+        Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))),
+        Effect.provide(Logger.layer([]))
+      )
+    )
+
+  it.effect("lists everybody's mappings", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      router.entries.push(
+        entry({ internalClient: "192.168.1.77", description: "<game> & more", leaseDuration: 0 }),
+        entry({ internalClient: "a-name", externalPort: 1 }),
+        entry({ protocol: "UDP", remoteHost: "8.8.8.8" })
+      )
+      const list = yield* ask(router, (mapper) => Stream.runCollect(mapper.list))
+      assert.deepStrictEqual(list.map(PortMappingEntry.fromPortMapping), [router.entries[0], router.entries[2]])
+      assert.strictEqual(list.map(PortMapping.format).join(), "11.22.33.1:12001/tcp,11.22.33.1:12001/udp")
+    })
+  )
+
+  it.effect("ends the list of a router that repeats itself", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      const first = entry()
+      Object.defineProperty(router.entries, "1", { get: () => first, configurable: true })
+      router.entries[0] = first
+      const list = yield* ask(router, (mapper) => Stream.runCollect(mapper.list))
+      assert.lengthOf(list, 1)
+    })
+  )
+
+  it.effect("fails where the router refuses to list", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({
+        before: (call) => (call.action.startsWith("GetGeneric") ? Effect.fail(Router.fault(606)) : Effect.void)
+      })
+      const error = yield* ask(router, (mapper) => Effect.flip(Stream.runCollect(mapper.list)))
+      assert.strictEqual(error.reason._tag, "NotAuthorized")
+    })
+  )
+
+  it.effect("removes by key", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      router.entries.push(entry(), entry({ protocol: "UDP" }))
+      yield* ask(router, (mapper) => mapper.remove({ protocol: "udp", externalPort: 12001 }))
+      assert.deepStrictEqual(router.entries, [entry()])
+    })
+  )
+
+  it.effect("tells the external address, or that there is none", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      assert.strictEqual(NetAddress.formatIp(yield* ask(router, (mapper) => mapper.externalAddress)), "11.22.33.1")
+      router.setExternalAddress("0.0.0.0")
+      const error = yield* ask(router, (mapper) => Effect.flip(mapper.externalAddress))
+      assert.strictEqual(error.reason._tag, "NoExternalAddress")
+    })
+  )
+
+  it.effect("tells its gateway and maps with it after one search", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      const network = Network.makeNetwork({ devices: [router] })
+      yield* Effect.gen(function* () {
+        const { gateway, mapper } = yield* Upnp.makeStrategy
+        assert.strictEqual((yield* gateway).name, "Home Router")
+        yield* mapper.map(request)
+      }).pipe(Effect.scoped, Effect.provide(network.layer))
+      assert.strictEqual(network.requests.filter((line) => line.startsWith("GET")).length, 1)
+    })
+  )
+
+  it.effect.each([
+    ["a page instead of SOAP", Effect.succeed(Network.respond(200, "<html></html>")), "MalformedAnswer"],
+    ["an endless answer", Effect.succeed(Network.respond(200, " ".repeat(70_000))), "MalformedAnswer"],
+    ["no permission", Effect.succeed(Network.respond(401, "")), "NotAuthorized"],
+    ["silence", Effect.never, "TimedOut"],
+    ["a cut connection", Effect.fail(new Http.HttpError({ kind: "Closed", detail: "" })), "MalformedAnswer"]
+  ] as const)("says what is wrong when the router answers with %s", ([, answer, reason]) =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      let broken = false
+      const device: Network.Device = {
+        ...router,
+        onRequest: (request) => (broken && request.method === "POST" ? answer : router.onRequest(request))
+      }
+      const error = yield* inTime(
+        Effect.gen(function* () {
+          const mapper = yield* PortMapper.PortMapper
+          yield* mapper.externalAddress
+          broken = true
+          return yield* Effect.flip(mapper.remove({ protocol: "tcp", externalPort: 1 }))
+        }).pipe(Effect.provide(strategy(Network.makeNetwork({ devices: [device] }))))
+      )
+      assert.strictEqual(error.reason._tag, reason)
+    })
+  )
+})
