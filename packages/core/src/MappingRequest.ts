@@ -5,7 +5,8 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as NetAddress from "effect/net/NetAddress"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Option from "effect/Option"
 import * as NatError from "./NatError.ts"
 import type * as PortMapping from "./PortMapping.ts"
 
@@ -78,8 +79,9 @@ export const defaultDescription = "effect-nat"
 const maximumDescriptionLength = 64
 /** The protocols count lifetimes in 32 bits; beyond that a lease might as well be permanent. */
 const maximumLifetime = Duration.seconds(0xffffffff)
+/** Control characters and line ends, and what XML cannot hold: some protocols send the description in XML. */
 // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
-const controlCharacter = /[\u0000-\u001f\u007f]/
+const controlCharacter = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\ufffe\uffff]/
 
 const invalid = (detail: string) => NatError.fromReason(new NatError.InvalidRequest({ detail }))
 
@@ -88,14 +90,9 @@ const checkPort = Effect.fnUntraced(function* (name: string, port: number) {
   return yield* invalid(`${name} must be a whole number from 1 to 65535, not ${port}`)
 })
 
-const checkLifetime = Effect.fnUntraced(function* (input: Duration.Input) {
-  const lifetime = yield* Effect.fromOption(Duration.fromInput(input)).pipe(
-    Effect.mapError(() => invalid(`the lifetime ${String(input)} is not a duration: write for example "2 hours"`))
-  )
-  if (Duration.isZero(lifetime) || !Duration.isFinite(lifetime)) {
-    if (Duration.isNegative(lifetime)) return yield* invalid("the lifetime must not be negative")
-    return Duration.infinity
-  }
+const checkLength = Effect.fnUntraced(function* (lifetime: Duration.Duration) {
+  if (Duration.isNegative(lifetime)) return yield* invalid("the lifetime must not be negative")
+  if (Duration.isZero(lifetime) || !Duration.isFinite(lifetime)) return Duration.infinity
   if (Duration.isLessThan(lifetime, Duration.seconds(1))) {
     return yield* invalid(
       `the lifetime must be at least one second, or 0 for permanent, not ${Duration.format(lifetime)}`
@@ -104,12 +101,36 @@ const checkLifetime = Effect.fnUntraced(function* (input: Duration.Input) {
   return Duration.min(lifetime, maximumLifetime)
 })
 
+/** `Duration` reads a number that is none as zero, which here means a mapping without an end. */
+const hasNaN = (input: Duration.Input): boolean =>
+  typeof input === "object" && !Duration.isDuration(input)
+    ? Object.values(input).some((part) => Number.isNaN(part))
+    : Number.isNaN(input)
+
+const checkLifetime = Effect.fnUntraced(function* (input: Duration.Input) {
+  const lifetime = Duration.fromInput(input)
+  if (Option.isNone(lifetime) || hasNaN(input)) {
+    const written = typeof input === "object" ? "" : ` "${input}"`
+    return yield* invalid(`the lifetime${written} is not a duration: write for example "2 hours"`)
+  }
+  return yield* checkLength(lifetime.value)
+})
+
 const checkDescription = Effect.fnUntraced(function* (description: string) {
   if (description.length > maximumDescriptionLength) {
     return yield* invalid(`the description must have at most ${maximumDescriptionLength} characters`)
   }
-  if (controlCharacter.test(description)) return yield* invalid("the description must not contain control characters")
+  if (controlCharacter.test(description) || !description.isWellFormed()) {
+    return yield* invalid("the description must not contain control characters")
+  }
   return description
+})
+
+const checkInternalAddress = Effect.fnUntraced(function* (address: NetAddress.IpAddress | undefined) {
+  if (address === undefined || (!NetAddress.isUnspecified(address) && !NetAddress.isMulticast(address))) return address
+  return yield* invalid(
+    `the internal address must be the address of one host, not ${NetAddress.formatIp(address)}: leave it out for this host`
+  )
 })
 
 /**
@@ -128,7 +149,7 @@ export const resolve = Effect.fnUntraced(function* (
     internalPort,
     externalPort,
     strictExternalPort: request.strictExternalPort ?? false,
-    internalAddress: request.internalAddress,
+    internalAddress: yield* checkInternalAddress(request.internalAddress),
     family: request.family ?? "ipv4",
     lifetime: yield* checkLifetime(request.lifetime ?? defaultLifetime),
     description: yield* checkDescription(request.description ?? defaultDescription)
