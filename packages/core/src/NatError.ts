@@ -26,8 +26,20 @@ import * as Schema from "effect/Schema"
 
 const detail = Schema.String
 
+const maximumDetailLength = 300
+
+/** A router's words in one line, without what a terminal would obey, and not without end. */
+const oneLine = (text: string): string => {
+  // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
+  const line = text.replace(/[\u0000-\u0020\u007f-\u009f\u2028\u2029]+/g, " ").trim()
+  return line.length > maximumDetailLength ? `${line.slice(0, maximumDetailLength)}…` : line
+}
+
 /** Adds what the router said, where it said something. */
-const said = (message: string, text: string): string => (text === "" ? message : `${message} (${text})`)
+const said = (message: string, text: string): string => {
+  const line = oneLine(text)
+  return line === "" ? message : `${message} (${line})`
+}
 
 /**
  * No gateway that this strategy can use answered.
@@ -56,7 +68,7 @@ export class Unsupported extends Schema.TaggedError<Unsupported>("@effect-nat/co
   detail
 }) {
   override get message(): string {
-    return said(`not supported: ${this.operation}`, this.detail)
+    return said(`not supported: ${oneLine(this.operation)}`, this.detail)
   }
 }
 
@@ -193,7 +205,7 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("@effect-
   { detail }
 ) {
   override get message(): string {
-    return this.detail
+    return oneLine(this.detail)
   }
 }
 
