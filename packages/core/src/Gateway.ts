@@ -4,7 +4,9 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import * as Equal from "effect/Equal"
 import * as NetAddress from "effect/net/NetAddress"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 
 /**
@@ -40,7 +42,7 @@ export const Selected: Context.Reference<string | undefined> = Context.Reference
 )
 
 /**
- * Whether a gateway is the one selected, by its address or, ignoring case, by its name or id.
+ * Whether a gateway is the one selected, by its address in any notation or, ignoring case, by its name or id.
  *
  * @category guards
  * @since 0.1.0
@@ -50,6 +52,6 @@ export const isSelected = (
   selected: string | undefined
 ): boolean =>
   selected === undefined ||
-  selected === NetAddress.formatIp(self.address) ||
+  Equal.equals(Result.getOrUndefined(NetAddress.ipFromString(selected)), self.address) ||
   selected.toLowerCase() === self.name.toLowerCase() ||
   selected.toLowerCase() === self.id?.toLowerCase()
