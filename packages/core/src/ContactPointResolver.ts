@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
@@ -94,14 +95,28 @@ const reachable = (addresses: ReadonlyArray<NetAddress.InetAddress>): Answer =>
     ? { _tag: "NotReachable", detail: "no address is known that can be reached from there" }
     : { _tag: "Reachable", addresses }
 
-/** The address that took the request first: the requester has just shown that it works. */
-const receivedFirst = (
-  internal: ReadonlyArray<NetAddress.InetAddress>,
-  receivedOn: NetAddress.IpAddress | undefined
-): ReadonlyArray<NetAddress.InetAddress> => {
-  const received = internal.filter((one) => Equal.equals(one.address, receivedOn))
-  return received.length > 0 ? received : internal
-}
+/** Those that pass the test before the others, each in their order. */
+const firstThose = (
+  addresses: ReadonlyArray<NetAddress.InetAddress>,
+  isFirst: (address: NetAddress.IpAddress) => boolean
+): ReadonlyArray<NetAddress.InetAddress> => [
+  ...addresses.filter((one) => isFirst(one.address)),
+  ...addresses.filter((one) => !isFirst(one.address))
+]
+
+/** Whether one of this host's own addresses and another address share the own address's network. */
+const isNeighbour = (surroundings: Surroundings, own: NetAddress.IpAddress, other: NetAddress.IpAddress): boolean =>
+  surroundings.interfaces.some((one) =>
+    one.addresses.some(
+      (known) => Equal.equals(known.address, own) && IpNetwork.contains(IpNetwork.fromInterface(known), other)
+    )
+  )
+
+/** An overlay network gives each host one address without a netmask: what is left to go by is the range. */
+const isSameOverlay = (own: NetAddress.IpAddress, other: NetAddress.IpAddress): boolean =>
+  NetAddress.isIpv6Address(other)
+    ? NetAddress.isUniqueLocal(other) && IpNetwork.contains(IpNetwork.fromAddressUnsafe(other, 48), own)
+    : IpNetwork.contains(carrierGrade, own) && IpNetwork.contains(carrierGrade, other)
 
 /**
  * Which addresses for whom, from the requester's observed source: this host and its networks get internal addresses,
@@ -116,19 +131,28 @@ export const addressesFor = (
   requester: Requester,
   surroundings: Surroundings
 ): Answer => {
-  const external = contactPoint.external.map((one) => one.address)
-  const internal = contactPoint.internal.filter((one) => !NetAddress.isLoopback(one.address))
-  const source = requester.source === undefined ? undefined : NetAddress.toCanonical(requester.source)
-  if (source === undefined) return reachable(external)
+  const isForOthers = (one: NetAddress.InetAddress) => !NetAddress.isLoopback(one.address)
+  const external = contactPoint.external.map((one) => one.address).filter(isForOthers)
+  const internal = contactPoint.internal.filter(isForOthers)
+  if (requester.source === undefined) return reachable(external)
+  const source = NetAddress.toCanonical(requester.source)
+  const receivedOn = requester.receivedOn === undefined ? undefined : NetAddress.toCanonical(requester.receivedOn)
   if (isOwn(surroundings, source)) return reachable(contactPoint.internal)
   if (isExternal(contactPoint, source)) return reachable([...internal, ...external])
   if (surroundings.gateways.some((gateway) => Equal.equals(gateway, source))) {
     return reachable([...external, ...internal])
   }
   if (NetworkInterfaces.isAttached(surroundings.interfaces, source)) {
-    return reachable(receivedFirst(internal, requester.receivedOn))
+    // The address that took the request: the requester has just shown that it works.
+    const received = internal.filter((one) => Equal.equals(one.address, receivedOn))
+    return reachable(
+      received.length > 0 ? received : firstThose(internal, (own) => isNeighbour(surroundings, own, source))
+    )
   }
-  if (isPrivate(source)) return reachable([...internal, ...external])
+  if (isPrivate(source)) {
+    const near = firstThose(internal, (own) => Equal.equals(own, receivedOn) || isSameOverlay(own, source))
+    return reachable([...near, ...external])
+  }
   return reachable(external)
 }
 
@@ -143,12 +167,18 @@ const externalOf = (mapping: PortMapping.PortMapping): ReadonlyArray<ContactPoin
 const make = Effect.gen(function* () {
   const interfaces = yield* NetworkInterfaces.NetworkInterfaces
   const defaultRoute = yield* DefaultRoute.DefaultRoute
-  const internalAddresses = (address: NetAddress.IpAddress | undefined) =>
-    address === undefined || NetAddress.isUnspecified(address)
-      ? Effect.map(NetworkInterfaces.lanAddresses, (own) => (own.length > 0 ? own : [NetAddress.ipv4Loopback])).pipe(
-          Effect.provideService(NetworkInterfaces.NetworkInterfaces, interfaces)
-        )
-      : Effect.succeed([address])
+  const lanAddresses = Effect.provideService(
+    NetworkInterfaces.lanAddresses,
+    NetworkInterfaces.NetworkInterfaces,
+    interfaces
+  )
+  const internalAddresses = Effect.fnUntraced(function* (address: NetAddress.IpAddress | undefined) {
+    if (address !== undefined && !NetAddress.isUnspecified(address)) return [address]
+    // A service that listens at 0.0.0.0 has no IPv6; one that listens at :: has both.
+    const isIpv4Only = address !== undefined && NetAddress.isIpv4Address(address)
+    const own = (yield* lanAddresses).filter((one) => !isIpv4Only || NetAddress.isIpv4Address(one))
+    return own.length > 0 ? own : [NetAddress.ipv4Loopback]
+  })
 
   return ContactPointResolver.of({
     contactPoint: Effect.fn("ContactPointResolver.contactPoint")(function* ({ address, mappings, name, port }) {
@@ -157,7 +187,8 @@ const make = Effect.gen(function* () {
         version: 1,
         name,
         internal: internal.map((own) => NetAddress.inetAddressUnsafe(own, port)),
-        external: mappings.flatMap(externalOf)
+        // A mapping for TCP and one for UDP may well have one address.
+        external: Arr.dedupe(mappings.flatMap(externalOf))
       })
     }),
     addressesFor: Effect.fn("ContactPointResolver.addressesFor")(function* (contactPoint, requester) {
