@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { execFile } from "node:child_process"
 import { readFile } from "node:fs"
+import { endianness } from "node:os"
 import * as DefaultRoute from "./DefaultRoute.ts"
 import * as RouteTables from "./internal/routeTables.ts"
 
@@ -28,7 +29,7 @@ const run = (command: string, args: ReadonlyArray<string>) =>
   })
 
 const linux = Effect.all([
-  Effect.map(read("/proc/net/route"), RouteTables.parseProcNetRoute),
+  Effect.map(read("/proc/net/route"), (text) => RouteTables.parseProcNetRoute(text, endianness())),
   Effect.map(read("/proc/net/ipv6_route"), RouteTables.parseProcNetIpv6Route)
 ])
 

@@ -31,19 +31,17 @@ const addressOf = (text: string): NetAddress.IpAddress | undefined => {
   return parsed === undefined || NetAddress.isUnspecified(parsed) ? undefined : parsed
 }
 
-/** `/proc/net/route`: hexadecimal IPv4 addresses in host byte order, which is little-endian on all that Node runs on. */
-export const parseProcNetRoute = (text: string): ReadonlyArray<DefaultRoute.Route> => {
+/** `/proc/net/route`: hexadecimal IPv4 addresses in the host's own byte order. */
+export const parseProcNetRoute = (text: string, endianness: "LE" | "BE" = "LE"): ReadonlyArray<DefaultRoute.Route> => {
   const routes: Array<DefaultRoute.Route> = []
   for (const line of text.split("\n").slice(1)) {
     const [name = "", destination, gateway = "", flags = "", , , metric = "", mask] = line.trim().split(/\s+/)
     const bytes = bytesOfHex(gateway)
     if (destination !== "00000000" || mask !== "00000000" || bytes?.length !== 4) continue
     if (!usable(Number.parseInt(flags, 16))) continue
-    routes.push({
-      gateway: NetAddress.ipv4FromBytesUnsafe(bytes.reverse()),
-      interface: name,
-      metric: Number.parseInt(metric, 10) || 0
-    })
+    const address = NetAddress.ipv4FromBytesUnsafe(endianness === "LE" ? bytes.reverse() : bytes)
+    if (NetAddress.isUnspecified(address)) continue
+    routes.push({ gateway: address, interface: name, metric: Number.parseInt(metric, 10) || 0 })
   }
   return byMetric(routes)
 }
@@ -66,7 +64,7 @@ export const parseProcNetIpv6Route = (text: string): ReadonlyArray<DefaultRoute.
 
 /** macOS: what `route -n get default` prints for one address family. */
 export const parseRouteGet = (text: string): ReadonlyArray<DefaultRoute.Route> => {
-  const field = (name: string) => new RegExp(`^\\s*${name}:\\s*(\\S+)`, "m").exec(text)?.[1]
+  const field = (name: string) => new RegExp(`^[ \\t]*${name}:[ \\t]*(\\S+)`, "m").exec(text)?.[1]
   const gateway = addressOf(field("gateway") ?? "")
   if (gateway === undefined) return []
   return [{ gateway, interface: field("interface") ?? "", metric: 0 }]
@@ -78,20 +76,23 @@ const NetRoute = Schema.Struct({
   RouteMetric: Schema.Number,
   InterfaceMetric: Schema.optional(Schema.NullOr(Schema.Number))
 })
-// PowerShell prints a single object where the list has one element.
-const decodeNetRoutes = Schema.decodeUnknownResult(
-  Schema.fromJsonString(Schema.Union([NetRoute, Schema.Array(NetRoute)]))
-)
+const decodeJson = Schema.decodeUnknownResult(Schema.fromJsonString(Schema.Unknown))
+const decodeNetRoute = Schema.decodeUnknownResult(NetRoute)
 
 /** Windows: what `Get-NetRoute … | ConvertTo-Json` prints. */
 export const parseNetRoute = (text: string): ReadonlyArray<DefaultRoute.Route> => {
-  const decoded = decodeNetRoutes(text.trim())
-  if (Result.isFailure(decoded)) return []
+  const json = decodeJson(text.trim())
+  if (Result.isFailure(json)) return []
+  // PowerShell prints a single object where the list has one element.
+  const elements: ReadonlyArray<unknown> = Array.isArray(json.success) ? json.success : [json.success]
   return byMetric(
-    [decoded.success].flat().flatMap((route) => {
-      const gateway = addressOf(route.NextHop)
+    elements.flatMap((element) => {
+      const route = decodeNetRoute(element)
+      if (Result.isFailure(route)) return []
+      const { InterfaceAlias, InterfaceMetric, NextHop, RouteMetric } = route.success
+      const gateway = addressOf(NextHop)
       if (gateway === undefined) return []
-      return [{ gateway, interface: route.InterfaceAlias, metric: route.RouteMetric + (route.InterfaceMetric ?? 0) }]
+      return [{ gateway, interface: InterfaceAlias, metric: RouteMetric + (InterfaceMetric ?? 0) }]
     })
   )
 }
