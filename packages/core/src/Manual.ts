@@ -42,10 +42,11 @@ const parseAddress = (text: string) =>
   text === ""
     ? Effect.undefined
     : Effect.fromResult(NetAddress.ipFromString(text)).pipe(
+        Effect.filterOrFail((address) => !NetAddress.isUnspecified(address) && !NetAddress.isMulticast(address)),
         Effect.mapError(() =>
           NatError.fromReason(
             new NatError.InvalidRequest({
-              detail: `the external address "${text}" is not an IP address: write one like 11.22.33.1, or leave it empty where it is not known`
+              detail: `the external address "${text}" is not the address of a host: write one like 11.22.33.1, or leave it empty where it is not known`
             })
           )
         )
