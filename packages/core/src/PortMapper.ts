@@ -38,11 +38,11 @@ import type * as PortMapping from "./PortMapping.ts"
  * @since 0.1.0
  */
 export interface Mapping {
-  /** The mapping as it is now. */
+  /** The mapping as it is now; after the release, as it was last. */
   readonly current: Effect.Effect<PortMapping.PortMapping>
   /**
    * The mapping as it is now, then again whenever a peer would notice a change: another address or port, lost, there
-   * again. The stream ends when the mapping is released.
+   * again. The stream ends when the mapping is released; who asks after that may see nothing.
    */
   readonly changes: Stream.Stream<PortMapping.PortMapping>
   /**

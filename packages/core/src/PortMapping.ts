@@ -130,8 +130,8 @@ export const format = (self: PortMapping): string => {
 }
 
 /**
- * Whether a peer would notice the difference: address, port or status changed. The lifetime of a renewed lease does
- * not count.
+ * Whether a peer would notice the difference: address, port, gateway or status changed. The lifetime of a renewed
+ * lease does not count.
  *
  * @category comparisons
  * @since 0.1.0
