@@ -79,8 +79,9 @@ const fromNodes = (name: string, nodes: ReadonlyArray<unknown>): XmlElement => {
 }
 
 const rootOf = (parsed: unknown): Result.Result<XmlElement, string> => {
-  const root = Array.isArray(parsed) ? fromNodes("", parsed).children[0] : undefined
-  return root === undefined ? Result.fail("the XML has no root element") : Result.succeed(root)
+  const [root, ...others] = Array.isArray(parsed) ? fromNodes("", parsed).children : []
+  if (root !== undefined && others.length === 0) return Result.succeed(root)
+  return Result.fail("the XML has not just one root element")
 }
 
 const wellFormed = (text: string): Result.Result<string, string> => {

@@ -1,0 +1,215 @@
+import * as Ssdp from "@effect-nat/upnp/Ssdp"
+import * as SsdpSearch from "@effect-nat/upnp/SsdpSearch"
+import * as UpnpDiscovery from "@effect-nat/upnp/UpnpDiscovery"
+import * as HttpUrl from "@effect-nat/upnp/HttpUrl"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+import * as Network from "./network.ts"
+import * as Router from "./router.ts"
+
+const settle = Effect.forEach(Array.from({ length: 50 }), () => Effect.yieldNow, { discard: true })
+
+const collect = <A, E>(stream: Stream.Stream<A, E, UpnpDiscovery.Network>, network: Network.Network) =>
+  Effect.gen(function* () {
+    const fiber = yield* Effect.forkChild(Stream.runCollect(stream).pipe(Effect.provide(network.layer)))
+    yield* settle
+    yield* TestClock.adjust("30 seconds")
+    return yield* Fiber.join(fiber)
+  })
+
+const places = (network: Network.Network) =>
+  Effect.map(collect(SsdpSearch.search(), network), (answers) => answers.map((one) => HttpUrl.format(one.location)))
+
+const place = "http://192.168.1.1:5000/desc.xml"
+
+const answering = (location: string, address: string = Network.routerAddress) =>
+  Network.makeNetwork({ devices: [Router.makeRouter({ location, address })] })
+
+describe("what is sent", () => {
+  it.effect("goes to the gateway first, then to the group, on every interface but loopback", () =>
+    Effect.gen(function* () {
+      const network = Network.makeNetwork({
+        devices: [],
+        interfaces: [
+          ["lo", "127.0.0.1/8"],
+          ["eth0", "192.168.1.2/24"],
+          ["wlan0", "10.1.2.3/16"],
+          ["eth0", "fd00::2/64"]
+        ]
+      })
+      yield* places(network)
+      const fromEth = network.searches.filter((search) => search.from === "192.168.1.2")
+      assert.strictEqual(fromEth[0]?.to, "192.168.1.1")
+      assert.include(
+        fromEth.map((search) => search.to),
+        "239.255.255.250"
+      )
+      const fromWlan = network.searches.filter((search) => search.from === "10.1.2.3").map((search) => search.to)
+      assert.deepStrictEqual([...new Set(fromWlan)], ["239.255.255.250"])
+      assert.deepStrictEqual([...new Set(network.searches.map((search) => search.from))].toSorted(), [
+        "10.1.2.3",
+        "192.168.1.2"
+      ])
+    })
+  )
+
+  it.effect("is sent in one tick, and again twice", () =>
+    Effect.gen(function* () {
+      const network = Network.makeNetwork({ devices: [] })
+      const fiber = yield* Effect.forkChild(Stream.runCollect(SsdpSearch.search()).pipe(Effect.provide(network.layer)))
+      yield* settle
+      const count = () => network.searches.filter((search) => search.searchTarget.includes("WANIPConnection")).length
+      assert.strictEqual(count(), 2)
+      yield* TestClock.adjust("400 millis")
+      yield* settle
+      assert.strictEqual(count(), 4)
+      yield* TestClock.adjust("30 seconds")
+      yield* Fiber.join(fiber)
+      assert.strictEqual(count(), 6)
+      assert.strictEqual(network.openSockets(), 0)
+    })
+  )
+
+  it.effect("reaches a gateway outside of every attached network", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({ address: "10.9.9.9" })
+      const network = Network.makeNetwork({ devices: [router], gateway: "10.9.9.9" })
+      assert.deepStrictEqual(yield* places(network), ["http://10.9.9.9:5000/desc.xml"])
+    })
+  )
+
+  it.effect("stays on loopback where the gateway does", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({ address: "127.0.77.1" })
+      const network = Network.makeNetwork({
+        devices: [router],
+        gateway: "127.0.77.1",
+        interfaces: [["lo", "127.0.0.1/8"]]
+      })
+      assert.deepStrictEqual(yield* places(network), ["http://127.0.77.1:5000/desc.xml"])
+    })
+  )
+})
+
+describe("who is heard", () => {
+  it.effect.each([
+    ["only unicast", (heard: Network.Heard) => heard.unicast],
+    ["only multicast", (heard: Network.Heard) => !heard.unicast],
+    ["only ssdp:all", (heard: Network.Heard) => heard.searchTarget === "ssdp:all"],
+    ["only ssdp:all by multicast", (heard: Network.Heard) => !heard.unicast && heard.searchTarget === "ssdp:all"],
+    ["only upnp:rootdevice", (heard: Network.Heard) => heard.searchTarget === "upnp:rootdevice"]
+  ] as const)("a router that answers %s, once", ([, hears]) =>
+    Effect.gen(function* () {
+      const network = Network.makeNetwork({ devices: [Router.makeRouter({ hears })] })
+      assert.deepStrictEqual(yield* places(network), [place])
+    })
+  )
+
+  it.effect("a router that answers from another port", () =>
+    Effect.gen(function* () {
+      const network = Network.makeNetwork({ devices: [Router.makeRouter({ answerPort: 40_000 })] })
+      assert.deepStrictEqual(yield* places(network), [place])
+    })
+  )
+
+  it.effect("at most 16 places, four of them of one host, and always the gateway", () =>
+    Effect.gen(function* () {
+      let n = 0
+      const flood: Network.Device = {
+        ...Router.makeRouter(),
+        address: "192.168.1.66",
+        onSearch: () =>
+          Array.from({ length: 20 }, () => ({
+            payload: Ssdp.encode(
+              new Ssdp.SearchAnswer({
+                searchTarget: Router.igd1,
+                usn: "",
+                location: `http://192.168.1.66/${n++}`,
+                server: "",
+                maxAge: undefined,
+                bootId: undefined,
+                configId: undefined
+              })
+            )
+          }))
+      }
+      const floods = Array.from({ length: 20 }, (_, index) => ({ ...flood, address: `192.168.1.${100 + index}` }))
+      const router = Router.makeRouter({ answersAfter: "1 second" })
+      const found = yield* places(Network.makeNetwork({ devices: [...floods, router] }))
+      assert.isAtMost(found.length, SsdpSearch.maximumAnswers)
+      assert.isAtLeast(found.length, 10)
+      assert.isAtMost(found.filter((one) => one.startsWith("http://192.168.1.100")).length, 4)
+      assert.include(found, place)
+    })
+  )
+})
+
+describe("what is believed", () => {
+  it.effect.each([
+    ["another host", "http://192.168.1.77:5000/desc.xml"],
+    ["a host of the world", "http://8.8.8.8:5000/desc.xml"],
+    ["this host", "http://127.0.0.1:5000/desc.xml"],
+    ["a name", "http://router.lan:5000/desc.xml"],
+    ["another host, in disguise", "http://192.168.1.1:80@192.168.1.77:5000/desc.xml"]
+  ] as const)("a location on %s is looked for on the host that answered", ([, location]) =>
+    Effect.gen(function* () {
+      const network = answering(location)
+      assert.deepStrictEqual(yield* places(network), [place])
+      yield* collect(UpnpDiscovery.gateways, network)
+      assert.deepStrictEqual(network.requests, [`GET 192.168.1.1:5000/desc.xml`])
+    })
+  )
+
+  it.effect.each([
+    ["of another scheme", "https://192.168.1.1/"],
+    ["of a file", "file:///etc/passwd"],
+    ["without a host", "/desc.xml"],
+    ["that is not complete", "http://"],
+    ["on port 0", "http://192.168.1.1:0/"],
+    ["without end", `http://192.168.1.1/${"a".repeat(3000)}`]
+  ] as const)("a location %s is not followed", ([, location]) =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* places(answering(location)), [])
+    })
+  )
+
+  it.effect("an answer from outside of the attached networks does not count", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* places(answering("http://8.8.8.8/", "8.8.8.8")), [])
+      assert.deepStrictEqual(yield* places(answering("http://192.168.1.9/", "192.168.1.9")), ["http://192.168.1.9:80/"])
+    })
+  )
+})
+
+describe("discovery", () => {
+  it.effect("reports a gateway once, with its own address and model", () =>
+    Effect.gen(function* () {
+      let n = 0
+      const router = Router.makeRouter()
+      // Some routers name another place in every second answer.
+      const flapping: Network.Device = {
+        ...router,
+        onSearch: (heard) =>
+          Router.makeRouter({ location: `http://192.168.1.1:5000/desc.xml?${n++ % 2}` }).onSearch(heard),
+        onRequest: (request) => router.onRequest({ ...request, path: "/desc.xml" })
+      }
+      const [gateway, ...others] = yield* collect(UpnpDiscovery.gateways, Network.makeNetwork({ devices: [flapping] }))
+      assert.deepStrictEqual(others, [])
+      assert.strictEqual(gateway?.name, "Home Router")
+      assert.strictEqual(gateway?.model, "Example Ltd Box 1.10")
+      assert.strictEqual(gateway?.method, "upnp")
+      assert.strictEqual(gateway && NetAddress.formatIp(gateway.localAddress), Network.own)
+    })
+  )
+
+  it.effect("is empty where nothing maps ports", () =>
+    Effect.gen(function* () {
+      const printer = Router.makeRouter({ services: [] })
+      assert.deepStrictEqual(yield* collect(UpnpDiscovery.gateways, Network.makeNetwork({ devices: [printer] })), [])
+    })
+  )
+})
