@@ -14,6 +14,7 @@ import * as TestClock from "effect/testing/TestClock"
 import {
   bytesOf,
   framesIn,
+  fromHex,
   hex,
   makeMapper,
   makeSimulatedListener,
@@ -72,6 +73,25 @@ it.effect("gives a handshake exactly its time", () =>
     assert.strictEqual(joined.state(), "open")
     assert.strictEqual(late.state(), "open")
     assert.strictEqual(yield* members, 2)
+  })
+)
+
+it.effect("tells only so many at once why they are refused, and forgets those that have gone", () =>
+  Effect.gen(function* () {
+    const { connect } = yield* simulated({ maxHandshakes: 2 })
+    const refuse = Effect.map(connect, (connection) => {
+      connection.handler.onData(fromHex("8e4e4154 02"))
+      return connection
+    })
+    const told = (connection: SimulatedConnection) => hex(Buffer.concat(connection.taken)) === hex(refusal)
+    const refusal = Wire.encodeRefused("UnsupportedVersion")
+    const [first, second, third] = [yield* refuse, yield* refuse, yield* refuse]
+    yield* settle
+    assert.deepStrictEqual([first, second, third].map(told), [true, true, false])
+    assert.strictEqual(third.state(), "destroyed")
+    const [fourth, fifth] = [yield* refuse, yield* refuse]
+    yield* settle
+    assert.deepStrictEqual([fourth, fifth].map(told), [true, true])
   })
 )
 
