@@ -4,17 +4,8 @@
  */
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import {
-  description,
-  docBefore,
-  filesBelow,
-  header,
-  lineOf,
-  packageDirectories,
-  parse,
-  root,
-  tags
-} from "./lib/sources.js"
+import { description, docBefore, header, lineOf, parse, tags } from "./lib/sources.js"
+import { filesBelow, packageDirectories, root } from "./lib/workspace.js"
 
 /** @typedef {import("./lib/sources.js").Node} Node */
 

@@ -6,7 +6,7 @@ import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
 import { createRequire } from "node:module"
 import * as Path from "node:path"
-import { packageDirectories, root } from "./lib/sources.js"
+import { packageDirectories, root } from "./lib/workspace.js"
 
 const require = createRequire(import.meta.url)
 const tsgo = require.resolve("@effect/tsgo/package.json")
@@ -62,6 +62,6 @@ const projects = process.argv.length > 2 ? process.argv.slice(2) : workspace
 if (hasBinary()) {
   for (const project of projects) check(project)
 } else {
-  console.error(`Effect's diagnostics: @effect/tsgo has no binary for ${process.platform}-${process.arch} here`)
+  console.error(`not checked: @effect/tsgo has no binary for ${process.platform}-${process.arch} in node_modules`)
   if (process.env.CI !== undefined && process.env.CI !== "") process.exitCode = 1
 }

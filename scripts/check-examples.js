@@ -9,7 +9,8 @@
 import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { filesBelow, lineOf, packageDirectories, parse, root } from "./lib/sources.js"
+import { lineOf, parse } from "./lib/sources.js"
+import { filesBelow, packageDirectories, root } from "./lib/workspace.js"
 
 const given = process.argv.slice(2)
 const target = Path.join(root, "node_modules", ".cache", given.length === 0 ? "examples" : "examples-given")

@@ -5,7 +5,8 @@
  */
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { firstSentence, header, packageDirectories, publicModules, root, tags } from "./lib/sources.js"
+import { firstSentence, header, tags } from "./lib/sources.js"
+import { packageDirectories, publicModules, root } from "./lib/workspace.js"
 
 const isCheck = process.argv.includes("--check")
 const base = Path.resolve(process.argv.slice(2).find((argument) => argument !== "--check") ?? root)

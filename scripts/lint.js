@@ -2,7 +2,7 @@
  * Everything that can be said of the sources without running them, types aside. All steps run, whatever fails before.
  */
 import * as ChildProcess from "node:child_process"
-import { root } from "./lib/sources.js"
+import { root } from "./lib/workspace.js"
 
 /** @type {ReadonlyArray<readonly [what: string, command: string, ...args: Array<string>]>} */
 const steps = [

@@ -81,6 +81,15 @@ describe("the packages", () => {
       assert.strictEqual(manifest.exports["./internal/*"], null)
       assert.strictEqual(Fs.readFileSync(Path.join(root, "packages", directory, "LICENSE"), "utf8"), license)
       assert.isTrue(Fs.existsSync(Path.join(root, "packages", directory, "README.md")))
+      const arrows = directory === "nat" ? workspace : workspace.filter((one) => one.directory === "core")
+      for (const name of Object.keys(manifest.dependencies ?? {})) {
+        if (!workspace.some((one) => one.manifest.name === name)) continue
+        assert.notStrictEqual(directory, "core", "core depends on no other package")
+        assert.include(
+          arrows.map((one) => one.manifest.name),
+          name
+        )
+      }
       // An exact version: the packages are released together.
       for (const { manifest: other } of workspace) {
         assert.include([undefined, other.version], manifest.dependencies?.[other.name])
