@@ -1,0 +1,209 @@
+/**
+ * A network in memory, for tests in virtual time: it counts its sockets and knows when each datagram was sent; what
+ * comes back, when and from where, is up to the test.
+ */
+import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
+import * as Udp from "@effect-nat/core/Udp"
+import * as Codec from "@effect-nat/natpmp/NatPmpCodec"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Queue from "effect/Queue"
+import * as Result from "effect/Result"
+import * as Scope from "effect/Scope"
+import * as DatagramSocket from "effect/socket/DatagramSocket"
+
+export const ipv4 = (text: string): NetAddress.Ipv4Address => Result.getOrThrow(NetAddress.ipv4FromString(text))
+
+export const inet = (text: string): NetAddress.InetAddress => NetAddress.inetAddressFromStringUnsafe(text)
+
+export const gateway = ipv4("192.168.77.1")
+
+export const own = ipv4("192.168.77.2")
+
+/** What a gateway can do to the socket that asked. */
+export interface Socket {
+  readonly number: number
+  readonly reply: (payload: Uint8Array, from?: NetAddress.InetAddress) => void
+  /** An ICMP port unreachable. */
+  readonly refuse: () => void
+}
+
+/** One datagram sent by the code under test. */
+export interface Sent {
+  /** In milliseconds. */
+  readonly at: number
+  readonly to: NetAddress.InetAddress
+  readonly payload: Uint8Array
+  readonly socket: Socket
+}
+
+export type Peer = (sent: Sent) => Effect.Effect<void>
+
+export interface Network {
+  readonly layer: Layer.Layer<Udp.Udp | DefaultRoute.DefaultRoute>
+  readonly sent: Array<Sent>
+  /** Sockets ever opened, and now open. */
+  opened: number
+  open: number
+  /** The default gateways. */
+  gateways: ReadonlyArray<NetAddress.IpAddress>
+  /** This host's address for sockets that are opened from now on. */
+  own: NetAddress.Ipv4Address
+  /** Makes the opening of sockets fail. */
+  isDown: boolean
+}
+
+const refused = () =>
+  new DatagramSocket.DatagramSocketError({
+    reason: new DatagramSocket.DatagramSocketReadError({ kind: "ConnectionRefused", cause: new Error("ECONNREFUSED") })
+  })
+
+const down = () =>
+  new DatagramSocket.DatagramSocketError({
+    reason: new DatagramSocket.DatagramSocketOpenError({ kind: "Unknown", cause: new Error("ENETUNREACH") })
+  })
+
+/** A network where `peer` is everybody else. What `peer` does runs beside the sender. */
+export const make = Effect.fnUntraced(function* (peer: Peer) {
+  const openSocket = Effect.fnUntraced(function* (options: Udp.OpenOptions) {
+    if (network.isDown) return yield* Effect.fail(down())
+    const number = ++network.opened
+    yield* Effect.acquireRelease(
+      Effect.sync(() => network.open++),
+      () => Effect.sync(() => network.open--)
+    )
+    const inbox = yield* Effect.acquireRelease(
+      Queue.unbounded<DatagramSocket.Datagram, DatagramSocket.DatagramSocketError>(),
+      Queue.shutdown
+    )
+    const connected = options.connect
+    if (connected === undefined) return yield* Effect.die("only connected sockets are expected")
+    const socket: Socket = {
+      number,
+      reply: (payload, from = connected) => void Queue.offerUnsafe(inbox, { payload, address: from }),
+      refuse: () => void Effect.runSync(Queue.fail(inbox, refused()))
+    }
+    return {
+      address: NetAddress.inetAddressUnsafe(network.own, 40000 + number),
+      receive: Queue.takeAll(inbox),
+      send: Effect.fnUntraced(function* (payload) {
+        const sent: Sent = { at: yield* Clock.currentTimeMillis, to: connected, payload, socket }
+        network.sent.push(sent)
+        // Not in the test's scope: the gateway still answers while that closes and its mappings are released.
+        yield* Effect.forkDetach(peer(sent))
+      }),
+      joinMulticast: () => Effect.die("no multicast is expected")
+    } satisfies Udp.UdpSocket
+  })
+
+  const network: Network = {
+    layer: Layer.mergeAll(
+      Layer.succeed(Udp.Udp, { open: openSocket }),
+      Layer.succeed(DefaultRoute.DefaultRoute, {
+        routes: Effect.sync(() =>
+          network.gateways.map((gateway, index) => ({ gateway, interface: `eth${index}`, metric: index }))
+        )
+      })
+    ),
+    sent: [],
+    opened: 0,
+    open: 0,
+    gateways: [gateway],
+    own,
+    isDown: false
+  }
+  return network
+})
+
+/** A host that never answers. */
+export const silent: Peer = () => Effect.void
+
+/** One mapping of the router below. */
+export interface Entry {
+  readonly client: string
+  readonly protocol: "tcp" | "udp"
+  readonly internalPort: number
+  readonly externalPort: number
+  readonly lifetime: number
+}
+
+/** A NAT-PMP gateway that answers at once, from its own tables, through the other side of the codec. */
+export interface Router {
+  readonly peer: Peer
+  /** Requests in the order they came. */
+  readonly requests: Array<Codec.Request>
+  readonly entries: Array<Entry>
+  externalAddress: NetAddress.Ipv4Address
+  /** In milliseconds of the clock. */
+  startedAt: number
+  /** External ports that others have. */
+  taken: ReadonlyArray<number>
+  /** The longest lifetime granted, in seconds. */
+  longestLifetime: number
+  /** What is answered in place of a success: by request, or `0`. */
+  resultCode: (request: Codec.Request) => number
+  /** Whether nothing goes out, though requests are served. */
+  isMute: (request: Codec.Request) => boolean
+  /** Milliseconds before each answer. */
+  delay: number
+}
+
+export const makeRouter = (): Router => {
+  const serve = (request: Codec.Request, client: string, epoch: number): Codec.Response => {
+    const resultCode = router.resultCode(request)
+    const internalPort = request._tag === "MapRequest" ? request.internalPort : undefined
+    if (resultCode !== 0) {
+      return { _tag: "ErrorResponse", version: 0, opcode: Codec.opcode(request), resultCode, epoch, internalPort }
+    }
+    if (request._tag === "ExternalAddressRequest") {
+      return { _tag: "ExternalAddressResponse", epoch, externalAddress: router.externalAddress }
+    }
+    const { protocol } = request
+    const isSame = (entry: Entry) =>
+      entry.client === client && entry.protocol === protocol && entry.internalPort === request.internalPort
+    const index = router.entries.findIndex(isSame)
+    const known = router.entries[index]
+    if (known !== undefined) router.entries.splice(index, 1)
+    if (request.lifetime === 0) {
+      return { _tag: "MapResponse", protocol, epoch, internalPort: request.internalPort, externalPort: 0, lifetime: 0 }
+    }
+    let externalPort = known?.externalPort ?? request.externalPort
+    while (router.taken.includes(externalPort)) externalPort++
+    const lifetime = Math.min(request.lifetime, router.longestLifetime)
+    router.entries.push({ client, protocol, internalPort: request.internalPort, externalPort, lifetime })
+    return { _tag: "MapResponse", protocol, epoch, internalPort: request.internalPort, externalPort, lifetime }
+  }
+  const router: Router = {
+    peer: Effect.fnUntraced(function* ({ payload, socket }) {
+      const request = Result.getOrThrow(Codec.decodeRequest(payload))
+      router.requests.push(request)
+      const now = yield* Clock.currentTimeMillis
+      const response = serve(request, "own", Math.floor((now - router.startedAt) / 1000))
+      if (router.isMute(request)) return
+      if (router.delay > 0) yield* Effect.sleep(router.delay)
+      socket.reply(Codec.encodeResponse(response))
+    }),
+    requests: [],
+    entries: [],
+    externalAddress: ipv4("11.22.33.1"),
+    startedAt: 0,
+    taken: [],
+    longestLifetime: 0xffffffff,
+    resultCode: () => 0,
+    isMute: () => false,
+    delay: 0
+  }
+  return router
+}
+
+/** Lets everything that waits for no time run. */
+export const settle = Effect.repeat(Effect.yieldNow, { times: 50 })
+
+/** Runs an effect in a scope of its own that the test can close. */
+export const inOwnScope = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, R>) {
+  const scope = yield* Scope.fork(yield* Effect.scope)
+  const value = yield* Scope.provide(effect, scope)
+  return { value, scope }
+})
