@@ -240,6 +240,20 @@ describe("ContactPointResolver", () => {
       })
     )
 
+    it.effect("the mapped address comes first, also while its interface is not in the list yet", () =>
+      Effect.gen(function* () {
+        const mappings = [mapping({ internalAddress: ip("172.16.5.9") })]
+        const some = yield* made({ mappings, address: "0.0.0.0" })
+        assert.deepStrictEqual(some.internal.map(NetAddress.formatInet), [
+          "172.16.5.9:12000",
+          "192.168.77.2:12000",
+          "100.101.102.103:12000"
+        ])
+        const none = yield* made({ mappings }, [])
+        assert.deepStrictEqual(none.internal.map(NetAddress.formatInet), ["172.16.5.9:12000"])
+      })
+    )
+
     it.effect("a service at 0.0.0.0 has no IPv6, one at an address has that one", () =>
       Effect.gen(function* () {
         assert.strictEqual(

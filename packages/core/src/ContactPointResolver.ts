@@ -172,17 +172,25 @@ const make = Effect.gen(function* () {
     NetworkInterfaces.NetworkInterfaces,
     interfaces
   )
-  const internalAddresses = Effect.fnUntraced(function* (address: NetAddress.IpAddress | undefined) {
+  const internalAddresses = Effect.fnUntraced(function* (
+    address: NetAddress.IpAddress | undefined,
+    mappings: ReadonlyArray<PortMapping.PortMapping>
+  ) {
     if (address !== undefined && !NetAddress.isUnspecified(address)) return [address]
     // A service that listens at 0.0.0.0 has no IPv6; one that listens at :: has both.
     const isIpv4Only = address !== undefined && NetAddress.isIpv4Address(address)
-    const own = (yield* lanAddresses).filter((one) => !isIpv4Only || NetAddress.isIpv4Address(one))
+    // What is mapped is this host's address on the network of the gateway. It comes first, and it may be missing from
+    // the list: an interface that has just come up is not in there for a second or two.
+    const mapped = mappings.map((mapping) => mapping.internalAddress).filter((one) => !NetAddress.isLoopback(one))
+    const own = Arr.dedupe([...mapped, ...(yield* lanAddresses)]).filter(
+      (one) => !isIpv4Only || NetAddress.isIpv4Address(one)
+    )
     return own.length > 0 ? own : [NetAddress.ipv4Loopback]
   })
 
   return ContactPointResolver.of({
     contactPoint: Effect.fn("ContactPointResolver.contactPoint")(function* ({ address, mappings, name, port }) {
-      const internal = yield* internalAddresses(address)
+      const internal = yield* internalAddresses(address, mappings)
       return new ContactPoint.ContactPoint({
         version: 1,
         name,

@@ -1,0 +1,143 @@
+/**
+ * The dispatcher behind the real router: members on both sides of it, and what `serve` says and leaves.
+ */
+import { assert, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { fileURLToPath } from "node:url"
+import * as Lab from "./Lab.ts"
+import { labSuite } from "./LabSuite.ts"
+
+const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url))
+
+const bin = path("../../packages/nat/bin/effect-nat.js")
+
+const start = (lab: Lab.LabService, ...args: ReadonlyArray<string>) =>
+  lab.spawn("lan", process.execPath, [bin, "serve", ...args])
+
+const join = Effect.fnUntraced(function* (lab: Lab.LabService, host: Lab.Host, address: string, session: string) {
+  const member = yield* lab.spawn(host, process.execPath, [path("session-agent.ts"), address, session])
+  yield* member.awaitLine("joined", { timeout: "15 seconds" })
+  return member
+})
+
+for (const strategy of ["upnp", "natpmp"] as const) {
+  labSuite(`effect-nat serve --strategy ${strategy}`, () => {
+    it.live(
+      "lets a wan host and a lan host exchange frames, and closes the door behind it",
+      () =>
+        Effect.gen(function* () {
+          const lab = yield* Lab.make({ daemon: { upnp: strategy === "upnp", natpmp: strategy === "natpmp" } })
+          const server = yield* start(
+            lab,
+            ...["--strategy", strategy, "--port", "12000", "--external-port", "12001", "--json", "--lease", "1h"]
+          )
+          const serving = JSON.parse(yield* server.awaitLine('"event":"serving"', { timeout: "15 seconds" }))
+          assert.deepStrictEqual(serving.contactPoint, {
+            version: 1,
+            name: "effect-nat",
+            internal: ["192.168.77.2:12000"],
+            external: [{ address: "11.22.33.1:12001", source: "reported" }]
+          })
+          const mapped = JSON.parse(yield* server.awaitLine('"event":"mapped"'))
+          assert.strictEqual(mapped.external, "11.22.33.1:12001")
+
+          const outside = yield* join(lab, "wan", serving.contactPoint.external[0].address, serving.session)
+          const inside = yield* join(lab, "lan", serving.contactPoint.internal[0], serving.session)
+          yield* outside.write("hello from the world\n")
+          yield* inside.awaitLine("got hello from the world")
+          yield* inside.write("hello from the house\n")
+          yield* outside.awaitLine("got hello from the house")
+          yield* outside.awaitLine("got hello from the world")
+
+          yield* server.signal("SIGINT")
+          assert.strictEqual((yield* server.awaitExit()).exitCode, 130)
+          yield* outside.awaitLine(/^ended SessionError: /)
+          yield* inside.awaitLine(/^ended SessionError: /)
+          assert.include(yield* server.stdout, '"event":"released"')
+          assert.strictEqual(yield* server.stderr, "")
+          assert.deepStrictEqual(yield* lab.mappings, [])
+          assert.strictEqual(yield* lab.tcpProbe("wan", lab.addresses.external, 12001), "refused")
+        }),
+      60_000
+    )
+  })
+}
+
+labSuite("effect-nat serve", () => {
+  it.live(
+    "says what it tried, what answered and the contact point",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: { upnp: true, natpmp: true } })
+        const server = yield* start(lab)
+        yield* server.awaitLine(
+          /^contact point: internal 192\.168\.77\.2:12000; external 11\.22\.33\.1:12000; session [0-9a-f]{32}$/,
+          { timeout: "15 seconds" }
+        )
+        assert.match(yield* server.stdout, /^tried natpmp: 192\.168\.77\.1 answered$/m)
+        assert.match(
+          yield* server.stdout,
+          /^mapped 192\.168\.77\.2:12000\/tcp -> 11\.22\.33\.1:12000 \(natpmp via 192\.168\.77\.1, lease 2h\)$/m
+        )
+      }),
+    60_000
+  )
+
+  it.live(
+    "does not let in who names another session",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: { upnp: false, natpmp: true } })
+        const session = "0123456789abcdef0123456789abcdef"
+        const server = yield* start(lab, "--session", session)
+        yield* server.awaitLine(new RegExp(`session ${session}$`), { timeout: "15 seconds" })
+        const stranger = yield* lab.spawn("wan", process.execPath, [
+          path("session-agent.ts"),
+          "11.22.33.1:12000",
+          "00000000000000000000000000000000"
+        ])
+        yield* stranger.awaitLine(/^ended SessionError: /, { timeout: "15 seconds" })
+        assert.notInclude(yield* stranger.stdout, "joined")
+        yield* join(lab, "wan", "11.22.33.1:12000", session)
+      }),
+    60_000
+  )
+
+  it.live(
+    "says in one line that its port is taken, with status 1, and maps nothing",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: { upnp: false, natpmp: true } })
+        yield* lab.tcpEcho("lan", 12000)
+        const ended = yield* lab.run("lan", process.execPath, [bin, "serve", "--port", "12000"])
+        assert.match(ended.stderr, /^effect-nat: port 12000 is in use on this host: .*\n$/)
+        assert.strictEqual(ended.exitCode, 1)
+        assert.strictEqual(ended.stdout, "")
+        assert.deepStrictEqual(yield* lab.mappings, [])
+      }),
+    60_000
+  )
+
+  it.live(
+    "says that the external address is not known when it was not given by hand",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: false })
+        const server = yield* start(lab, "--strategy", "manual", "--external-port", "12001")
+        yield* server.awaitLine(/^contact point: internal 192\.168\.77\.2:12000; external unknown; session /, {
+          timeout: "15 seconds"
+        })
+        const known = yield* start(
+          lab,
+          ...["--strategy", "manual", "--external-address", "11.22.33.1", "--port", "12002", "--external-port", "12001"]
+        )
+        yield* known.awaitLine(
+          /^contact point: internal 192\.168\.77\.2:12002; external 11\.22\.33\.1:12001; session /,
+          {
+            timeout: "15 seconds"
+          }
+        )
+      }),
+    60_000
+  )
+})
