@@ -137,7 +137,7 @@ describe("mapping", () => {
     })
   )
 
-  it.effect("asks a router of the second version for a week where no end is wanted", () =>
+  it.effect.each([0, "3 weeks"])("asks a router of the second version for a week instead of %s", (lifetime) =>
     Effect.gen(function* () {
       const router = Router.makeRouter({
         services: [
@@ -149,7 +149,7 @@ describe("mapping", () => {
           }
         ]
       })
-      yield* mapWith({ lifetime: 0 }).pipe(
+      yield* mapWith({ lifetime }).pipe(
         Effect.flatMap((mapping) => mapping.current),
         Effect.tap((mapping) => Effect.sync(() => assert.strictEqual(PortMapping.lifetimeSeconds(mapping), 604_800))),
         Effect.scoped,
