@@ -5,7 +5,7 @@ import { existsSync, readFileSync } from "node:fs"
 
 const manifest = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"))
 const args = process.argv.slice(2)
-const main = new URL("../dist/cli/main.js", import.meta.url)
+const main = new URL("../dist/bin/main.js", import.meta.url)
 
 /** Whether the version that runs is the one that `engines` asks for, or a later one. */
 const isRecentEnough = () => {
