@@ -653,6 +653,25 @@ describe("LeaseEngine", () => {
       })
     )
 
+    it.effect("timers that fire early do not cost an attempt at the end of the lease", () =>
+      Effect.gen(function* () {
+        const { count, protocol } = scripted({
+          renew: () => Effect.andThen(Effect.sleep("10 millis"), Effect.fail(timedOut))
+        })
+        const clock = yield* Clock.clockWith(Effect.succeed)
+        const early: Clock.Clock = Object.create(clock, {
+          sleep: {
+            value: (duration: Duration.Duration) => clock.sleep(Duration.subtract(duration, Duration.millis(2)))
+          }
+        })
+        const mapping = yield* Effect.provideService(LeaseEngine.map(protocol, request), Clock.Clock, early)
+        const { seen } = yield* watch(mapping)
+        yield* TestClock.adjust("100 seconds")
+        assert.deepStrictEqual(statuses(seen), ["mapped", "lost", "mapped"])
+        assert.strictEqual(count("request"), 2)
+      })
+    )
+
     it.effect("a new request without a clear answer is undone before the next one", () =>
       Effect.gen(function* () {
         let away = false

@@ -86,14 +86,17 @@ const outcomeUnknown = (cause: Cause.Cause<NatError.NatError>): boolean =>
 /** Half the lifetime, up to a tenth less, so that many mappings do not come due in one moment. */
 const renewalPause = Effect.fnUntraced(function* (lifetime: Duration.Duration) {
   const share = yield* Random.nextBetween(0.45, 0.5)
-  return Duration.max(Duration.times(lifetime, share), shortestPause)
+  return Duration.max(Duration.millis(Math.round(Duration.toMillis(lifetime) * share)), shortestPause)
 })
 
 const growingPause = (failures: number): Duration.Duration =>
   Duration.min(Duration.times(shortestPause, 2 ** Math.min(failures - 1, 16)), longestPause)
 
+/** Milliseconds. Timers may fire a little early: a lease with less left than this is over. */
+const earliness = 20
+
 const timeLeft = (expiresAt: number) =>
-  Effect.map(Clock.currentTimeMillis, (now) => Duration.millis(Math.max(expiresAt - now, 0)))
+  Effect.map(Clock.currentTimeMillis, (now) => Duration.millis(expiresAt - now <= earliness ? 0 : expiresAt - now))
 
 interface Held<Handle> {
   readonly lease: Lease<Handle>
