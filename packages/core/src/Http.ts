@@ -48,7 +48,8 @@ export interface HttpResponse {
 
 /**
  * An HTTP exchange failed: `"Refused"` (the host is there, the port is closed), `"Unreachable"`, `"TooLarge"` (more
- * than `maxBytes` of body or 16 KiB of headers), `"Malformed"` (not HTTP), `"Closed"` (cut off before the end).
+ * than `maxBytes` of body or 16 KiB of headers), `"Malformed"` (not HTTP, or a request that HTTP cannot
+ * express), `"Closed"` (cut off before the end).
  *
  * @category errors
  * @since 0.1.0

@@ -11,10 +11,15 @@ import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
 import * as NodeHttpClient from "node:http"
+import type { Socket } from "node:net"
+import * as Os from "node:os"
 import * as Http from "./Http.ts"
 
 /** Bytes. */
 const maxHeaderSize = 16 * 1024
+
+/** Answers with a status of 1xx before the answer itself: more than a few of them is a flood. */
+const maxInterims = 16
 
 const kinds: Readonly<Record<string, Http.HttpError["kind"]>> = {
   ECONNREFUSED: "Refused",
@@ -24,21 +29,32 @@ const kinds: Readonly<Record<string, Http.HttpError["kind"]>> = {
   ENETDOWN: "Unreachable",
   ETIMEDOUT: "Unreachable",
   EADDRNOTAVAIL: "Unreachable",
-  HPE_HEADER_OVERFLOW: "TooLarge",
-  ERR_UNESCAPED_CHARACTERS: "Malformed",
-  ERR_INVALID_CHAR: "Malformed"
+  HPE_HEADER_OVERFLOW: "TooLarge"
 }
+
+const httpError = (kind: Http.HttpError["kind"], detail: string) => new Http.HttpError({ kind, detail })
 
 const toHttpError = (error: NodeJS.ErrnoException): Http.HttpError => {
   const code = error.code ?? ""
-  const kind = kinds[code] ?? (code.startsWith("HPE_") ? "Malformed" : "Closed")
-  return new Http.HttpError({ kind, detail: error.message })
+  return httpError(kinds[code] ?? (code.startsWith("HPE_") ? "Malformed" : "Closed"), error.message)
 }
 
-const headersOf = (request: Http.HttpRequest): Record<string, string> => ({
-  ...Object.fromEntries(request.headers ?? []),
-  ...(request.body === undefined ? {} : { "Content-Length": String(Buffer.byteLength(request.body)) })
-})
+/** Where to connect to, as the operating system writes it: a link-local address with its interface. */
+const hostOf = (address: NetAddress.InetAddress): string => {
+  const isScoped = NetAddress.isInetAddressV6(address) && address.scopeId !== 0
+  const scopeIds = isScoped ? NetAddress.scopeIdsFromInterfaces(Object.entries(Os.networkInterfaces())) : new Map()
+  return NetAddress.formatNativeHost(address, scopeIds, process.platform)
+}
+
+const headersOf = ({ address, body, headers = [] }: Http.HttpRequest): Record<string, string> => {
+  const isMissing = (name: string) => headers.every(([given]) => given.toLowerCase() !== name)
+  const host = NetAddress.formatUrlHost(address.address)
+  return {
+    ...(isMissing("host") ? { Host: address.port === 80 ? host : `${host}:${address.port}` } : {}),
+    ...Object.fromEntries(headers),
+    ...(body !== undefined && isMissing("content-length") ? { "Content-Length": String(Buffer.byteLength(body)) } : {})
+  }
+}
 
 const joined = (headers: NodeHttpClient.IncomingHttpHeaders): Record<string, string> => {
   const flat: Record<string, string> = {}
@@ -48,14 +64,21 @@ const joined = (headers: NodeHttpClient.IncomingHttpHeaders): Record<string, str
   return flat
 }
 
+/** A link-local address is reported with its interface (fe80::1%eth0). */
+const localAddressOf = (socket: Socket) => {
+  const [address = ""] = (socket.localAddress ?? "").split("%")
+  return NetAddress.ipFromString(address)
+}
+
 const request = (options: Http.HttpRequest) =>
   Effect.callback<Http.HttpResponse, Http.HttpError>((resume) => {
     const fail = (error: Http.HttpError) => resume(Effect.fail(error))
+    if (!options.path.startsWith("/")) return fail(httpError("Malformed", "the path does not begin with a slash"))
     let clientRequest: NodeHttpClient.ClientRequest
     try {
       clientRequest = NodeHttpClient.request({
         method: options.method,
-        host: NetAddress.formatIp(options.address.address),
+        host: hostOf(options.address),
         port: options.address.port,
         path: options.path,
         headers: headersOf(options),
@@ -65,28 +88,45 @@ const request = (options: Http.HttpRequest) =>
         maxHeaderSize
       })
     } catch (error) {
-      // Node checks path and headers here; both may come from what a router said.
-      return fail(toHttpError(error instanceof Error ? error : new Error(String(error))))
+      // Node checks method, path and headers here; they may come from what a router said.
+      return fail(httpError("Malformed", error instanceof Error ? error.message : String(error)))
     }
-    clientRequest.on("error", (error) => fail(toHttpError(error)))
+    const stop = (error: Http.HttpError) => {
+      fail(error)
+      clientRequest.destroy()
+    }
+    let answer: NodeHttpClient.IncomingMessage | undefined
+    let interims = 0
+    clientRequest.on("information", () => {
+      interims += 1
+      if (interims > maxInterims) stop(httpError("Malformed", "interim answers without end"))
+    })
+    clientRequest.on("upgrade", (_response, socket) => {
+      socket.destroy()
+      fail(httpError("Malformed", "the answer switches to another protocol"))
+    })
+    clientRequest.on("error", (error) => {
+      // Some routers count their own answer wrong: what comes after its end is no reason to lose it.
+      if (answer?.complete !== true) fail(toHttpError(error))
+    })
+    // Whatever else ends a connection: a request must end with it. Once a response has begun, its own end comes later.
+    clientRequest.on("close", () => {
+      if (answer === undefined) fail(httpError("Closed", "the connection was closed without an answer"))
+    })
     clientRequest.on("response", (response) => {
-      const local = NetAddress.ipFromString(response.socket.localAddress ?? "")
+      answer = response
+      const local = localAddressOf(response.socket)
       const chunks: Array<Buffer> = []
       let size = 0
       response.on("data", (chunk: Buffer) => {
         size += chunk.length
-        if (size > options.maxBytes) {
-          fail(new Http.HttpError({ kind: "TooLarge", detail: `more than ${options.maxBytes} bytes` }))
-          clientRequest.destroy()
-          return
-        }
+        if (size > options.maxBytes) return stop(httpError("TooLarge", `more than ${options.maxBytes} bytes`))
         chunks.push(chunk)
       })
       response.on("error", (error) => fail(toHttpError(error)))
+      response.on("close", () => fail(httpError("Closed", "the connection was closed before the end of the answer")))
       response.on("end", () => {
-        if (Result.isFailure(local)) {
-          return fail(new Http.HttpError({ kind: "Closed", detail: "the connection has no local address" }))
-        }
+        if (Result.isFailure(local)) return fail(httpError("Closed", "the connection has no local address"))
         resume(
           Effect.succeed({
             status: response.statusCode ?? 0,
