@@ -25,7 +25,7 @@ export interface OpenOptions {
     | undefined
   /**
    * The only peer: datagrams of others are not received, and a refusal by ICMP fails `receive` with the kind
-   * `"ConnectionRefused"`.
+   * `"ConnectionRefused"`, then and ever after: to try again, open another socket.
    */
   readonly connect?: NetAddress.InetAddress | undefined
   /** Share a fixed port with other programs. Defaults to `false`. */
