@@ -14,8 +14,9 @@ const effectNat = (lab: Lab.LabService, ...args: ReadonlyArray<string>) =>
     .run("lan", process.execPath, [bin, ...args], { timeout: "30 seconds" })
     .pipe(Effect.map(({ exitCode, stderr, stdout }) => ({ exitCode, stdout, stderr })))
 
-const start = (lab: Lab.LabService, ...args: ReadonlyArray<string>) =>
-  lab.spawn("lan", process.execPath, [bin, ...args])
+/** Starts `effect-nat` with a command line whose words hold no spaces. */
+const start = (lab: Lab.LabService, commandLine: string) =>
+  lab.spawn("lan", process.execPath, [bin, ...commandLine.split(" ")])
 
 const events = (stdout: string): ReadonlyArray<Record<string, unknown>> =>
   stdout
@@ -59,8 +60,7 @@ for (const strategy of ["upnp", "natpmp", "auto"] as const) {
 
             const program = yield* start(
               lab,
-              ...["map", "12000:12001", "12000:12001/udp", "--json", "--lease", "1h", "--description", "lab"],
-              ...["--strategy", strategy]
+              `map 12000:12001 12000:12001/udp --json --lease 1h --description lab --strategy ${strategy}`
             )
             yield* program.awaitLine(/"event":"mapped","protocol":"udp"/, { timeout: "15 seconds" })
             assert.deepStrictEqual(yield* knock(lab), open)
@@ -275,7 +275,7 @@ labSuite("the strategies that ask nobody", () => {
         Effect.gen(function* () {
           const lab = yield* Lab.make({ daemon: daemons.auto })
           const capture = yield* lab.capture("lan", `src host ${lab.addresses.lan}`)
-          const program = yield* start(lab, "map", "12000:12001", "--strategy", strategy, "--json")
+          const program = yield* start(lab, `map 12000:12001 --strategy ${strategy} --json`)
           const line = yield* program.awaitLine(/"event":"mapped"/, { timeout: "15 seconds" })
           assert.include(line, `"internal":"192.168.77.2:12000"`)
           assert.include(line, `"method":"${method}"`)
@@ -298,7 +298,7 @@ labSuite("the strategies that ask nobody", () => {
         yield* lab.exec("lan", "upnpc", ["-u", location, "-a", "192.168.77.2", "12000", "12001", "tcp", "600"])
         const program = yield* start(
           lab,
-          ...["map", "12000:12001", "--strategy", "manual", "--external-address", lab.addresses.external]
+          `map 12000:12001 --strategy manual --external-address ${lab.addresses.external}`
         )
         yield* program.awaitLine(/^mapped .* -> 11\.22\.33\.1:12001 \(manual, no lease\)$/, { timeout: "15 seconds" })
         assert.strictEqual(yield* lab.tcpProbe("wan", lab.addresses.external, 12001), "reachable")

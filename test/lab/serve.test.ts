@@ -11,8 +11,9 @@ const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.u
 
 const bin = path("../../packages/nat/bin/effect-nat.js")
 
-const start = (lab: Lab.LabService, ...args: ReadonlyArray<string>) =>
-  lab.spawn("lan", process.execPath, [bin, "serve", ...args])
+/** Starts `effect-nat serve` with flags whose words hold no spaces. */
+const start = (lab: Lab.LabService, flags: string) =>
+  lab.spawn("lan", process.execPath, [bin, "serve", ...flags.split(" ").filter((word) => word !== "")])
 
 const join = Effect.fnUntraced(function* (lab: Lab.LabService, host: Lab.Host, address: string, session: string) {
   const member = yield* lab.spawn(host, process.execPath, [path("session-agent.ts"), address, session])
@@ -29,7 +30,7 @@ for (const strategy of ["upnp", "natpmp"] as const) {
           const lab = yield* Lab.make({ daemon: { upnp: strategy === "upnp", natpmp: strategy === "natpmp" } })
           const server = yield* start(
             lab,
-            ...["--strategy", strategy, "--port", "12000", "--external-port", "12001", "--json", "--lease", "1h"]
+            `--strategy ${strategy} --port 12000 --external-port 12001 --json --lease 1h`
           )
           const serving = JSON.parse(yield* server.awaitLine('"event":"serving"', { timeout: "15 seconds" }))
           assert.deepStrictEqual(serving.contactPoint, {
@@ -69,7 +70,7 @@ labSuite("effect-nat serve", () => {
     () =>
       Effect.gen(function* () {
         const lab = yield* Lab.make({ daemon: { upnp: true, natpmp: true } })
-        const server = yield* start(lab)
+        const server = yield* start(lab, "")
         yield* server.awaitLine(
           /^contact point: internal 192\.168\.77\.2:12000; external 11\.22\.33\.1:12000; session [0-9a-f]{32}$/,
           { timeout: "15 seconds" }
@@ -89,7 +90,7 @@ labSuite("effect-nat serve", () => {
       Effect.gen(function* () {
         const lab = yield* Lab.make({ daemon: { upnp: false, natpmp: true } })
         const session = "0123456789abcdef0123456789abcdef"
-        const server = yield* start(lab, "--session", session)
+        const server = yield* start(lab, `--session ${session}`)
         yield* server.awaitLine(new RegExp(`session ${session}$`), { timeout: "15 seconds" })
         const stranger = yield* lab.spawn("wan", process.execPath, [
           path("session-agent.ts"),
@@ -123,13 +124,13 @@ labSuite("effect-nat serve", () => {
     () =>
       Effect.gen(function* () {
         const lab = yield* Lab.make({ daemon: false })
-        const server = yield* start(lab, "--strategy", "manual", "--external-port", "12001")
+        const server = yield* start(lab, "--strategy manual --external-port 12001")
         yield* server.awaitLine(/^contact point: internal 192\.168\.77\.2:12000; external unknown; session /, {
           timeout: "15 seconds"
         })
         const known = yield* start(
           lab,
-          ...["--strategy", "manual", "--external-address", "11.22.33.1", "--port", "12002", "--external-port", "12001"]
+          "--strategy manual --external-address 11.22.33.1 --port 12002 --external-port 12001"
         )
         yield* known.awaitLine(
           /^contact point: internal 192\.168\.77\.2:12002; external 11\.22\.33\.1:12001; session /,

@@ -121,5 +121,5 @@ export const run = (input: Input) =>
       ],
       { concurrency: "unbounded", discard: true }
     )
-    yield* Effect.never
+    return yield* Effect.never
   }).pipe(Effect.scoped, Effect.provide(ContactPointResolver.layer.pipe(Layer.provideMerge(layerMapper(input)))))
