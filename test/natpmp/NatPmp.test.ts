@@ -308,14 +308,17 @@ describe("NatPmp", () => {
       })
     )
 
-    it.effect("an interrupted search deletes nothing", () =>
+    it.effect("an interrupted search deletes nothing, also when the gateway has refused this port before", () =>
       Effect.gen(function* () {
         const { mapper, router } = yield* withRouter()
+        router.resultCode = (request) => (request._tag === "MapRequest" ? 2 : 0)
+        assert.strictEqual((yield* reason(mapper.map(wish)))._tag, "NotAuthorized")
+        yield* TestClock.adjust("1 minute")
         router.isMute = () => true
         const fiber = yield* Effect.forkChild(Effect.scoped(mapper.map(wish)))
         yield* Net.settle
         yield* Fiber.interrupt(fiber)
-        assert.deepStrictEqual(tagged(router.requests), ["address"])
+        assert.deepStrictEqual(tagged(router.requests), ["address", "tcp 12000 12001 7200", "address"])
       })
     )
 
@@ -566,7 +569,8 @@ describe("NatPmp", () => {
         const network = yield* Net.make(
           hosts({ "192.168.77.1": slow.peer, "192.168.78.1": unwilling.peer, "192.168.79.1": foreign.peer })
         )
-        network.gateways = [Net.gateway, second, Net.ipv4("192.168.79.1"), Net.ipv4("192.168.80.1")]
+        // Two interfaces may have the same default gateway: it is still one.
+        network.gateways = [Net.gateway, Net.gateway, second, Net.ipv4("192.168.79.1"), Net.ipv4("192.168.80.1")]
         const fiber = yield* Effect.forkChild(names(discover(network)))
         yield* TestClock.adjust("2 seconds")
         assert.deepStrictEqual(yield* Fiber.join(fiber), ["192.168.78.1", "192.168.77.1"])

@@ -148,6 +148,16 @@ describe("NatPmpClient", () => {
       })
     )
 
+    it.effect("sends no more than nine times, however long it is to wait", () =>
+      Effect.gen(function* () {
+        const { client, network } = yield* withClient(Net.silent)
+        const fiber = yield* Effect.forkChild(reason(client.map(mapping, { timeout: "10 minutes" })))
+        yield* TestClock.adjust("10 minutes")
+        assert.strictEqual((yield* Fiber.join(fiber))._tag, "TimedOut")
+        assert.strictEqual(network.sent.length, 9)
+      })
+    )
+
     it.effect("gives up when told to", () =>
       Effect.gen(function* () {
         const { client, network } = yield* withClient(Net.silent)
