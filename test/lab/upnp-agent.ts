@@ -21,6 +21,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
+import * as Ref from "effect/Ref"
 import * as Stream from "effect/Stream"
 
 class Wrecked extends Data.TaggedError("Wrecked") {}
@@ -74,13 +75,20 @@ const interrupt = Effect.gen(function* () {
   yield* print({ interrupted: Exit.hasInterrupts(yield* Fiber.await(fiber)) })
 })
 
-/** Interrupts requests at every moment of the first tens of milliseconds, on one strategy that knows its gateway. */
+/**
+ * Interrupts requests ever later on their way, until some have come through, on one strategy that knows its gateway;
+ * each for a port of its own, so that none cleans up after another.
+ */
 const burst = Effect.gen(function* () {
   const mapper = yield* PortMapper.PortMapper
   yield* mapper.externalAddress
-  for (let millis = 0; millis < 40; millis++) {
-    const fiber = yield* Effect.forkChild(Effect.scoped(Effect.andThen(mapper.map(request), Effect.never)))
-    yield* Effect.sleep(millis / 2)
+  const mapped = yield* Ref.make(0)
+  for (let step = 0; (yield* Ref.get(mapped)) < 3; step++) {
+    const hold = mapper
+      .map({ ...request, externalPort: request.externalPort + step })
+      .pipe(Effect.tap(Ref.update(mapped, (count) => count + 1)), Effect.andThen(Effect.never))
+    const fiber = yield* Effect.forkChild(Effect.scoped(hold))
+    yield* Effect.sleep(3 * step)
     yield* Fiber.interrupt(fiber)
   }
   yield* print("done")

@@ -99,11 +99,11 @@ labSuite("UPnP on a real router", () => {
       Effect.gen(function* () {
         const lab = yield* withUpnp
         const program = yield* spawn(lab, "burst", "tcp", "12000", "12001")
-        yield* program.awaitLine("done", { timeout: "30 seconds" })
+        yield* program.awaitLine("done", { timeout: "50 seconds" })
         yield* program.awaitExit()
         assert.deepStrictEqual(yield* lab.mappings, [])
       }),
-    60_000
+    90_000
   )
 
   it.live(
