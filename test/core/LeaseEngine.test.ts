@@ -220,6 +220,35 @@ describe("LeaseEngine", () => {
       })
     )
 
+    it.effect("a release that cannot even be interrupted is not waited for", () =>
+      Effect.gen(function* () {
+        const { protocol } = scripted({ release: () => Effect.uninterruptible(Effect.sleep("1 hour")) })
+        const fiber = yield* Effect.forkChild(logged(Effect.scoped(LeaseEngine.map(protocol, request))))
+        yield* TestClock.adjust(LeaseEngine.releaseTimeout)
+        const { lines } = yield* Fiber.join(fiber)
+        assert.match(lines.join("\n"), /^Warn .*may be left on the gateway/)
+      })
+    )
+
+    it.effect("a renewal without a clear answer is undone after the release, unless a later one was answered", () =>
+      Effect.gen(function* () {
+        for (const answers of [true, false]) {
+          let first = true
+          const { names, protocol } = scripted({
+            renew: (held, resolved) =>
+              Effect.suspend(() => {
+                const fails = first || !answers
+                first = false
+                return fails ? Effect.fail(timedOut) : Effect.succeed(lease(held.handle, resolved))
+              })
+          })
+          yield* Effect.scoped(Effect.andThen(LeaseEngine.map(protocol, request), TestClock.adjust("60 seconds")))
+          const ending = names().slice(names().lastIndexOf("renew") + 1)
+          assert.deepStrictEqual(ending, answers ? ["release"] : ["release", "abandon"])
+        }
+      })
+    )
+
     it.effect("a release that fails closes the scope all the same, with a warning", () =>
       Effect.gen(function* () {
         const { protocol } = scripted({ release: () => Effect.fail(refused) })

@@ -110,11 +110,18 @@ const hold = <Handle>(lease: Lease<Handle>) =>
     expiresAt: now + Duration.toMillis(lease.mapping.lifetime ?? Duration.infinity)
   }))
 
+/** In a fiber of its own: what does not even end when it is interrupted is not waited for either. */
 const bounded = <A>(effect: Effect.Effect<A, NatError.NatError>, what: string) =>
-  Effect.timeoutOrElse(effect, {
-    duration: releaseTimeout,
-    orElse: () => Effect.fail(NatError.fromReason(new NatError.TimedOut({ detail: what })))
-  })
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(Effect.forkDetach(effect), (fiber) =>
+      restore(
+        Effect.timeoutOrElse(Fiber.join(fiber), {
+          duration: releaseTimeout,
+          orElse: () => Effect.fail(NatError.fromReason(new NatError.TimedOut({ detail: what })))
+        })
+      ).pipe(Effect.onExit(() => Effect.sync(() => fiber.interruptUnsafe())))
+    )
+  )
 
 const abandon = <Handle>(protocol: LeaseProtocol<Handle>, resolved: MappingRequest.Resolved) =>
   bounded(
@@ -195,9 +202,8 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
             Effect.onError((cause) => {
               if (!outcomeUnknown(cause)) return Effect.void
               // While a lease is held, undoing could take it away; and a release that interrupts has no time to lose.
-              return Duration.isZero(left) && !Cause.hasInterrupts(cause)
-                ? abandon(protocol, again)
-                : Ref.set(unanswered, Option.some(again))
+              const undo = Duration.isZero(left) && !Cause.hasInterrupts(cause) ? abandon(protocol, again) : Effect.void
+              return Effect.andThen(Ref.set(unanswered, Option.some(again)), undo)
             })
           )
           yield* keep(lease)
