@@ -181,6 +181,16 @@ describe("Automatic", () => {
     })
   )
 
+  it.effect("a gateway that answered and cannot help says more than one that was silent", () =>
+    Effect.gen(function* () {
+      const preferred = yield* candidate("natpmp", { after: "1 second", probe: noGateway })
+      const other = yield* candidate("upnp", { after: 0, probe: refused })
+      const mapper = yield* Automatic.make([preferred, other])
+      const error = yield* within("1 second", Effect.flip(mapped(mapper)))
+      assert.strictEqual(error.reason._tag, "NotAuthorized")
+    })
+  )
+
   it.effect("lists and deletes by the strategy that can, and keeps mapping by the chosen one", () =>
     Effect.gen(function* () {
       const preferred = yield* candidate("natpmp", { after: 0, list: unsupported })

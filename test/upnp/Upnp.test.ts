@@ -616,8 +616,8 @@ describe("asking the router", () => {
       const router = Router.makeRouter()
       const network = Network.makeNetwork({ devices: [router] })
       yield* Effect.gen(function* () {
-        const { gateway, mapper } = yield* Upnp.makeStrategy
-        assert.strictEqual((yield* gateway).name, "Home Router")
+        const { mapper, probe } = yield* Upnp.makeStrategy
+        assert.strictEqual((yield* probe).name, "Home Router")
         yield* mapper.map(request)
       }).pipe(Effect.scoped, Effect.provide(network.layer))
       assert.strictEqual(network.requests.filter((line) => line.startsWith("GET")).length, 1)

@@ -135,6 +135,14 @@ export * as PortMapper from "./PortMapper.ts"
 export * as PortMapping from "./PortMapping.ts"
 
 /**
+ * A strategy that can be chosen among others: besides mapping it can find out, without changing anything, whether a
+ * gateway answers its protocol.
+ *
+ * @since 0.1.0
+ */
+export * as Strategy from "./Strategy.ts"
+
+/**
  * The seam to UDP: protocol code opens its sockets through this service and nothing else.
  *
  * @since 0.1.0

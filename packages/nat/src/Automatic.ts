@@ -26,6 +26,7 @@ import type * as Http from "@effect-nat/core/Http"
 import * as NatError from "@effect-nat/core/NatError"
 import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import * as PortMapper from "@effect-nat/core/PortMapper"
+import type * as Strategy from "@effect-nat/core/Strategy"
 import type * as Udp from "@effect-nat/core/Udp"
 import * as NatPmp from "@effect-nat/natpmp/NatPmp"
 import * as Upnp from "@effect-nat/upnp/Upnp"
@@ -34,25 +35,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
-
-/**
- * One strategy to choose from.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Candidate {
-  /** The strategy's name, as in `PortMapping.method`. */
-  readonly method: string
-  /** Finds out, without changing anything, whether a gateway answers this strategy's protocol; bounds its own time. */
-  readonly probe: Effect.Effect<Gateway.Gateway, NatError.NatError>
-  readonly mapper: PortMapper.PortMapper["Service"]
-}
 
 /**
  * What one probe found.
@@ -83,67 +71,69 @@ export const OnFinding: Context.Reference<(finding: Finding) => Effect.Effect<vo
  */
 export const preferenceGrace: Duration.Duration = Duration.millis(150)
 
-const said = (candidate: Candidate, error: NatError.NatError) => `${candidate.method}: ${NatError.brief(error)}`
+/** A gateway that answered and cannot help says more than those that were silent. */
+const whyNone = (failures: ReadonlyArray<readonly [Strategy.Strategy, NatError.NatError]>): NatError.NatError => {
+  const answered = failures.find(([, { reason }]) => reason._tag !== "NoGateway" && reason._tag !== "Unreachable")
+  if (answered !== undefined) return answered[1]
+  const detail = failures.map(([{ method }, error]) => `${method}: ${NatError.brief(error)}`).join("; ")
+  return NatError.fromReason(new NatError.NoGateway({ detail }))
+}
 
 /** What another strategy may do better; an invalid request stays invalid and a taken port stays taken. */
 const worthAnotherTry = (error: NatError.NatError): boolean =>
   error.reason._tag !== "InvalidRequest" && error.reason._tag !== "Conflict"
 
-/** The candidate to use, and the others in the order to fall back on. */
-const choose = Effect.fnUntraced(function* (candidates: ReadonlyArray<Candidate>) {
+/** The strategy to use, and the others in the order to fall back on. */
+const choose = Effect.fnUntraced(function* (strategies: ReadonlyArray<Strategy.Strategy>) {
   const onFinding = yield* OnFinding
-  const probes = yield* Effect.forEach(candidates, (candidate) =>
-    Effect.exit(candidate.probe).pipe(
-      Effect.tap((outcome) => onFinding({ method: candidate.method, outcome })),
+  const probes = yield* Effect.forEach(strategies, (strategy) =>
+    Effect.exit(strategy.probe).pipe(
+      Effect.tap((outcome) => onFinding({ method: strategy.method, outcome })),
       Effect.flatten,
-      Effect.as(candidate),
-      Effect.mapError((error) => said(candidate, error)),
+      Effect.as(strategy),
+      Effect.mapError((error) => [strategy, error] as const),
       Effect.forkScoped
     )
   )
-  const allSaid = Effect.forEach(probes, (probe) =>
-    Effect.match(Fiber.join(probe), { onFailure: (text) => text, onSuccess: () => "" })
+  const answers = probes.map(Fiber.join)
+  const first = yield* Effect.raceAll(answers).pipe(
+    Effect.catch(() => Effect.flatMap(Effect.partition(answers, identity), ([, failures]) => whyNone(failures)))
   )
-  const first = yield* Effect.raceAll(probes.map(Fiber.join)).pipe(
-    Effect.catch(() =>
-      Effect.flatMap(allSaid, (texts) => NatError.fromReason(new NatError.NoGateway({ detail: texts.join("; ") })))
-    )
-  )
-  const preferred = probes.slice(0, candidates.indexOf(first))
+  const preferred = answers.slice(0, strategies.indexOf(first))
   if (preferred.length === 0) return first
-  const better = yield* Effect.raceAll(preferred.map(Fiber.join)).pipe(
+  const better = yield* Effect.raceAll(preferred).pipe(
     Effect.timeoutOption(preferenceGrace),
-    Effect.orElseSucceed(Option.none<Candidate>)
+    Effect.orElseSucceed(Option.none<Strategy.Strategy>)
   )
   return Option.getOrElse(better, () => first)
 }, Effect.scoped)
 
 /**
- * Chooses among candidates, the preferred first. The choice is kept for later requests until it fails; a request that
+ * Chooses among strategies, the preferred first. The choice is kept for later requests until it fails; a request that
  * the chosen strategy cannot serve goes to the others, one after the other. Where all fail, the error is the chosen
- * strategy's own, or `NoGateway` with what each of them said where none answered.
+ * strategy's own; where none answered, `NoGateway` with what each of them said, or what a gateway said that cannot help.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function* (
-  candidates: ReadonlyArray<Candidate>
+  strategies: ReadonlyArray<Strategy.Strategy>
 ): Effect.fn.Return<PortMapper.PortMapper["Service"]> {
   const onFinding = yield* OnFinding
-  const chosen = yield* Ref.make(Option.none<Candidate>())
+  const chosen = yield* Ref.make(Option.none<Strategy.Strategy>())
   const oneChoice = yield* Semaphore.make(1)
 
   const current = Ref.get(chosen).pipe(
     Effect.flatMap(
       Option.match({
         onSome: Effect.succeed,
-        onNone: () => Effect.tap(choose(candidates), (candidate) => Ref.set(chosen, Option.some(candidate)))
+        onNone: () => Effect.tap(choose(strategies), (strategy) => Ref.set(chosen, Option.some(strategy)))
       })
     ),
     oneChoice.withPermits(1),
     Effect.provideService(OnFinding, onFinding)
   )
-  const othersThan = (candidate: Candidate) => candidates.filter((other) => other !== candidate)
+  const othersThan = (strategy: Strategy.Strategy) => strategies.filter((other) => other !== strategy)
   /** A strategy that cannot do one thing may well be the best for another; one that failed is chosen anew. */
   const reconsider = (error: NatError.NatError) =>
     error.reason._tag === "Unsupported" ? Effect.void : Ref.set(chosen, Option.none())
@@ -195,25 +185,4 @@ export const layer: Layer.Layer<
   PortMapper.PortMapper,
   never,
   Udp.Udp | Http.Http | NetworkInterfaces.NetworkInterfaces | DefaultRoute.DefaultRoute
-> = Layer.effect(
-  PortMapper.PortMapper,
-  Effect.gen(function* () {
-    const host = yield* Effect.context<
-      Udp.Udp | Http.Http | NetworkInterfaces.NetworkInterfaces | DefaultRoute.DefaultRoute
-    >()
-    const natPmp = yield* Layer.build(NatPmp.layer)
-    const upnp = yield* Layer.build(Upnp.layer)
-    return yield* make([
-      {
-        method: "natpmp",
-        probe: Effect.map(NatPmp.probe, (answer) => answer.gateway).pipe(Effect.provideContext(host)),
-        mapper: Context.get(natPmp, PortMapper.PortMapper)
-      },
-      {
-        method: "upnp",
-        probe: Effect.map(Upnp.probe, (answer) => answer.gateway).pipe(Effect.provideContext(host)),
-        mapper: Context.get(upnp, PortMapper.PortMapper)
-      }
-    ])
-  })
-)
+> = Layer.effect(PortMapper.PortMapper, Effect.flatMap(Effect.all([NatPmp.makeStrategy(), Upnp.makeStrategy]), make))

@@ -33,6 +33,7 @@ import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as PortMapping from "@effect-nat/core/PortMapping"
+import type * as Strategy from "@effect-nat/core/Strategy"
 import * as Udp from "@effect-nat/core/Udp"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -65,19 +66,6 @@ export interface Options {
 export interface Probe {
   readonly gateway: Gateway.Gateway
   readonly externalAddress: NetAddress.Ipv4Address
-}
-
-/**
- * The strategy with its probe: what a choice among strategies needs. The mapper knows what the probe has learnt, so
- * that a mapping straight after it takes one more exchange.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Strategy {
-  readonly mapper: PortMapper.PortMapper["Service"]
-  /** As `probe`. */
-  readonly probe: Effect.Effect<Probe, NatError.NatError>
 }
 
 /**
@@ -326,16 +314,7 @@ const makeProbe = ({ candidates, clients }: Environment) =>
     return { gateway: Gateways.describe(client.gateway, localAddress), externalAddress }
   }).pipe(Effect.withSpan("NatPmp.probe"))
 
-/**
- * The strategy with its probe, for as long as the scope is open. `Gateway.Selected` is taken from each call, or else
- * from here.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const make = Effect.fnUntraced(function* (
-  options: Options = {}
-): Effect.fn.Return<Strategy, never, Udp.Udp | DefaultRoute.DefaultRoute | Scope.Scope> {
+const makeEnvironment = Effect.fnUntraced(function* (options: Options) {
   const udp = yield* Udp.Udp
   const { routes } = yield* DefaultRoute.DefaultRoute
   const selectedHere = yield* Gateway.Selected
@@ -348,8 +327,24 @@ export const make = Effect.fnUntraced(function* (
     localAddress: (gateway) => Gateways.localAddressTowards(gateway).pipe(Effect.provideService(Udp.Udp, udp)),
     timeout: options.requestTimeout ?? requestTimeout
   }
-  return { mapper: makeMapper(environment), probe: makeProbe(environment) }
+  return environment
 })
+
+/**
+ * The strategy with its probe, for as long as the scope is open. `Gateway.Selected` is taken from each call, or else
+ * from here.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeStrategy = (
+  options: Options = {}
+): Effect.Effect<Strategy.Strategy, never, Udp.Udp | DefaultRoute.DefaultRoute | Scope.Scope> =>
+  Effect.map(makeEnvironment(options), (environment) => ({
+    method: Gateways.method,
+    mapper: makeMapper(environment),
+    probe: Effect.map(makeProbe(environment), ({ gateway }) => gateway)
+  }))
 
 /**
  * Asks the IPv4 default gateways for their external address, all at once, and returns the first that has one; changes
@@ -361,10 +356,9 @@ export const make = Effect.fnUntraced(function* (
  * @category constructors
  * @since 0.1.0
  */
-export const probe: Effect.Effect<Probe, NatError.NatError, Udp.Udp | DefaultRoute.DefaultRoute> = make().pipe(
-  Effect.flatMap((strategy) => strategy.probe),
-  Effect.scoped
-)
+export const probe: Effect.Effect<Probe, NatError.NatError, Udp.Udp | DefaultRoute.DefaultRoute> = makeEnvironment(
+  {}
+).pipe(Effect.flatMap(makeProbe), Effect.scoped)
 
 /**
  * The strategy with options.
@@ -377,7 +371,7 @@ export const layerWith = (
 ): Layer.Layer<PortMapper.PortMapper, never, Udp.Udp | DefaultRoute.DefaultRoute> =>
   Layer.effect(
     PortMapper.PortMapper,
-    Effect.map(make(options), (strategy) => strategy.mapper)
+    Effect.map(makeStrategy(options), (strategy) => strategy.mapper)
   )
 
 /**

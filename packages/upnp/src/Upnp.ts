@@ -27,6 +27,7 @@ import * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
+import type * as Strategy from "@effect-nat/core/Strategy"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
@@ -135,27 +136,12 @@ const checkFamily = Effect.fnUntraced(function* (request: MappingRequest.Mapping
 })
 
 /**
- * A strategy that shows which gateway it uses.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Strategy {
-  /**
-   * The gateway that the mapper uses: looked for as by `probe` when it is not known yet, and remembered for the
-   * mapper, so that probing and mapping search once.
-   */
-  readonly gateway: Effect.Effect<Gateway.Gateway, NatError.NatError>
-  readonly mapper: PortMapper.PortMapper["Service"]
-}
-
-/**
- * The strategy with its gateway, for whoever chooses among strategies. `Gateway.Selected` is read here, once.
+ * The strategy with its probe, for whoever chooses among strategies. `Gateway.Selected` is read here, once.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const makeStrategy: Effect.Effect<Strategy, never, UpnpDiscovery.Network> = Effect.gen(function* () {
+export const makeStrategy: Effect.Effect<Strategy.Strategy, never, UpnpDiscovery.Network> = Effect.gen(function* () {
   const current = yield* CurrentGateway.make
 
   const map = Effect.fn("Upnp.map")(function* (request: MappingRequest.MappingRequest) {
@@ -183,7 +169,8 @@ export const makeStrategy: Effect.Effect<Strategy, never, UpnpDiscovery.Network>
   )
 
   return {
-    gateway: current.use((session) => Effect.succeed(session.gateway)),
+    method: "upnp",
+    probe: current.use((session) => Effect.succeed(session.gateway)),
     mapper: { map, externalAddress, list, remove }
   }
 })

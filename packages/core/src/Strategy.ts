@@ -1,0 +1,28 @@
+/**
+ * A strategy that can be chosen among others: besides mapping it can find out, without changing anything, whether a
+ * gateway answers its protocol.
+ *
+ * @since 0.1.0
+ */
+import type * as Effect from "effect/Effect"
+import type * as Gateway from "./Gateway.ts"
+import type * as NatError from "./NatError.ts"
+import type * as PortMapper from "./PortMapper.ts"
+
+/**
+ * A strategy with its probe. The mapper knows what the probe has learnt, so that a mapping straight after it need not
+ * look for the gateway again.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Strategy {
+  /** The strategy's name, as in `PortMapping.method`. */
+  readonly method: string
+  /**
+   * The gateway that the mapper would use. It fails with `NoGateway` where none answers, else with what a gateway
+   * said, and bounds its own time.
+   */
+  readonly probe: Effect.Effect<Gateway.Gateway, NatError.NatError>
+  readonly mapper: PortMapper.PortMapper["Service"]
+}
