@@ -514,7 +514,7 @@ describe("NatPmp", () => {
       Effect.gen(function* () {
         const router = Net.makeRouter()
         const network = yield* Net.make(router.peer)
-        const { mapper, probe } = yield* Effect.provide(NatPmp.make(), network.layer)
+        const { mapper, probe } = yield* Effect.provide(NatPmp.makeStrategy(), network.layer)
         yield* probe
         yield* mapper.map(wish)
         assert.deepStrictEqual(tagged(router.requests), ["address", "tcp 12000 12001 7200"])
