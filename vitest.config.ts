@@ -6,7 +6,7 @@ export default defineConfig({
   resolve: {
     // Tests run against the sources: a failing line is the line that was written.
     alias: [
-      ...["core", "upnp", "natpmp", "dispatcher"].flatMap((name) => [
+      ...["core", "upnp", "natpmp", "dispatcher", "testing"].flatMap((name) => [
         { find: new RegExp(`^@effect-nat/${name}$`), replacement: `${source(name)}index.ts` },
         { find: new RegExp(`^@effect-nat/${name}/(.+)$`), replacement: `${source(name)}$1.ts` }
       ]),
