@@ -2,8 +2,378 @@
  * What real routers do differently, by name: each quirk is one way in which some router in the wild departs from its
  * protocol or from what clients expect.
  *
+ * **Example** (Run a test for each quirk of the mapping table)
+ *
+ * ```ts
+ * import * as Quirk from "@effect-nat/testing/Quirk"
+ *
+ * for (const profile of Quirk.runningIn("mock")) {
+ *   console.log(`${profile.name}: ${profile.what} A request comes to: ${profile.outcome}`)
+ * }
+ * ```
+ *
  * @since 0.1.0
  */
+import type * as NatError from "@effect-nat/core/NatError"
+
+/**
+ * Where a quirk shows: in the mapping table, in the search, in the device's description, in the framing of HTTP, in
+ * the calls to the router, in NAT-PMP and PCP, or in the network around the router.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Where = "table" | "ssdp" | "description" | "http" | "soap" | "natpmp" | "network"
+
+/**
+ * What a router is simulated in: the mock layer without any wire, sockets on loopback, or a network in virtual time.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Strength = "mock" | "loopback" | "network"
+
+/**
+ * What a request for a mapping comes to in the end: a mapping, or an error with this reason.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Outcome = "Mapped" | NatError.NatErrorReason["_tag"]
+
+/**
+ * One quirk, described.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Profile {
+  readonly name: string
+  /** Quirks with one number are of one kind; 1 to 15. */
+  readonly item: number
+  /** What the router does, in one sentence. */
+  readonly what: string
+  readonly where: Where
+  /** Where the quirk can show: one of the wire does not exist in the mock layer. */
+  readonly strengths: ReadonlyArray<Strength>
+  /** What a plain request, with a limited lease and any external port, comes to where the quirk is handled. */
+  readonly outcome: Outcome
+  /** `"yes"`, or why no client of ours handles it yet. */
+  readonly handled: string
+}
+
+const everywhere = ["mock", "loopback", "network"] as const
+const onTheWire = ["loopback", "network"] as const
+const onSockets = ["loopback"] as const
+const inNetworks = ["network"] as const
+
+const search = { item: 1, where: "ssdp", strengths: onTheWire, outcome: "Mapped", handled: "yes" } as const
+const services = { item: 2, where: "description", strengths: onTheWire, outcome: "Mapped", handled: "yes" } as const
+const places = { ...services, item: 3 } as const
+const framing = { item: 4, where: "http", strengths: onSockets, outcome: "Mapped", handled: "yes" } as const
+const calls = { item: 4, where: "soap", strengths: onTheWire, outcome: "Mapped", handled: "yes" } as const
+const leases = { item: 5, where: "table", strengths: everywhere, outcome: "Mapped", handled: "yes" } as const
+const refusals = { ...leases, item: 6 } as const
+const addresses = { ...leases, item: 7 } as const
+const restarts = { ...leases, item: 9 } as const
+const surroundings = { where: "network", strengths: inNetworks, outcome: "Mapped", handled: "yes" } as const
+
+/**
+ * Every quirk, by the number of its kind.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const profiles = [
+  { ...search, name: "AnswersOnlyUnicast", what: "Searches count only when they are sent to the router itself." },
+  { ...search, name: "AnswersOnlyMulticast", what: "Searches count only when they are sent to the group." },
+  { ...search, name: "AnswersOnlySsdpAll", what: "Only the search for everything is answered." },
+  { ...search, name: "AnswersOnlyRootDevice", what: "Only the search for root devices is answered." },
+  { ...search, name: "AnswersFromOtherPort", what: "Answers to a search come from a port other than 1900." },
+  {
+    ...search,
+    name: "FlappingLocation",
+    what: "Each search is answered twice, with two places for the description, of which the first is dead."
+  },
+  {
+    ...search,
+    name: "AnswersWithFirstDescription",
+    what: "The search for everything is answered with the first of two descriptions only, which maps no ports."
+  },
+
+  {
+    ...services,
+    name: "DeadPppService",
+    what: "A WANPPPConnection that is not connected is described before the WANIPConnection that is."
+  },
+  {
+    ...services,
+    name: "DeadIpService",
+    what: "A WANIPConnection that is not connected is described before the WANPPPConnection that is."
+  },
+  {
+    ...services,
+    name: "PrivateServiceFirst",
+    what: "Two services are connected, and the one described first has a private external address."
+  },
+  {
+    ...services,
+    name: "ServiceTypesDoNotMix",
+    what: "Two services are described, and a call with the type of one to the control URL of the other is refused."
+  },
+
+  { ...places, name: "ControlUrlRelative", what: "The control URL is a path from the root." },
+  { ...places, name: "ControlUrlAbsolute", what: "The control URL is a whole URL." },
+  {
+    ...places,
+    name: "ControlUrlWithoutSlash",
+    what: "The control URL is a path without a leading slash, meant from the place of the description."
+  },
+  { ...places, name: "ControlUrlOnOtherHost", what: "The control URL names another host than the router." },
+  { ...places, name: "ControlUrlOnOtherPort", what: "Control listens on another port than the description." },
+  { ...places, name: "UrlBasePresent", what: "URLs of the description are relative to a URLBase on another port." },
+  { ...places, name: "UrlBaseEmpty", what: "The description has an empty URLBase." },
+  { ...places, name: "UrlBaseOnOtherHost", what: "The URLBase names a host of another network." },
+  {
+    ...places,
+    name: "UrlBaseOnDeadPort",
+    what: "The URLBase names a port of the router on which nobody listens.",
+    handled: "a URLBase on the router's own address is believed, and the place of the description is not tried after it"
+  },
+  { ...places, name: "LocationWithHostName", what: "The place of the description is given with a host name." },
+  {
+    ...places,
+    name: "LocationOnThirdHost",
+    what: "The place of the description is given with the address of another host."
+  },
+  {
+    ...places,
+    name: "LocationOnOtherAddress",
+    what: "The place of the description is given with the router's outer address."
+  },
+
+  { ...framing, name: "Http10", what: "Answers are HTTP/1.0." },
+  { ...framing, name: "LineFeedsOnly", what: "Header lines end with a line feed alone." },
+  {
+    ...framing,
+    name: "NoContentLength",
+    what: "Answers have neither a length nor a word about the connection, and end with it."
+  },
+  { ...framing, name: "Chunked", what: "Answers come in chunks of a few bytes." },
+  {
+    ...framing,
+    name: "CloseWithoutLength",
+    what: "Answers say that the connection is closed after them, and have no length."
+  },
+  { ...framing, name: "WrongCharset", what: "The charset header names another encoding than the document has." },
+  { ...framing, name: "OddHeaderCase", what: "Names of headers come in upper, lower and mixed case." },
+  {
+    ...calls,
+    name: "TabBeforeXml",
+    what: "Documents begin with a tab before the XML declaration.",
+    where: "description"
+  },
+  { ...calls, name: "BomBeforeXml", what: "Documents begin with a byte order mark.", where: "description" },
+  { ...calls, name: "ExactSoapAction", what: "Calls are refused unless their header is written SOAPAction exactly." },
+  { ...calls, name: "UpperCaseProtocol", what: "Mappings are refused unless the protocol is written TCP or UDP." },
+  {
+    ...calls,
+    name: "ArgumentOrder",
+    what: "Calls are refused unless the arguments stand in the order of the document."
+  },
+
+  { ...leases, name: "OnlyPermanentLeases", what: "Limited leases are refused with error 725." },
+  { ...leases, name: "InvalidArgsForLeases", what: "Limited leases are refused with error 402 in place of 725." },
+  {
+    ...leases,
+    name: "ExpiresLeasesAtOnce",
+    what: "A limited lease is granted and gone at once; only permanent ones last.",
+    handled: "no client looks whether a mapping is still there after it was granted"
+  },
+  {
+    ...leases,
+    name: "RefusesPermanentLeases",
+    what: "A lease of 0 is refused, as routers of the second version may."
+  },
+  {
+    ...leases,
+    name: "RefusesLeasesAboveOneWeek",
+    what: "A lease of more than 604800 seconds is refused, as routers of the second version may."
+  },
+
+  {
+    ...refusals,
+    name: "ConflictInMappingEntry",
+    what: "The first external port that is asked for belongs to another host: error 718."
+  },
+  {
+    ...refusals,
+    name: "SamePortValuesRequired",
+    what: "An external port other than the internal port is refused: error 724."
+  },
+  {
+    ...refusals,
+    name: "RemoteHostOnlySupportsWildcard",
+    what: "A mapping for one remote host is refused: error 726."
+  },
+  {
+    ...refusals,
+    name: "ExternalPortOnlySupportsWildcard",
+    what: "A mapping of one external port is refused: error 727.",
+    outcome: "Unsupported"
+  },
+  {
+    ...refusals,
+    name: "NoPortMapsAvailable",
+    what: "There is never room for a mapping: error 728.",
+    outcome: "OutOfResources"
+  },
+  {
+    ...refusals,
+    name: "ConflictWithOtherMechanisms",
+    what: "Every external port is held by another mechanism of the router: error 729.",
+    outcome: "Conflict"
+  },
+  {
+    ...refusals,
+    name: "WildCardNotPermittedInIntPort",
+    what: "A mapping to internal port 0 is refused: error 732."
+  },
+  {
+    ...refusals,
+    name: "ActionNotAuthorized",
+    what: "Mappings are switched off in the settings: error 606.",
+    outcome: "NotAuthorized"
+  },
+  {
+    ...refusals,
+    name: "TableFullIsActionFailed",
+    what: "A full table is reported as error 501, and it is always full.",
+    outcome: "OutOfResources"
+  },
+  {
+    ...refusals,
+    name: "DeletionSaysNoSuchEntry",
+    what: "A mapping is deleted, and the answer is error 714 as if there had been none."
+  },
+  {
+    ...refusals,
+    name: "MissingEntryIsInvalidIndex",
+    what: "Asking for a mapping that is not there ends in error 713 in place of 714.",
+    where: "soap",
+    strengths: onTheWire
+  },
+  {
+    ...refusals,
+    name: "EndOfListIsInvalidArgs",
+    what: "The list of mappings ends with error 402 in place of 713.",
+    where: "soap",
+    strengths: onTheWire
+  },
+
+  { ...addresses, name: "ExternalAddressZero", what: "The external address is reported as 0.0.0.0." },
+  { ...addresses, name: "ExternalAddressEmpty", what: "The external address is reported as nothing." },
+  {
+    ...addresses,
+    name: "ExternalAddressPrivate",
+    what: "The external address is a private one: there is another NAT."
+  },
+  {
+    ...addresses,
+    name: "ExternalAddressShared",
+    what: "The external address is of 100.64.0.0/10: the carrier has a NAT."
+  },
+
+  {
+    ...leases,
+    item: 8,
+    name: "PermanentLeasesPileUp",
+    what: "Leases are permanent, the wanted port is taken, and one internal port may have any number of external ones.",
+    handled: "no client looks for its own mapping at another external port before it adds one"
+  },
+
+  { ...restarts, name: "RestartEmptiesTable", what: "A restart, some hours after the start, loses every mapping." },
+  { ...restarts, name: "RestartKeepsTable", what: "A restart keeps the mappings although the epoch starts over." },
+  {
+    ...restarts,
+    name: "EpochStartsOver",
+    what: "After a restart the answers to other requests are what shows, by the epoch, that the mappings are lost.",
+    where: "natpmp",
+    strengths: onTheWire,
+    handled: "the restart is noticed, but a lost mapping is only made again when its own renewal is due"
+  },
+  {
+    ...restarts,
+    name: "RestartMovesControl",
+    what: "A restart changes the port and the control URL.",
+    where: "description",
+    strengths: onTheWire
+  },
+  {
+    ...restarts,
+    name: "BootIdChanges",
+    what: "A restart is announced, with another BOOTID, and loses every mapping.",
+    where: "ssdp",
+    strengths: onTheWire,
+    handled: "no client listens to announcements: a lost mapping is only made again when its renewal is due"
+  },
+  { ...restarts, name: "LeasesVanishOvernight", what: "Once a day every mapping is gone, whatever its lease." },
+  {
+    ...restarts,
+    name: "PermanentLeasesVanishOvernight",
+    what: "Limited leases are refused, and once a day every mapping is gone.",
+    handled: "a permanent mapping is never looked at again"
+  },
+
+  {
+    ...leases,
+    item: 10,
+    name: "FreedPortsAreTaken",
+    what: "An external port that is freed belongs to another host at once, so that only renewal in place keeps it."
+  },
+
+  {
+    ...surroundings,
+    item: 11,
+    name: "DeadSecondGateway",
+    what: "A second gateway takes requests and never answers.",
+    strengths: onTheWire
+  },
+
+  { ...surroundings, item: 12, name: "DockerBridge", what: "The host has a bridge to containers beside its network." },
+  { ...surroundings, item: 12, name: "VpnInterface", what: "The host has a tunnel that takes part of its routes." },
+  { ...surroundings, item: 12, name: "HostOnlyNetwork", what: "The host has a network to its virtual machines only." },
+
+  {
+    ...surroundings,
+    item: 13,
+    name: "PinholeNeedsGlobalAddress",
+    what: "A pinhole is refused unless the internal client is a global unicast address.",
+    handled: "no client opens pinholes in IPv6 firewalls"
+  },
+  {
+    ...surroundings,
+    item: 13,
+    name: "FailsWhenFamiliesSearchAtOnce",
+    what: "The router falls silent for a while when it is searched for over IPv4 and IPv6 at once."
+  },
+
+  {
+    ...surroundings,
+    item: 14,
+    name: "FailoverPair",
+    what: "The gateway that maps ports has another address than the default gateway, which maps none.",
+    strengths: onTheWire
+  },
+
+  {
+    ...leases,
+    item: 15,
+    name: "NeverForgets",
+    what: "Leases are granted and never end, so what a killed process had mapped stays.",
+    handled: "no client writes down its mappings, so the next start cannot remove what a killed process left"
+  }
+] as const satisfies ReadonlyArray<Profile>
 
 /**
  * The name of a quirk.
@@ -11,4 +381,41 @@
  * @category models
  * @since 0.1.0
  */
-export type Quirk = "OnlyPermanentLeases" | "RefusesPermanentLeases"
+export type Quirk = (typeof profiles)[number]["name"]
+
+/**
+ * The names of all quirks.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const names: ReadonlyArray<Quirk> = profiles.map((profile) => profile.name)
+
+/**
+ * Describes a quirk.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const profileOf = (name: Quirk): Profile & { readonly name: Quirk } => {
+  const found = profiles.find((profile) => profile.name === name)
+  // Every name is one of the list: there is no other way to get one.
+  return found as Profile & { readonly name: Quirk }
+}
+
+/**
+ * The quirks that can show in one strength of simulation.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const runningIn = (strength: Strength): ReadonlyArray<Profile & { readonly name: Quirk }> =>
+  profiles.filter((profile: Profile) => profile.strengths.includes(strength))
+
+/**
+ * Whether clients are expected to cope with a quirk.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isHandled = (profile: Profile): boolean => profile.handled === "yes"
