@@ -292,7 +292,7 @@ export const profiles = [
     handled: "no client looks for its own mapping at another external port before it adds one"
   },
 
-  { ...restarts, name: "RestartEmptiesTable", what: "A restart, some hours after the start, loses every mapping." },
+  { ...restarts, name: "RestartEmptiesTable", what: "A restart loses every mapping." },
   { ...restarts, name: "RestartKeepsTable", what: "A restart keeps the mappings although the epoch starts over." },
   {
     ...restarts,

@@ -97,6 +97,30 @@ export type RefusalKind =
 export interface Refusal {
   readonly _tag: "Refusal"
   readonly kind: RefusalKind
+  /** The error code of an Internet Gateway Device: the kind's own, unless a quirk has it say another. */
+  readonly igdCode: number
+}
+
+/**
+ * The error codes of an Internet Gateway Device (UPnP Device Architecture 1.1 §3.2.2, WANIPConnection:1 §2.4 and
+ * WANIPConnection:2 §2.5).
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const igdCodes: Readonly<Record<RefusalKind, number>> = {
+  Conflict: 718,
+  NotAuthorized: 606,
+  OutOfResources: 728,
+  OnlyPermanentLeases: 725,
+  SamePortRequired: 724,
+  RemoteHostWildcardOnly: 726,
+  ExternalPortWildcardOnly: 727,
+  InternalPortWildcardForbidden: 732,
+  NoSuchEntry: 714,
+  InvalidLifetime: 601,
+  NetworkFailure: 501,
+  ActionFailed: 501
 }
 
 /**
@@ -124,7 +148,7 @@ export interface Asked {
 export interface Options {
   /** The router's address on the inside. Defaults to 192.168.77.1. */
   readonly address?: NetAddress.IpAddress | undefined
-  /** Defaults to 11.22.33.1; `null` is a line without an address. */
+  /** Defaults to 11.22.33.1, or to what a quirk has it be; `null` is a line without an address. */
   readonly externalAddress?: NetAddress.IpAddress | null | undefined
   /** Defaults to `"Simulated Router"`. */
   readonly name?: string | undefined
@@ -137,12 +161,80 @@ export interface Options {
   readonly startedAt?: number | undefined
 }
 
-const refusal = (kind: RefusalKind): Refusal => ({ _tag: "Refusal", kind })
-const refuse = (kind: RefusalKind) => Result.fail(refusal(kind))
+const refusal = (kind: RefusalKind, igdCode: number = igdCodes[kind]): Refusal => ({ _tag: "Refusal", kind, igdCode })
 
-const defaultAddress = NetAddress.ipFromStringUnsafe("192.168.77.1")
-const defaultExternalAddress = NetAddress.ipFromStringUnsafe("11.22.33.1")
+const ip = NetAddress.ipFromStringUnsafe
+const defaultAddress = ip("192.168.77.1")
 const oneWeek = 604_800
+const oneDay = 86_400_000
+
+/** What each quirk of the external address makes of it. */
+const quirkyAddresses: ReadonlyArray<readonly [Quirk.Quirk, NetAddress.IpAddress | undefined]> = [
+  ["ExternalAddressZero", ip("0.0.0.0")],
+  ["ExternalAddressEmpty", undefined],
+  ["ExternalAddressPrivate", ip("10.11.12.13")],
+  ["ExternalAddressShared", ip("100.64.11.12")]
+]
+
+const defaultExternalAddress = (quirks: ReadonlySet<Quirk.Quirk>): NetAddress.IpAddress | undefined => {
+  const quirky = quirkyAddresses.find(([quirk]) => quirks.has(quirk))
+  return quirky === undefined ? ip("11.22.33.1") : quirky[1]
+}
+
+/** NAT-PMP and PCP have no words for most refusals of an Internet Gateway Device, and no permanent leases. */
+const isIgd = (request: MapRequest): boolean => request.via === "upnp" || request.via === "mock"
+
+interface Rule {
+  readonly quirk: Quirk.Quirk
+  readonly isBroken: (request: MapRequest) => boolean
+  readonly refusal: Refusal
+}
+
+const always = () => true
+const isLimited = (request: MapRequest) => isIgd(request) && request.lifetimeSeconds !== 0
+
+/** What a router with a quirk refuses by the request alone, whatever its table holds. */
+const rules: ReadonlyArray<Rule> = [
+  { quirk: "ActionNotAuthorized", isBroken: always, refusal: refusal("NotAuthorized") },
+  { quirk: "NoPortMapsAvailable", isBroken: always, refusal: refusal("OutOfResources") },
+  { quirk: "TableFullIsActionFailed", isBroken: always, refusal: refusal("OutOfResources", 501) },
+  { quirk: "ConflictWithOtherMechanisms", isBroken: isIgd, refusal: refusal("Conflict", 729) },
+  { quirk: "OnlyPermanentLeases", isBroken: isLimited, refusal: refusal("OnlyPermanentLeases") },
+  { quirk: "InvalidArgsForLeases", isBroken: isLimited, refusal: refusal("OnlyPermanentLeases", 402) },
+  { quirk: "PermanentLeasesPileUp", isBroken: isLimited, refusal: refusal("OnlyPermanentLeases") },
+  { quirk: "PermanentLeasesVanishOvernight", isBroken: isLimited, refusal: refusal("OnlyPermanentLeases") },
+  {
+    quirk: "RefusesPermanentLeases",
+    isBroken: (request) => isIgd(request) && request.lifetimeSeconds === 0,
+    refusal: refusal("InvalidLifetime")
+  },
+  {
+    quirk: "RefusesLeasesAboveOneWeek",
+    isBroken: (request) => isIgd(request) && request.lifetimeSeconds > oneWeek,
+    refusal: refusal("InvalidLifetime")
+  },
+  {
+    quirk: "SamePortValuesRequired",
+    isBroken: (request) => isIgd(request) && request.externalPort !== request.internalPort,
+    refusal: refusal("SamePortRequired")
+  },
+  {
+    quirk: "RemoteHostOnlySupportsWildcard",
+    isBroken: (request) => isIgd(request) && request.remoteHost !== undefined,
+    refusal: refusal("RemoteHostWildcardOnly")
+  },
+  {
+    quirk: "ExternalPortOnlySupportsWildcard",
+    isBroken: (request) => isIgd(request) && request.externalPort !== 0,
+    refusal: refusal("ExternalPortWildcardOnly")
+  },
+  {
+    quirk: "WildCardNotPermittedInIntPort",
+    isBroken: (request) => isIgd(request) && request.internalPort === 0,
+    refusal: refusal("InternalPortWildcardForbidden")
+  }
+]
+
 /** Where ports that the router chooses begin. */
 const firstDynamicPort = 49_152
 
@@ -166,18 +258,28 @@ export class RouterModel {
   #table: Array<Entry> = []
   #startedAt: number
   #refusals: Array<RefusalKind> = []
+  /** External ports that something else has, by protocol: they are in no table and cannot be had. */
+  readonly #taken = new Set<string>()
+  #hasBeenAsked = false
+  /** How many nights have passed, for the quirks that lose every mapping in one. */
+  #nights = 0
   #silentUntil = Number.NEGATIVE_INFINITY
   readonly #listeners = new Set<() => void>()
 
   constructor(options: Options = {}) {
     this.address = options.address ?? defaultAddress
-    this.externalAddress =
-      options.externalAddress === null ? undefined : (options.externalAddress ?? defaultExternalAddress)
     this.name = options.name ?? "Simulated Router"
     this.capacity = options.capacity ?? 256
     this.maxLifetimeSeconds = options.maxLifetimeSeconds ?? oneWeek
     this.quirks = new Set(options.quirks)
+    this.externalAddress =
+      options.externalAddress === null ? undefined : (options.externalAddress ?? defaultExternalAddress(this.quirks))
     this.#startedAt = options.startedAt ?? 0
+  }
+
+  /** Whether the router has a quirk. */
+  has(quirk: Quirk.Quirk): boolean {
+    return this.quirks.has(quirk)
   }
 
   /** Writes down that something was asked. */
@@ -187,7 +289,9 @@ export class RouterModel {
 
   /** The mapping table. */
   entries(now: number): ReadonlyArray<Entry> {
-    this.#table = this.#table.filter((entry) => entry.expiresAt === undefined || entry.expiresAt > now)
+    this.#passNights(now)
+    const isOver = (entry: Entry) => entry.expiresAt !== undefined && entry.expiresAt <= now
+    if (this.#table.some(isOver)) this.#drop(isOver)
     return this.#table
   }
 
@@ -204,13 +308,17 @@ export class RouterModel {
   /** Grants, extends or replaces a mapping. */
   map(now: number, request: MapRequest): Result.Result<Entry, Refusal> {
     const refused = this.#refusals.shift()
-    if (refused !== undefined) return refuse(refused)
-    if (this.externalAddress === undefined && request.via !== "upnp") return refuse("NetworkFailure")
+    if (refused !== undefined) return Result.fail(refusal(refused))
+    // Over UPnP a router without an address maps all the same (RFC 6886 §3.5 has an answer for it).
+    if (this.externalAddress === undefined && !isIgd(request)) return Result.fail(refusal("NetworkFailure"))
+    const rule = rules.find((one) => this.has(one.quirk) && one.isBroken(request))
+    if (rule !== undefined) return Result.fail(rule.refusal)
+    this.#takeFirstPort(request)
     const known = this.#ownEntry(now, request)
     const externalPort = this.#portFor(now, request, known)
-    if (externalPort === undefined) return refuse("Conflict")
-    if (known === undefined && this.entries(now).length >= this.capacity) return refuse("OutOfResources")
-    const entry: Entry = {
+    if (externalPort === undefined) return Result.fail(refusal("Conflict"))
+    if (known === undefined && this.entries(now).length >= this.capacity) return Result.fail(refusal("OutOfResources"))
+    const granted: Entry = {
       protocol: request.protocol,
       externalPort,
       internalAddress: request.internalAddress,
@@ -222,15 +330,16 @@ export class RouterModel {
       via: request.via,
       nonce: request.nonce
     }
-    this.#table = [...this.#table.filter((other) => other !== known && !isSameKey(other, entry)), entry]
-    return Result.succeed(entry)
+    const kept = { ...granted, expiresAt: this.#trueExpiry(now, granted.expiresAt) }
+    this.#table = [...this.#table.filter((other) => other !== known && !isSameKey(other, kept)), kept]
+    return Result.succeed(granted)
   }
 
-  /** Deletes every row that the test picks; how many there were. */
+  /** Deletes every row that the test picks; how many there were, as far as the router tells. */
   unmap(now: number, which: (entry: Entry) => boolean): number {
-    const before = this.entries(now)
-    this.#table = before.filter((entry) => !which(entry))
-    return before.length - this.#table.length
+    const deleted = this.entries(now).filter(which)
+    this.#drop((entry) => deleted.includes(entry))
+    return this.has("DeletionSaysNoSuchEntry") ? 0 : deleted.length
   }
 
   /** Where a packet from the world to an external port goes; `undefined` where nothing is mapped. */
@@ -250,11 +359,14 @@ export class RouterModel {
     return entry === undefined ? undefined : NetAddress.inetAddressUnsafe(entry.internalAddress, entry.internalPort)
   }
 
-  /** Restarts: the epoch starts over and, unless it keeps them, the table is empty. */
+  /** Restarts: the epoch starts over and, unless it keeps them (by a quirk, or told so), the mappings are gone. */
   reboot(now: number, options: { readonly keepsTable?: boolean | undefined } = {}): void {
+    // Leases that ran out before the restart do not come back with the others.
+    this.entries(now)
     this.#startedAt = now
+    this.#nights = 0
     this.bootId += 1
-    if (options.keepsTable !== true) this.#table = []
+    if (!(options.keepsTable ?? this.has("RestartKeepsTable"))) this.#table = []
     this.#tell()
   }
 
@@ -294,21 +406,53 @@ export class RouterModel {
     return now + Math.min(lifetimeSeconds, this.maxLifetimeSeconds) * 1000
   }
 
-  /** The row that a repeated request renews: the same client's for the same internal port. */
+  /** What becomes of the end of a lease that the answer promised. */
+  #trueExpiry(now: number, promised: number | undefined): number | undefined {
+    if (this.has("NeverForgets")) return undefined
+    return this.has("ExpiresLeasesAtOnce") && promised !== undefined ? now : promised
+  }
+
+  #passNights(now: number): void {
+    if (!this.has("LeasesVanishOvernight") && !this.has("PermanentLeasesVanishOvernight")) return
+    const nights = Math.floor((now - this.#startedAt) / oneDay)
+    if (nights <= this.#nights) return
+    this.#nights = nights
+    this.#table = []
+  }
+
+  #drop(which: (entry: Entry) => boolean): void {
+    if (this.has("FreedPortsAreTaken")) {
+      for (const entry of this.#table.filter(which)) this.#taken.add(portName(entry))
+    }
+    this.#table = this.#table.filter((entry) => !which(entry))
+  }
+
+  /** The first port that is ever asked for turns out to be another host's. */
+  #takeFirstPort(request: MapRequest): void {
+    if (this.#hasBeenAsked || request.externalPort === 0) return
+    this.#hasBeenAsked = true
+    if (this.has("ConflictInMappingEntry") || this.has("PermanentLeasesPileUp")) this.#taken.add(portName(request))
+  }
+
+  /**
+   * The row that a repeated request renews: the same client's for the same internal port. NAT-PMP and PCP have one for
+   * each; otherwise one internal port may have several external ones.
+   */
   #ownEntry(now: number, request: MapRequest): Entry | undefined {
     return this.entries(now).find(
       (entry) =>
         entry.protocol === request.protocol &&
         entry.internalPort === request.internalPort &&
         Equal.equals(entry.internalAddress, request.internalAddress) &&
-        (request.mayChoosePort || entry.externalPort === request.externalPort)
+        ((request.mayChoosePort && !isIgd(request)) || entry.externalPort === request.externalPort)
     )
   }
 
   #portFor(now: number, request: MapRequest, known: Entry | undefined): number | undefined {
     if (known !== undefined) return known.externalPort
-    const isFree = (port: number) =>
-      !this.entries(now).some((entry) => entry.protocol === request.protocol && entry.externalPort === port)
+    const taken = new Set([...this.entries(now).map(portName), ...this.#taken])
+    const isFree = (externalPort: number) => !taken.has(portName({ protocol: request.protocol, externalPort }))
+    if (this.has("SamePortValuesRequired")) return isFree(request.internalPort) ? request.internalPort : undefined
     if (request.externalPort !== 0 && isFree(request.externalPort)) return request.externalPort
     if (!request.mayChoosePort) return undefined
     for (let port = firstDynamicPort; port <= 65_535; port++) {
@@ -317,6 +461,9 @@ export class RouterModel {
     return undefined
   }
 }
+
+const portName = (one: { readonly protocol: PortMapping.Protocol; readonly externalPort: number }): string =>
+  `${one.externalPort}/${one.protocol}`
 
 const isSameKey = (self: Entry, that: Entry): boolean =>
   self.protocol === that.protocol &&
