@@ -42,3 +42,18 @@ export * as NatPmpEpoch from "./NatPmpEpoch.ts"
  * @since 0.1.0
  */
 export * as NatPmpResultCode from "./NatPmpResultCode.ts"
+
+/**
+ * The packets of the Port Control Protocol (RFC 6887), both directions: pure functions between bytes and values.
+ *
+ * @since 0.1.0
+ */
+export * as PcpCodec from "./PcpCodec.ts"
+
+/**
+ * The result codes of the Port Control Protocol (RFC 6887 §7.4), and what each means to a caller: the one table of this
+ * protocol.
+ *
+ * @since 0.1.0
+ */
+export * as PcpResultCode from "./PcpResultCode.ts"
