@@ -1,0 +1,425 @@
+/**
+ * The router's side of UPnP, over a `RouterModel`: answers to searches, announcements, the device's description, and
+ * the calls that map ports.
+ *
+ * Pure: datagrams and requests go in, and what the router says comes out, as bytes where bytes matter. Sockets, real or
+ * simulated, are somebody else's. The quirks of the model show here wherever they are of the search, the description,
+ * the framing of HTTP, or the calls.
+ *
+ * **Example** (Ask a router without any network)
+ *
+ * ```ts
+ * import * as Ssdp from "@effect-nat/upnp/Ssdp"
+ * import { RouterModel } from "@effect-nat/testing/RouterModel"
+ * import * as UpnpResponder from "@effect-nat/testing/UpnpResponder"
+ *
+ * const router = new RouterModel({ quirks: ["AnswersOnlyMulticast"] })
+ * const place = UpnpResponder.placeOf(router)
+ * const search = new Ssdp.SearchRequest({ host: "239.255.255.250:1900", searchTarget: "upnp:rootdevice", mx: 1 })
+ *
+ * export const answers = UpnpResponder.answerSearch(router, 0, place, {
+ *   payload: Ssdp.encode(search),
+ *   client: router.address,
+ *   isMulticast: true
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Soap from "@effect-nat/upnp/Soap"
+import * as Ssdp from "@effect-nat/upnp/Ssdp"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Result from "effect/Result"
+import * as HttpFraming from "./internal/httpFraming.ts"
+import * as Control from "./internal/upnpControl.ts"
+import * as Documents from "./internal/upnpDocuments.ts"
+import type * as RouterModel from "./RouterModel.ts"
+
+/**
+ * The ports on which the router speaks HTTP.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Place {
+  /** Where the description is, and control unless a quirk moves it. */
+  readonly httpPort: number
+  /** Where control is for the quirks that move it; otherwise nothing is there. */
+  readonly otherHttpPort: number
+}
+
+/**
+ * The ports of a router that may choose any: 5000 and 5001 and, for one that moves when it restarts, the next two after
+ * each restart.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const placeOf = (model: RouterModel.RouterModel): Place => {
+  const moved = model.quirks.has("RestartMovesControl") ? 2 * (model.bootId - 1) : 0
+  return { httpPort: 5000 + moved, otherHttpPort: 5001 + moved }
+}
+
+// -----------------------------------------------------------------------------
+// Search and announcements
+// -----------------------------------------------------------------------------
+
+/**
+ * A datagram to the router's SSDP port.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Search {
+  readonly payload: Uint8Array
+  readonly client: NetAddress.IpAddress
+  /** Whether it was sent to the group. */
+  readonly isMulticast: boolean
+}
+
+/**
+ * A datagram that the router sends back to whoever searched.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SearchAnswer {
+  readonly payload: Uint8Array
+  /** In milliseconds: answers to a search by multicast are spread. */
+  readonly delay: number
+  /** Whether it comes from another port than the one that was asked. */
+  readonly fromOtherPort: boolean
+}
+
+const server = "Simulated/1.0 UPnP/1.1 effect-nat/0.1"
+const maxAge = 120
+const rootDevice = "upnp:rootdevice"
+const everything = "ssdp:all"
+
+/** What the router is and has: each as it is searched for, with the unique name of the device. */
+const targetsOf = (model: RouterModel.RouterModel): ReadonlyArray<readonly [target: string, udn: string]> => {
+  const [root, wan, connection] = [Documents.udn(model, 0), Documents.udn(model, 1), Documents.udn(model, 2)]
+  const services = new Set(Documents.wanServices(model).map((service) => Documents.serviceType(model, service)))
+  return [
+    [rootDevice, root],
+    [root, root],
+    [Documents.rootDevice(model), root],
+    [wan, wan],
+    [Documents.wanDevice(model), wan],
+    [Documents.commonService, wan],
+    [connection, connection],
+    [Documents.connectionDevice(model), connection],
+    ...[...services].map((service) => [service, connection] as const)
+  ]
+}
+
+const usn = (target: string, udn: string): string => (target === udn ? udn : `${udn}::${target}`)
+
+const versioned = /^(urn:[^:]+:(?:device|service):[^:]+):(\d{1,3})$/
+
+/** A newer device is also an older one (UPnP Device Architecture 1.1 §1.3.2). */
+const isAsked = (asked: string, target: string): boolean => {
+  const [, name, wanted] = versioned.exec(asked) ?? []
+  const [, known, held] = versioned.exec(target) ?? []
+  if (name === undefined || known === undefined) return asked === target
+  return name === known && Number(wanted) >= 1 && Number(wanted) <= Number(held)
+}
+
+const hears = ({ quirks }: RouterModel.RouterModel, search: Ssdp.SearchRequest, isMulticast: boolean): boolean => {
+  if (quirks.has("AnswersOnlyUnicast") && isMulticast) return false
+  if (quirks.has("AnswersOnlyMulticast") && !isMulticast) return false
+  if (quirks.has("AnswersOnlySsdpAll") && search.searchTarget !== everything) return false
+  if (quirks.has("AnswersOnlyRootDevice") && search.searchTarget !== rootDevice) return false
+  // Without the time to spread them over, a search by multicast is not answered (§1.3.2).
+  return !isMulticast || search.mx !== undefined
+}
+
+const locationHost = (model: RouterModel.RouterModel): string => {
+  if (model.quirks.has("LocationWithHostName")) return "router.home.arpa"
+  if (model.quirks.has("LocationOnThirdHost")) return Documents.thirdHost
+  if (model.quirks.has("LocationOnOtherAddress") && model.externalAddress !== undefined) {
+    return NetAddress.formatUrlHost(model.externalAddress)
+  }
+  return NetAddress.formatUrlHost(model.address)
+}
+
+/**
+ * Where the router says that its description is.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const locationOf = (model: RouterModel.RouterModel, place: Place): string =>
+  `http://${locationHost(model)}:${place.httpPort}${Documents.descriptionPath(model)}`
+
+const encodeAnswer = (model: RouterModel.RouterModel, target: string, udn: string, location: string): Uint8Array =>
+  Ssdp.encode(
+    new Ssdp.SearchAnswer({
+      searchTarget: target,
+      usn: usn(target, udn),
+      location,
+      server,
+      maxAge,
+      bootId: model.bootId,
+      configId: 1
+    })
+  )
+
+const payloads = (model: RouterModel.RouterModel, place: Place, asked: string): ReadonlyArray<Uint8Array> => {
+  const { quirks } = model
+  const location = locationOf(model, place)
+  const host = NetAddress.formatUrlHost(model.address)
+  if (asked === everything && quirks.has("AnswersWithFirstDescription")) {
+    const other = `http://${host}:${place.httpPort}${Documents.otherDescriptionPath}`
+    return [encodeAnswer(model, Documents.otherDevice, Documents.udn(model, 3), other)]
+  }
+  const found = targetsOf(model).filter(([target]) => asked === everything || isAsked(asked, target))
+  return found.flatMap(([target, udn]) => {
+    // The version that was asked for is the one that is repeated.
+    const repeated = asked === everything ? target : asked
+    const alive = encodeAnswer(model, repeated, udn, location)
+    if (!quirks.has("FlappingLocation")) return [alive]
+    const dead = `http://${host}:${Documents.deadPort}${Documents.descriptionPath(model)}`
+    return [encodeAnswer(model, repeated, udn, dead), alive]
+  })
+}
+
+/** Milliseconds between two answers to one search by multicast. */
+const spread = 10
+
+/**
+ * Answers a datagram to the SSDP port: with nothing where it is no search, or nothing that this router answers to.
+ *
+ * @category answers
+ * @since 0.1.0
+ */
+export const answerSearch = (
+  model: RouterModel.RouterModel,
+  now: number,
+  place: Place,
+  search: Search
+): ReadonlyArray<SearchAnswer> => {
+  const message = Result.getOrUndefined(Ssdp.decode(search.payload))
+  if (message?._tag !== "SearchRequest") return []
+  model.note({ at: now, via: "upnp", client: search.client, action: "M-SEARCH", isMutating: false })
+  if (model.isSilent(now) || !hears(model, message, search.isMulticast)) return []
+  return payloads(model, place, message.searchTarget).map((payload, index) => ({
+    payload,
+    delay: search.isMulticast ? Math.min(index * spread, (message.mx ?? 0) * 1000) : 0,
+    fromOtherPort: model.quirks.has("AnswersFromOtherPort")
+  }))
+}
+
+const notify = (
+  model: RouterModel.RouterModel,
+  kind: "alive" | "byebye",
+  location: string | undefined
+): ReadonlyArray<Uint8Array> =>
+  targetsOf(model).map(([target, udn]) =>
+    Ssdp.encode(
+      new Ssdp.Notify({
+        kind,
+        notificationType: target,
+        usn: usn(target, udn),
+        location,
+        server: kind === "alive" ? server : "",
+        maxAge: kind === "alive" ? maxAge : undefined,
+        bootId: model.bootId,
+        nextBootId: undefined,
+        configId: 1
+      })
+    )
+  )
+
+/**
+ * What the router says to the group when it has started, and again before that runs out.
+ *
+ * @category announcements
+ * @since 0.1.0
+ */
+export const alive = (model: RouterModel.RouterModel, place: Place): ReadonlyArray<Uint8Array> =>
+  notify(model, "alive", locationOf(model, place))
+
+/**
+ * What the router says to the group before it goes away, where it has the time.
+ *
+ * @category announcements
+ * @since 0.1.0
+ */
+export const byebye = (model: RouterModel.RouterModel): ReadonlyArray<Uint8Array> => notify(model, "byebye", undefined)
+
+// -----------------------------------------------------------------------------
+// HTTP
+// -----------------------------------------------------------------------------
+
+/**
+ * An HTTP request to the router.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Request {
+  readonly method: string
+  readonly path: string
+  /** As they were sent: some routers insist on the case of a name. */
+  readonly headers: ReadonlyArray<readonly [name: string, value: string]>
+  readonly body: Uint8Array
+}
+
+/**
+ * Who makes a request, and on which port of the router.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Requester {
+  readonly client: NetAddress.IpAddress
+  /** One of the ports of `Place`. */
+  readonly port: number
+}
+
+/**
+ * An answer, before it is framed: its length, and what becomes of the connection, is `encode`'s matter.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Answer {
+  readonly status: number
+  readonly headers: ReadonlyArray<readonly [name: string, value: string]>
+  readonly body: Uint8Array
+}
+
+const encoder = new TextEncoder()
+
+const xmlPrefix = ({ quirks }: RouterModel.RouterModel): string => {
+  if (quirks.has("BomBeforeXml")) return "\ufeff"
+  return quirks.has("TabBeforeXml") ? "\t" : ""
+}
+
+const xml = (model: RouterModel.RouterModel, status: number, text: string): Answer => ({
+  status,
+  headers: [
+    ["Content-Type", 'text/xml; charset="utf-8"'],
+    ["Server", server],
+    ["Ext", ""]
+  ],
+  body: encoder.encode(`${xmlPrefix(model)}${text}`)
+})
+
+const html = (status: number, text: string): Answer => ({
+  status,
+  headers: [
+    ["Content-Type", "text/html"],
+    ["Server", server]
+  ],
+  body: encoder.encode(`<html><body>${text}</body></html>\r\n`)
+})
+
+/**
+ * The answer to what is no HTTP request.
+ *
+ * @category answers
+ * @since 0.1.0
+ */
+export const badRequest: Answer = html(400, "Bad Request")
+
+const notFound: Answer = html(404, "Not Found")
+const notAllowed: Answer = html(405, "Method Not Allowed")
+
+const documentAt = (model: RouterModel.RouterModel, place: Place, path: string): string | undefined => {
+  switch (path) {
+    case Documents.descriptionPath(model):
+      return Documents.description(model, place)
+    case Documents.otherDescriptionPath:
+      return model.quirks.has("AnswersWithFirstDescription") ? Documents.otherDescription(model) : undefined
+    case Documents.connectionPath:
+      return Documents.serviceDescription(Documents.connectionActions)
+    case Documents.commonPath:
+      return Documents.serviceDescription(Documents.commonActions)
+    default:
+      return undefined
+  }
+}
+
+const soapAction = ({ quirks }: RouterModel.RouterModel, headers: Request["headers"]): string | undefined =>
+  headers.find(([name]) =>
+    quirks.has("ExactSoapAction") ? name === "SOAPAction" : name.toLowerCase() === "soapaction"
+  )?.[1]
+
+type Service = (call: Soap.Call) => Result.Result<Soap.Arguments, Soap.UpnpFault>
+
+const serviceAt = (
+  model: RouterModel.RouterModel,
+  now: number,
+  path: string,
+  client: NetAddress.IpAddress
+): Service | undefined => {
+  if (path === Documents.controlPath(model, "CmnIfCfg")) return Control.common
+  const service = Documents.wanServices(model).find(({ name }) => path === Documents.controlPath(model, name))
+  return service && ((call) => Control.connection({ model, now, client, service }, call))
+}
+
+const mutating = new Set(["AddPortMapping", "DeletePortMapping"])
+
+const control = (
+  model: RouterModel.RouterModel,
+  now: number,
+  request: Request,
+  client: NetAddress.IpAddress
+): Answer => {
+  const service = serviceAt(model, now, request.path, client)
+  if (service === undefined) return notFound
+  const header = soapAction(model, request.headers)
+  if (header === undefined) return badRequest
+  const call = Result.getOrUndefined(Soap.decodeCall(request.body, header))
+  if (call === undefined) {
+    return xml(model, 500, Soap.encodeFault(new Soap.UpnpFault({ code: 401, description: "Invalid Action" })))
+  }
+  model.note({ at: now, via: "upnp", client, action: call.action, isMutating: mutating.has(call.action) })
+  return Result.match(service(call), {
+    onSuccess: (results) => xml(model, 200, Soap.encodeAnswer(call, results)),
+    onFailure: (fault) => xml(model, 500, Soap.encodeFault(fault))
+  })
+}
+
+/**
+ * Answers a request; a router that is silent takes it and gives `undefined`.
+ *
+ * @category answers
+ * @since 0.1.0
+ */
+export const answerRequest = (
+  model: RouterModel.RouterModel,
+  now: number,
+  place: Place,
+  request: Request,
+  { client, port }: Requester
+): Answer | undefined => {
+  const isGet = request.method === "GET"
+  if (isGet) model.note({ at: now, via: "upnp", client, action: "GET", isMutating: false })
+  if (model.isSilent(now)) return undefined
+  if (isGet) {
+    const document = port === place.httpPort ? documentAt(model, place, request.path) : undefined
+    return document === undefined ? notFound : xml(model, 200, document)
+  }
+  if (request.method !== "POST") return notAllowed
+  const controlPort = Documents.controlsOnOtherPort(model) ? place.otherHttpPort : place.httpPort
+  return port === controlPort ? control(model, now, request, client) : notFound
+}
+
+/**
+ * An answer as it goes onto the wire, with the router's habits of framing. The connection is closed after it.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const encode = (model: RouterModel.RouterModel, answer: Answer): Uint8Array => HttpFraming.encode(model, answer)
+
+/**
+ * A request from what has arrived of it so far: `"Incomplete"` where more is to come, `"Malformed"` where it is none.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
+export const decode = (bytes: Uint8Array): Request | "Incomplete" | "Malformed" => HttpFraming.decode(bytes)
