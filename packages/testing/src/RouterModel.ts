@@ -263,6 +263,7 @@ export class RouterModel {
   #hasBeenAsked = false
   /** How many nights have passed, for the quirks that lose every mapping in one. */
   #nights = 0
+  #lostAnswers = 0
   #silentUntil = Number.NEGATIVE_INFINITY
   readonly #listeners = new Set<() => void>()
 
@@ -389,6 +390,18 @@ export class RouterModel {
   /** Answers again. */
   wake(): void {
     this.#silentUntil = Number.NEGATIVE_INFINITY
+  }
+
+  /** Does what the next request asks, and has its answer get lost on the way. */
+  loseNextAnswer(): void {
+    this.#lostAnswers += 1
+  }
+
+  /** Whether the answer at hand is to be lost; asked once for each answer. */
+  losesAnswer(): boolean {
+    if (this.#lostAnswers === 0) return false
+    this.#lostAnswers -= 1
+    return true
   }
 
   /** Hears of reboots and changes of the external address, for announcements; returns how to stop that. */

@@ -1,0 +1,526 @@
+/**
+ * A router for tests, without a router and without sockets: it stands where a protocol stands, below the lease engine,
+ * so renewal, healing and release are the real code, and `TestClock` drives its leases.
+ *
+ * The layer gives a program its `PortMapper` and the test a handle on the router: to read its table, and to make
+ * things happen to it. Answers take no time; a silent router's do not come, and its requests end with `TimedOut`.
+ *
+ * **Example** (A program follows a change of the external address)
+ *
+ * ```ts
+ * import * as PortMapper from "@effect-nat/core/PortMapper"
+ * import * as PortMapping from "@effect-nat/core/PortMapping"
+ * import * as SimulatedRouter from "@effect-nat/testing/SimulatedRouter"
+ * import { assert, it } from "@effect/vitest"
+ * import { Effect } from "effect"
+ * import { TestClock } from "effect/testing"
+ *
+ * it.effect("follows a new address", () =>
+ *   Effect.gen(function* () {
+ *     const router = yield* SimulatedRouter.SimulatedRouter
+ *     const mapper = yield* PortMapper.PortMapper
+ *     const mapping = yield* mapper.map({ protocol: "tcp", internalPort: 12000, lifetime: "1 hour" })
+ *     yield* router.changeExternalAddress("11.22.33.2")
+ *     yield* TestClock.adjust("30 minutes")
+ *     assert.strictEqual(PortMapping.format(yield* mapping.current), "11.22.33.2:12000/tcp")
+ *   }).pipe(Effect.provide(SimulatedRouter.layer()))
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Gateway from "@effect-nat/core/Gateway"
+import * as GatewayDiscovery from "@effect-nat/core/GatewayDiscovery"
+import * as LeaseEngine from "@effect-nat/core/LeaseEngine"
+import type * as MappingRequest from "@effect-nat/core/MappingRequest"
+import * as NatError from "@effect-nat/core/NatError"
+import * as PortMapper from "@effect-nat/core/PortMapper"
+import * as PortMapping from "@effect-nat/core/PortMapping"
+import type * as Strategy from "@effect-nat/core/Strategy"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import * as Layer from "effect/Layer"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Ref from "effect/Ref"
+import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
+import type * as Quirk from "./Quirk.ts"
+import * as RouterModel from "./RouterModel.ts"
+
+/**
+ * The method of mappings that a simulated router made.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const method = "mock"
+
+/**
+ * How long a request to a silent router waits for its answer when nobody says otherwise: 2 seconds.
+ *
+ * @category defaults
+ * @since 0.1.0
+ */
+export const requestTimeout: Duration.Duration = Duration.seconds(2)
+
+/**
+ * The host that asks the router.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface HostOptions {
+  /** The host's own address, which mappings lead to by default. Defaults to 192.168.77.2. */
+  readonly localAddress?: string | undefined
+  /** How long a request to a silent router waits. Defaults to 2 seconds. */
+  readonly requestTimeout?: Duration.Input | undefined
+}
+
+/**
+ * How a router is made.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RouterOptions {
+  /** The router's address on the inside. Defaults to 192.168.77.1. */
+  readonly address?: string | undefined
+  /** Defaults to 11.22.33.1, or to what a quirk has it be; `null` is a line without an address. */
+  readonly externalAddress?: string | null | undefined
+  /** Defaults to `"Simulated Router"`. */
+  readonly name?: string | undefined
+  /** How many mappings fit. Defaults to 256. */
+  readonly capacity?: number | undefined
+  /** The longest lease granted. Defaults to one week. */
+  readonly maxLifetime?: Duration.Input | undefined
+  /** What it does differently; a quirk of the wire cannot show here. Defaults to none. */
+  readonly quirks?: ReadonlyArray<Quirk.Quirk> | undefined
+}
+
+/**
+ * A router, and the host that asks it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options extends RouterOptions, HostOptions {}
+
+/**
+ * A test's handle on the router. Reading counts as no request, and nothing here takes time.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class SimulatedRouter extends Context.Service<
+  SimulatedRouter,
+  {
+    /** The router itself, for whoever drives it without Effect. */
+    readonly model: RouterModel.RouterModel
+    /** The mapping table, everybody's, the oldest row first; leases that have run out are gone. */
+    readonly table: Effect.Effect<ReadonlyArray<RouterModel.Entry>>
+    /** Everything that was asked so far, the oldest first: `"probe"`, `"map"`, `"renew"`, `"delete"`, `"list"` … */
+    readonly asked: Effect.Effect<ReadonlyArray<RouterModel.Asked>>
+    /**
+     * Where a packet from the world to an external port goes: the internal address and port, or `undefined` where
+     * nothing is mapped. The sender's address defaults to 8.8.8.8; fails with `InvalidRequest` where it is none.
+     */
+    readonly forward: (
+      protocol: PortMapping.Protocol,
+      externalPort: number,
+      from?: string
+    ) => Effect.Effect<NetAddress.InetAddress | undefined, NatError.NatError>
+    /** Restarts the router: its mappings are gone unless it keeps them, by a quirk or told so. */
+    readonly reboot: (options?: { readonly keepsTable?: boolean | undefined }) => Effect.Effect<void>
+    /** Gives the line another address, or none; fails with `InvalidRequest` where the text is no address. */
+    readonly changeExternalAddress: (address: string | undefined) => Effect.Effect<void, NatError.NatError>
+    /** Refuses the next mapping requests, renewals among them, one for each kind given. */
+    readonly refuseNext: (...kinds: ReadonlyArray<RouterModel.RefusalKind>) => Effect.Effect<void>
+    /** Hears the next request of any kind and does what it asks, and the answer is lost on its way. */
+    readonly loseNextAnswer: Effect.Effect<void>
+    /** Hears and answers nothing for some time, by default until `wake`. */
+    readonly goSilent: (duration?: Duration.Input) => Effect.Effect<void>
+    /** Answers again. */
+    readonly wake: Effect.Effect<void>
+  }
+>()("@effect-nat/testing/SimulatedRouter") {}
+
+const parse = (what: string, text: string) =>
+  Effect.mapError(Effect.fromResult(NetAddress.ipFromString(text)), () =>
+    NatError.fromReason(new NatError.InvalidRequest({ detail: `${what} "${text}" is not an address` }))
+  )
+
+const parseOptional = <A extends null | undefined>(what: string, text: string | A) =>
+  typeof text === "string" ? parse(what, text) : Effect.succeed(text)
+
+/**
+ * A handle on a router that exists, for tests where several hosts, or several runs of one program, share it.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromModel = (model: RouterModel.RouterModel): SimulatedRouter["Service"] => {
+  const now = Clock.currentTimeMillis
+  return {
+    model,
+    table: Effect.map(now, (at) => [...model.entries(at)]),
+    asked: Effect.sync(() => [...model.asked]),
+    forward: Effect.fn("SimulatedRouter.forward")(function* (protocol, externalPort, from = "8.8.8.8") {
+      return model.forward(yield* now, protocol, externalPort, yield* parse("the sender's address", from))
+    }),
+    reboot: (options) => Effect.map(now, (at) => model.reboot(at, options)),
+    changeExternalAddress: Effect.fn("SimulatedRouter.changeExternalAddress")(function* (text) {
+      model.changeExternalAddress(yield* parseOptional("the external address", text))
+    }),
+    refuseNext: (...kinds) => Effect.sync(() => model.refuseNext(...kinds)),
+    loseNextAnswer: Effect.sync(() => model.loseNextAnswer()),
+    goSilent: (duration = Duration.infinity) =>
+      Effect.map(now, (at) => model.goSilent(at + Duration.toMillis(Duration.fromInputUnsafe(duration)))),
+    wake: Effect.sync(() => model.wake())
+  }
+}
+
+/**
+ * Makes a router that starts now. Fails with `InvalidRequest` where an address is none.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fn("SimulatedRouter.make")(function* (
+  options: RouterOptions = {}
+): Effect.fn.Return<SimulatedRouter["Service"], NatError.NatError> {
+  const { address, capacity, externalAddress, maxLifetime, name, quirks } = options
+  return fromModel(
+    new RouterModel.RouterModel({
+      name,
+      capacity,
+      quirks,
+      address: yield* parseOptional("the router's address", address),
+      externalAddress: yield* parseOptional("the external address", externalAddress),
+      maxLifetimeSeconds:
+        maxLifetime === undefined ? undefined : Duration.toSeconds(Duration.fromInputUnsafe(maxLifetime)),
+      startedAt: yield* Clock.currentTimeMillis
+    })
+  )
+})
+
+const timedOut = (action: string) =>
+  NatError.fromReason(new NatError.TimedOut({ detail: `the simulated router did not answer "${action}"` }))
+
+const unsupported: (detail: string) => NatError.NatErrorReason = (detail) =>
+  new NatError.Unsupported({ operation: "this mapping on the simulated router", detail })
+const outOfResources = (detail: string) => new NatError.OutOfResources({ detail })
+
+/** As the real strategies understand the same refusals. */
+const reasons: Readonly<
+  Record<RouterModel.RefusalKind, (detail: string, externalPort: number) => NatError.NatErrorReason>
+> = {
+  Conflict: (detail, externalPort) => new NatError.Conflict({ externalPort, detail }),
+  NotAuthorized: (detail) => new NatError.NotAuthorized({ detail }),
+  OutOfResources: outOfResources,
+  OnlyPermanentLeases: (detail) => new NatError.OnlyPermanentLeases({ detail }),
+  SamePortRequired: unsupported,
+  RemoteHostWildcardOnly: unsupported,
+  ExternalPortWildcardOnly: unsupported,
+  InternalPortWildcardForbidden: unsupported,
+  NoSuchEntry: unsupported,
+  InvalidLifetime: unsupported,
+  NetworkFailure: (detail) => new NatError.NoExternalAddress({ detail }),
+  ActionFailed: outOfResources
+}
+
+const toNatError = ({ igdCode, kind }: RouterModel.Refusal, externalPort: number): NatError.NatError =>
+  NatError.fromReason(
+    reasons[kind](`the simulated router refused with ${kind}, which UPnP calls ${igdCode}`, externalPort)
+  )
+
+/** The longest lease that every router takes which takes none without an end, in seconds. */
+const oneWeek = 604_800
+
+/** Whoever asks, and how. */
+interface Environment {
+  readonly model: RouterModel.RouterModel
+  readonly localAddress: NetAddress.IpAddress
+  readonly timeout: Duration.Input
+  readonly selected: string | undefined
+  /** What the router turned out to take: other mappings and renewals need not try. */
+  readonly leases: Ref.Ref<"Any" | "OnlyPermanent" | "AtMostOneWeek">
+}
+
+type Lease = LeaseEngine.Lease<RouterModel.Entry>
+
+/** One request and its answer. */
+const ask = Effect.fnUntraced(function* <A>(
+  { localAddress, model, timeout }: Environment,
+  request: { readonly action: string; readonly isMutating: boolean },
+  answer: (now: number) => A
+) {
+  const now = yield* Clock.currentTimeMillis
+  const { action, isMutating } = request
+  model.note({ at: now, via: "mock", client: localAddress, action, isMutating })
+  const unanswered = Effect.flatMap(Effect.sleep(timeout), () => timedOut(action))
+  if (model.isSilent(now)) return yield* unanswered
+  const answered = answer(now)
+  return model.losesAnswer() ? yield* unanswered : answered
+})
+
+const checkSelected = Effect.fnUntraced(function* ({ model, selected }: Environment) {
+  if (Gateway.isSelected(model, selected)) return
+  return yield* NatError.fromReason(
+    new NatError.NoGateway({ detail: `none is called "${selected}"; seen: ${model.name}` })
+  )
+})
+
+const usableAddress = (model: RouterModel.RouterModel): NetAddress.IpAddress | undefined =>
+  model.externalAddress === undefined || NetAddress.isUnspecified(model.externalAddress)
+    ? undefined
+    : model.externalAddress
+
+const toMapping = (entry: RouterModel.Entry, now: number, model: RouterModel.RouterModel): PortMapping.PortMapping =>
+  new PortMapping.PortMapping({
+    remoteHost: entry.remoteHost,
+    externalAddress: usableAddress(model),
+    externalPort: entry.externalPort,
+    protocol: entry.protocol,
+    internalPort: entry.internalPort,
+    internalAddress: entry.internalAddress,
+    enabled: entry.enabled,
+    description: entry.description,
+    lifetime: entry.expiresAt === undefined ? Duration.infinity : Duration.millis(entry.expiresAt - now),
+    gateway: model.address,
+    method,
+    status: "mapped"
+  })
+
+/** 0 is a permanent lease. */
+const lifetimeSecondsOf = Effect.fnUntraced(function* ({ leases }: Environment, lifetime: Duration.Duration) {
+  const takes = yield* Ref.get(leases)
+  const seconds = Duration.isFinite(lifetime) ? Math.max(1, Math.ceil(Duration.toSeconds(lifetime))) : 0
+  if (takes === "OnlyPermanent") return 0
+  return takes === "AtMostOneWeek" && (seconds === 0 || seconds > oneWeek) ? oneWeek : seconds
+})
+
+/** A refusal may lead to another refusal; each of what may be asked for instead has its turn. */
+const maximumOthers = 2
+
+/** What may be asked for instead, as the real strategies do; `undefined` where nothing would be better. */
+const insteadOf = (asked: RouterModel.MapRequest, refusal: RouterModel.Refusal): RouterModel.MapRequest | undefined => {
+  const { externalPort, internalPort, lifetimeSeconds } = asked
+  if (refusal.kind === "OnlyPermanentLeases" && lifetimeSeconds !== 0) return { ...asked, lifetimeSeconds: 0 }
+  if (refusal.kind === "InvalidLifetime" && lifetimeSeconds !== oneWeek) return { ...asked, lifetimeSeconds: oneWeek }
+  if (refusal.kind === "SamePortRequired" && asked.mayChoosePort && externalPort !== internalPort) {
+    return { ...asked, externalPort: internalPort }
+  }
+  return undefined
+}
+
+const isSameRow = (self: RouterModel.Entry, that: RouterModel.Entry): boolean =>
+  self.via === that.via &&
+  self.protocol === that.protocol &&
+  self.externalPort === that.externalPort &&
+  self.internalPort === that.internalPort &&
+  Equal.equals(self.internalAddress, that.internalAddress)
+
+const remove = (environment: Environment, which: (entry: RouterModel.Entry) => boolean) =>
+  Effect.asVoid(ask(environment, { action: "delete", isMutating: true }, (now) => environment.model.unmap(now, which)))
+
+const checkFamily = Effect.fnUntraced(function* (
+  { localAddress }: Environment,
+  { family, internalAddress = localAddress }: MappingRequest.Resolved
+) {
+  if (family === "ipv6") {
+    return yield* NatError.fromReason(
+      new NatError.Unsupported({
+        operation: "map an IPv6 port on the simulated router",
+        detail: "ask for the family ipv4"
+      })
+    )
+  }
+  if (NetAddress.isIpv4Address(internalAddress)) return internalAddress
+  return yield* NatError.fromReason(
+    new NatError.InvalidRequest({
+      detail: `a mapping needs an IPv4 internal address, not ${NetAddress.formatIp(internalAddress)}`
+    })
+  )
+})
+
+/** The protocol of one mapping. Each has its own, which knows what that mapping's request did. */
+const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<RouterModel.Entry> => {
+  const { leases, localAddress, model } = environment
+  /** What a request did whose answer may not have come. */
+  let attempted: RouterModel.Entry | undefined
+
+  const map = Effect.fnUntraced(function* (
+    action: string,
+    request: RouterModel.MapRequest,
+    others = 0
+  ): Effect.fn.Return<Lease, NatError.NatError> {
+    const [granted, now] = yield* ask(environment, { action, isMutating: true }, (at) => {
+      const result = model.map(at, request)
+      if (Result.isSuccess(result)) attempted = result.success
+      return [result, at] as const
+    })
+    if (Result.isSuccess(granted)) return { handle: granted.success, mapping: toMapping(granted.success, now, model) }
+    const instead = others < maximumOthers ? insteadOf(request, granted.failure) : undefined
+    if (instead === undefined) return yield* toNatError(granted.failure, request.externalPort)
+    const lease = yield* map(action, instead, others + 1)
+    if (granted.failure.kind === "OnlyPermanentLeases") yield* Ref.set(leases, "OnlyPermanent")
+    if (granted.failure.kind === "InvalidLifetime") yield* Ref.set(leases, "AtMostOneWeek")
+    return lease
+  })
+
+  const grant = Effect.fnUntraced(function* (action: string, resolved: MappingRequest.Resolved) {
+    yield* checkSelected(environment)
+    return yield* map(action, {
+      via: "mock",
+      client: localAddress,
+      protocol: resolved.protocol,
+      externalPort: resolved.externalPort,
+      mayChoosePort: !resolved.strictExternalPort,
+      internalAddress: yield* checkFamily(environment, resolved),
+      internalPort: resolved.internalPort,
+      lifetimeSeconds: yield* lifetimeSecondsOf(environment, resolved.lifetime),
+      description: resolved.description
+    })
+  })
+
+  return {
+    request: (resolved) => grant("map", resolved),
+    renew: (_lease, resolved) => grant("renew", resolved),
+    release: ({ handle }) => remove(environment, (entry) => isSameRow(entry, handle)),
+    abandon: () => {
+      const left = attempted
+      return remove(environment, (entry) => left !== undefined && isSameRow(entry, left))
+    }
+  }
+}
+
+const askExternalAddress = Effect.fnUntraced(function* (environment: Environment) {
+  yield* checkSelected(environment)
+  const { model } = environment
+  const address = yield* ask(environment, { action: "externalAddress", isMutating: false }, () => usableAddress(model))
+  if (address !== undefined) return address
+  return yield* NatError.fromReason(
+    new NatError.NoExternalAddress({ detail: `${model.name} reports none: its own line may be down` })
+  )
+})
+
+const listAll = Effect.fnUntraced(function* (environment: Environment) {
+  yield* checkSelected(environment)
+  const { model } = environment
+  return yield* ask(environment, { action: "list", isMutating: false }, (now) =>
+    model.entries(now).map((entry) => toMapping(entry, now, model))
+  )
+})
+
+const removeByKey = Effect.fnUntraced(function* (environment: Environment, key: PortMapper.MappingKey) {
+  yield* checkSelected(environment)
+  yield* remove(
+    environment,
+    (entry) =>
+      entry.protocol === key.protocol &&
+      entry.externalPort === key.externalPort &&
+      Equal.equals(entry.remoteHost, key.remoteHost)
+  )
+})
+
+const probe = Effect.fnUntraced(function* (environment: Environment) {
+  yield* checkSelected(environment)
+  const { localAddress, model } = environment
+  return yield* ask(
+    environment,
+    { action: "probe", isMutating: false },
+    () =>
+      new Gateway.Gateway({
+        name: model.name,
+        address: model.address,
+        method,
+        localAddress,
+        id: undefined,
+        model: undefined
+      })
+  ).pipe(
+    Effect.catchReason("NatError", "TimedOut", ({ detail }) =>
+      Effect.fail(NatError.fromReason(new NatError.NoGateway({ detail })))
+    )
+  )
+})
+
+const makeEnvironment = Effect.fnUntraced(function* (options: HostOptions) {
+  const environment: Environment = {
+    model: (yield* SimulatedRouter).model,
+    localAddress: yield* parse("the local address", options.localAddress ?? "192.168.77.2"),
+    timeout: options.requestTimeout ?? requestTimeout,
+    selected: yield* Gateway.Selected,
+    leases: yield* Ref.make<"Any" | "OnlyPermanent" | "AtMostOneWeek">("Any")
+  }
+  return environment
+})
+
+const strategyOf = (environment: Environment): Strategy.Strategy => ({
+  method,
+  probe: probe(environment).pipe(Effect.withSpan("SimulatedRouter.probe")),
+  mapper: {
+    map: Effect.fn("SimulatedRouter.map")((request: MappingRequest.MappingRequest) =>
+      LeaseEngine.map(makeProtocol(environment), request)
+    ),
+    externalAddress: askExternalAddress(environment).pipe(Effect.withSpan("SimulatedRouter.externalAddress")),
+    list: Stream.unwrap(Effect.map(listAll(environment), Stream.fromIterable)),
+    remove: Effect.fn("SimulatedRouter.remove")((key: PortMapper.MappingKey) => removeByKey(environment, key))
+  }
+})
+
+/**
+ * The strategy of a host behind the router, with its probe, for whoever chooses among strategies. `Gateway.Selected`
+ * is read here, once. Fails with `InvalidRequest` where the local address is none.
+ *
+ * A request to a silent router fails with `TimedOut`, its probe with `NoGateway`. A refusal fails with the reason
+ * that it has in the real strategies, after what they try by themselves: a permanent lease where only those are
+ * taken, a week where the lifetime is refused, the internal port where both must be the same.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeStrategy = (
+  options: HostOptions = {}
+): Effect.Effect<Strategy.Strategy, NatError.NatError, SimulatedRouter> =>
+  Effect.map(makeEnvironment(options), strategyOf)
+
+/**
+ * A host behind a router that exists: its `PortMapper`, and its `GatewayDiscovery`, which finds the router unless that
+ * is silent. Fails with `InvalidRequest` where the local address is none.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerHost = (
+  options: HostOptions = {}
+): Layer.Layer<PortMapper.PortMapper | GatewayDiscovery.GatewayDiscovery, NatError.NatError, SimulatedRouter> =>
+  Layer.effectContext(
+    Effect.map(makeStrategy(options), ({ mapper, probe: look }) =>
+      Context.make(PortMapper.PortMapper, mapper).pipe(
+        Context.add(GatewayDiscovery.GatewayDiscovery, {
+          gateways: Stream.fromEffect(look).pipe(
+            Stream.catchIf(
+              (error) => error.reason._tag === "NoGateway",
+              () => Stream.empty
+            )
+          )
+        })
+      )
+    )
+  )
+
+/**
+ * A router with one host behind it: the program's `PortMapper` and `GatewayDiscovery`, and the test's handle on the
+ * router. Fails with `InvalidRequest` where an address is none.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (
+  options: Options = {}
+): Layer.Layer<SimulatedRouter | PortMapper.PortMapper | GatewayDiscovery.GatewayDiscovery, NatError.NatError> =>
+  layerHost(options).pipe(Layer.provideMerge(Layer.effect(SimulatedRouter, make(options))))
