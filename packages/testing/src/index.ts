@@ -1,6 +1,21 @@
 // Written by "npm run generate" from the modules' headers. Do not edit.
 
 /**
+ * The router's side of NAT-PMP (RFC 6886): a pure function from a request and a `RouterModel` to the answer.
+ *
+ * @since 0.1.0
+ */
+export * as NatPmpResponder from "./NatPmpResponder.ts"
+
+/**
+ * The router's side of the Port Control Protocol (RFC 6887): a pure function from a request and a `RouterModel` to the
+ * answer.
+ *
+ * @since 0.1.0
+ */
+export * as PcpResponder from "./PcpResponder.ts"
+
+/**
  * What real routers do differently, by name: each quirk is one way in which some router in the wild departs from its
  * protocol or from what clients expect.
  *
@@ -15,3 +30,19 @@ export * as Quirk from "./Quirk.ts"
  * @since 0.1.0
  */
 export * as RouterModel from "./RouterModel.ts"
+
+/**
+ * A router for tests, without a router and without sockets: it stands where a protocol stands, below the lease engine,
+ * so renewal, healing and release are the real code, and `TestClock` drives its leases.
+ *
+ * @since 0.1.0
+ */
+export * as SimulatedRouter from "./SimulatedRouter.ts"
+
+/**
+ * The router's side of UPnP, over a `RouterModel`: answers to searches, announcements, the device's description, and
+ * the calls that map ports.
+ *
+ * @since 0.1.0
+ */
+export * as UpnpResponder from "./UpnpResponder.ts"

@@ -1,0 +1,336 @@
+import * as NatPmpClient from "@effect-nat/natpmp/NatPmpClient"
+import * as Codec from "@effect-nat/natpmp/PcpCodec"
+import * as PcpResponder from "@effect-nat/testing/PcpResponder"
+import * as RouterModel from "@effect-nat/testing/RouterModel"
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Result from "effect/Result"
+import * as Net from "../natpmp/network.ts"
+
+const bytes = (text: string): Uint8Array =>
+  Uint8Array.from(text.match(/[0-9a-f]{2}/g) ?? [], (two) => parseInt(two, 16))
+
+const hex = (packet: Uint8Array): string => Array.from(packet, (byte) => byte.toString(16).padStart(2, "0")).join("")
+
+const ip = NetAddress.ipFromStringUnsafe
+const client = ip("192.168.77.2")
+const other = ip("192.168.77.3")
+const hour = 3_600_000
+
+const clientField = "0000000000000000 0000ffff c0a84d02"
+const noAddress = "0000000000000000 0000ffff 00000000"
+const external = "0000000000000000 0000ffff 0b162101"
+const zeros = "000000000000000000000000"
+const nonceField = "0102030405060708 090a0b0c"
+const nonce = Codec.nonceFromBytes(bytes(nonceField))
+const otherNonce = Codec.nonceFromBytes(bytes("ff"))
+
+const answerTo = (
+  model: RouterModel.RouterModel,
+  request: string,
+  { at = hour, from = client }: { readonly at?: number; readonly from?: NetAddress.IpAddress } = {}
+) => {
+  const answer = PcpResponder.respond(model, at, bytes(request), from)
+  return answer === undefined ? undefined : hex(answer)
+}
+
+const map: Codec.MapRequest = {
+  _tag: "MapRequest",
+  clientAddress: client,
+  lifetime: 7200,
+  nonce,
+  protocol: 6,
+  internalPort: 12000,
+  externalPort: 12001,
+  externalAddress: ip("0.0.0.0"),
+  options: []
+}
+
+const ask = (
+  model: RouterModel.RouterModel,
+  request: Codec.Request,
+  options?: PcpResponder.Options & { readonly from?: NetAddress.IpAddress; readonly at?: number }
+): Codec.Response => {
+  const source = options?.from ?? client
+  const answer = PcpResponder.respond(model, options?.at ?? hour, Codec.encodeRequest(request), source, options)
+  return Result.getOrThrow(Codec.decodeResponse(answer ?? bytes("")))
+}
+
+const codeOf = (response: Codec.Response): number => (response._tag === "ErrorResponse" ? response.resultCode : 0)
+
+const table = (model: RouterModel.RouterModel, now = hour) =>
+  model
+    .entries(now)
+    .map(
+      (entry) =>
+        `${entry.protocol} ${entry.externalPort} ${NetAddress.formatIp(entry.internalAddress)}:${entry.internalPort}`
+    )
+
+const granted = `02 81 0000 | 00001c20 | 00000e10 | ${zeros} | ${nonceField} | 06 000000 | 2ee0 2ee1 | ${external}`
+const wanted = `02 01 0000 | 00001c20 | ${clientField} | ${nonceField} | 06 000000 | 2ee0 2ee1 | ${noAddress}`
+
+describe("PcpResponder, byte for byte", () => {
+  it("answers an ANNOUNCE with its epoch", () => {
+    assert.strictEqual(
+      answerTo(new RouterModel.RouterModel(), `02 00 0000 | 00000000 | ${clientField}`),
+      hex(bytes(`02 80 0000 | 00000000 | 00000e10 | ${zeros}`))
+    )
+  })
+
+  it("maps, and deletes with a lifetime of 0", () => {
+    const model = new RouterModel.RouterModel()
+    assert.strictEqual(answerTo(model, wanted), hex(bytes(granted)))
+    assert.deepStrictEqual(table(model), ["tcp 12001 192.168.77.2:12000"])
+    const deletion = `02 01 0000 | 00000000 | ${clientField} | ${nonceField} | 06 000000 | 2ee0 0000 | ${noAddress}`
+    const deleted = hex(
+      bytes(`02 81 0000 | 00000000 | 00000e10 | ${zeros} | ${nonceField} | 06 000000 | 2ee0 0000 | ${noAddress}`)
+    )
+    assert.strictEqual(answerTo(model, deletion), deleted)
+    assert.strictEqual(answerTo(model, deletion), deleted)
+    assert.deepStrictEqual(table(model), [])
+  })
+
+  it("sends back the options that it processed", () => {
+    const model = new RouterModel.RouterModel()
+    assert.strictEqual(
+      answerTo(model, `${wanted} | 80 00 0001 aa000000 | 02 00 0000`),
+      hex(bytes(`${granted} | 02 00 0000`))
+    )
+  })
+
+  it.each([
+    ["NAT-PMP's external address request", "00 00", `02 80 0001 | 00000708 | 00000e10 | ${zeros}`],
+    [
+      "a later version",
+      `03 01 0000 | 00001c20 | ${clientField}`,
+      "02 81 0001 | 00000708 | 00000e10 | 00000000 0000ffff c0a84d02"
+    ],
+    [
+      "an opcode that it does not know",
+      `02 03 0000 | 00000000 | ${clientField}`,
+      "02 83 0004 | 00000708 | 00000e10 | 00000000 0000ffff c0a84d02"
+    ],
+    [
+      "a MAP without its fields",
+      `02 01 0000 | 00001c20 | ${clientField}`,
+      "02 81 0003 | 00000708 | 00000e10 | 00000000 0000ffff c0a84d02"
+    ],
+    [
+      "an odd length",
+      `02 00 0000 | 00000000 | ${clientField} 01`,
+      "02 80 0003 | 00000708 | 00000e10 | 00000000 0000ffff c0a84d02 | 01000000"
+    ],
+    [
+      "an option that is longer than the packet",
+      `02 00 0000 | 00000000 | ${clientField} | 80 00 0004`,
+      "02 80 0006 | 00000708 | 00000e10 | 00000000 0000ffff c0a84d02 | 80 00 0004"
+    ],
+    [
+      "an option that must be known",
+      `02 00 0000 | 00000000 | ${clientField} | 7f 00 0000`,
+      `02 80 0005 | 00000708 | 00000e10 | ${zeros} | 7f 00 0000`
+    ],
+    [
+      "an option that may be skipped",
+      `02 00 0000 | 00000000 | ${clientField} | 80 00 0000`,
+      `02 80 0000 | 00000000 | 00000e10 | ${zeros}`
+    ],
+    [
+      "another address than the packet came from",
+      "02 00 0000 | 00000000 | 0000000000000000 0000ffff c0a84d03",
+      `02 80 000c | 00000708 | 00000e10 | ${zeros}`
+    ]
+  ])("answers to %s", (_name, request, answer) => {
+    assert.strictEqual(answerTo(new RouterModel.RouterModel(), request), hex(bytes(answer)))
+  })
+
+  it("says nothing to answers, to single bytes and while it is silent, and counts what it was asked", () => {
+    const model = new RouterModel.RouterModel()
+    assert.isUndefined(answerTo(model, granted))
+    assert.isUndefined(answerTo(model, "02"))
+    model.goSilent(2 * hour)
+    assert.isUndefined(answerTo(model, wanted))
+    assert.isUndefined(answerTo(model, "03 00"))
+    assert.deepStrictEqual(table(model), [])
+    assert.strictEqual(answerTo(model, wanted, { at: 2 * hour })?.slice(0, 8), "02810000")
+    assert.deepStrictEqual(
+      model.asked.map(({ action, isMutating, via }) => [via, action, isMutating]),
+      [
+        ["pcp", "NotARequest", false],
+        ["pcp", "TooShort", false],
+        ["pcp", "map", true],
+        ["pcp", "UnsupportedVersion", false],
+        ["pcp", "map", true]
+      ]
+    )
+  })
+
+  it("announces its epoch", () => {
+    const model = new RouterModel.RouterModel()
+    assert.strictEqual(
+      hex(PcpResponder.announcement(model, hour)),
+      hex(bytes(`02 80 0000 | 00000000 | 00000e10 | ${zeros}`))
+    )
+  })
+})
+
+describe("PcpResponder", () => {
+  it("renews with the nonce, and refuses to extend or delete without it", () => {
+    const model = new RouterModel.RouterModel()
+    ask(model, map)
+    const renewed = ask(model, { ...map, externalPort: 80 }, { at: 2 * hour })
+    assert(renewed._tag === "MapResponse")
+    assert.deepStrictEqual([renewed.externalPort, renewed.lifetime], [12001, 7200])
+    assert.strictEqual(codeOf(ask(model, { ...map, nonce: otherNonce })), 2)
+    assert.strictEqual(codeOf(ask(model, { ...map, nonce: otherNonce, lifetime: 0 })), 2)
+    assert.deepStrictEqual(table(model), ["tcp 12001 192.168.77.2:12000"])
+  })
+
+  it("takes over nothing that was mapped over another protocol", () => {
+    const model = new RouterModel.RouterModel()
+    model.map(hour, {
+      via: "upnp",
+      client,
+      protocol: "tcp",
+      externalPort: 80,
+      mayChoosePort: false,
+      internalAddress: client,
+      internalPort: 12000,
+      lifetimeSeconds: 3600
+    })
+    assert.strictEqual(codeOf(ask(model, map)), 2)
+    assert.strictEqual(codeOf(ask(model, { ...map, lifetime: 0 })), 2)
+    assert.deepStrictEqual(table(model), ["tcp 80 192.168.77.2:12000"])
+  })
+
+  it("deletes all mappings of a protocol that have the nonce", () => {
+    const model = new RouterModel.RouterModel()
+    ask(model, map)
+    ask(model, { ...map, internalPort: 12001 })
+    ask(model, { ...map, internalPort: 12002, nonce: otherNonce })
+    ask(model, { ...map, protocol: 17 })
+    assert.strictEqual(codeOf(ask(model, { ...map, internalPort: 0, lifetime: 0 })), 0)
+    assert.deepStrictEqual(table(model), ["tcp 49153 192.168.77.2:12002", "udp 12001 192.168.77.2:12000"])
+  })
+
+  it("gives another port, or with PREFER_FAILURE none", () => {
+    const model = new RouterModel.RouterModel()
+    ask(model, { ...map, clientAddress: other }, { from: other })
+    const strict: Codec.MapRequest = { ...map, options: [{ _tag: "PreferFailure" }] }
+    assert.strictEqual(codeOf(ask(model, strict)), 11)
+    const elsewhere = ask(model, map)
+    assert.strictEqual(elsewhere._tag === "MapResponse" ? elsewhere.externalPort : 0, 49152)
+    // The mapping exists, at another port than insisted on now.
+    assert.strictEqual(codeOf(ask(model, { ...strict, externalPort: 12002 })), 11)
+    assert.strictEqual(codeOf(ask(model, { ...strict, externalPort: 49152 })), 0)
+    assert.strictEqual(codeOf(ask(model, { ...strict, externalPort: 49152, externalAddress: ip("11.22.33.1") })), 0)
+    assert.strictEqual(codeOf(ask(model, { ...strict, externalPort: 49152, externalAddress: ip("11.22.33.2") })), 11)
+    assert.strictEqual(codeOf(ask(model, { ...strict, externalPort: 0 })), 6)
+    assert.strictEqual(
+      codeOf(ask(model, { ...map, options: [{ _tag: "PreferFailure" }, { _tag: "PreferFailure" }] })),
+      6
+    )
+  })
+
+  it("filters by one remote host, keeps that over renewals, and removes it on request", () => {
+    const model = new RouterModel.RouterModel()
+    const peer = ip("198.51.100.7")
+    const filter = (prefixLength: number, remotePeerPort = 0): Codec.PcpOption => ({
+      _tag: "Filter",
+      prefixLength,
+      remotePeerPort,
+      remotePeerAddress: peer
+    })
+    const reaches = (from: NetAddress.IpAddress) => model.forward(hour, "tcp", 12001, from) !== undefined
+    ask(model, { ...map, options: [filter(128)] })
+    ask(model, map)
+    assert.deepStrictEqual([reaches(peer), reaches(ip("198.51.100.8"))], [true, false])
+    ask(model, { ...map, options: [filter(0)] })
+    assert.deepStrictEqual([reaches(peer), reaches(ip("198.51.100.8"))], [true, true])
+    assert.strictEqual(codeOf(ask(model, { ...map, options: [filter(120)] })), 5)
+    assert.strictEqual(codeOf(ask(model, { ...map, options: [filter(128, 443)] })), 5)
+    assert.strictEqual(codeOf(ask(model, { ...map, options: [filter(128), filter(128)] })), 13)
+    assert.strictEqual(table(model).length, 1)
+  })
+
+  it("maps for another host where that is allowed", () => {
+    const model = new RouterModel.RouterModel()
+    const third: Codec.MapRequest = { ...map, options: [{ _tag: "ThirdParty", internalAddress: other }] }
+    assert.strictEqual(codeOf(ask(model, third)), 5)
+    assert.strictEqual(codeOf(ask(model, third, { thirdParty: true })), 0)
+    assert.deepStrictEqual(table(model), ["tcp 12001 192.168.77.3:12000"])
+    const self: Codec.MapRequest = { ...map, options: [{ _tag: "ThirdParty", internalAddress: client }] }
+    assert.strictEqual(codeOf(ask(model, self, { thirdParty: true })), 3)
+    assert.strictEqual(codeOf(ask(model, { ...third, options: [...third.options, ...third.options] })), 6)
+    assert.strictEqual(codeOf(ask(model, { ...third, lifetime: 0 }, { thirdParty: true })), 0)
+    assert.deepStrictEqual(table(model), [])
+  })
+
+  it.each([
+    ["every protocol", { protocol: 0, internalPort: 0 }, 9],
+    ["a port of every protocol", { protocol: 0 }, 3],
+    ["SCTP", { protocol: 132 }, 9],
+    ["every port", { internalPort: 0 }, 2]
+  ])("refuses to map %s", (_name, change, code) => {
+    assert.strictEqual(codeOf(ask(new RouterModel.RouterModel(), { ...map, ...change })), code)
+  })
+
+  it("refuses pinholes, and PEER", () => {
+    const model = new RouterModel.RouterModel()
+    const guest = ip("2001:db8::2")
+    assert.strictEqual(codeOf(ask(model, { ...map, clientAddress: guest }, { from: guest })), 2)
+    const peer: Codec.PeerRequest = {
+      ...map,
+      _tag: "PeerRequest",
+      remotePeerPort: 3478,
+      remotePeerAddress: ip("198.51.100.7")
+    }
+    assert.strictEqual(codeOf(ask(model, peer)), 4)
+  })
+
+  it.each([
+    ["NotAuthorized", 2, 1800],
+    ["NetworkFailure", 7, 30],
+    ["OutOfResources", 8, 30],
+    ["Conflict", 11, 30]
+  ] as const)("refuses with code and lifetime for %s, and names the mapping", (kind, code, lifetime) => {
+    const model = new RouterModel.RouterModel()
+    model.refuseNext(kind)
+    const refused = ask(model, map)
+    assert(refused._tag === "ErrorResponse")
+    assert.deepStrictEqual([refused.resultCode, refused.lifetime], [code, lifetime])
+    assert.deepStrictEqual(Codec.mappingOf(refused), { nonce, protocol: 6, internalPort: 12000 })
+  })
+
+  it("grants no more than the longest lease, and starts its epoch over when it restarts", () => {
+    const model = new RouterModel.RouterModel({ maxLifetimeSeconds: 60 })
+    const short = ask(model, map)
+    assert.strictEqual(short._tag === "MapResponse" ? short.lifetime : 0, 60)
+    model.reboot(hour)
+    const announced = ask(model, { _tag: "AnnounceRequest", clientAddress: client, options: [] }, { at: hour + 5000 })
+    assert.strictEqual(announced._tag === "AnnounceResponse" ? announced.epoch : 0, 5)
+    assert.deepStrictEqual(table(model), [])
+  })
+
+  it.effect("tells a NAT-PMP client that the gateway speaks only PCP, and serves it where it speaks both", () =>
+    Effect.gen(function* () {
+      const model = new RouterModel.RouterModel()
+      let respond = PcpResponder.respond
+      const network = yield* Net.make(
+        Effect.fnUntraced(function* ({ payload, socket }) {
+          const answer = respond(model, yield* Clock.currentTimeMillis, payload, Net.own)
+          if (answer !== undefined) socket.reply(answer)
+        })
+      )
+      const asked = yield* NatPmpClient.make(Net.gateway).pipe(Effect.provide(network.layer))
+      const refused = yield* Effect.flip(asked.externalAddress())
+      assert.strictEqual(refused.reason._tag, "Unsupported")
+      assert.include(refused.message, "version 2")
+      respond = PcpResponder.respondToBoth
+      assert.strictEqual(NetAddress.formatIp((yield* asked.externalAddress()).address), "11.22.33.1")
+      assert.strictEqual(PcpResponder.respondToBoth(model, 0, Codec.encodeRequest(map), client)?.[3], 0)
+    })
+  )
+})
