@@ -1,0 +1,193 @@
+/**
+ * The list of quirks, and each quirk of the mapping table met by the real lease engine through the mock layer.
+ *
+ * A quirk that is not handled is an expected failure: it breaks as soon as it passes, and its profile is then to be
+ * changed.
+ */
+import type * as MappingRequest from "@effect-nat/core/MappingRequest"
+import * as PortMapper from "@effect-nat/core/PortMapper"
+import * as PortMapping from "@effect-nat/core/PortMapping"
+import * as Quirk from "@effect-nat/testing/Quirk"
+import * as SimulatedRouter from "@effect-nat/testing/SimulatedRouter"
+import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Scope from "effect/Scope"
+import * as TestClock from "effect/testing/TestClock"
+
+const request: MappingRequest.MappingRequest = {
+  protocol: "tcp",
+  internalPort: 12000,
+  externalPort: 12001,
+  lifetime: "1 hour"
+}
+
+const map = (differences: Partial<MappingRequest.MappingRequest> = {}) =>
+  PortMapper.PortMapper.use((mapper) => mapper.map({ ...request, ...differences }))
+
+/** The mapping says that it is there, and a packet from the world arrives. */
+const assertLive = Effect.fnUntraced(function* (mapping: PortMapper.Mapping) {
+  const router = yield* SimulatedRouter.SimulatedRouter
+  const { externalPort, status } = yield* mapping.current
+  assert.strictEqual(status, "mapped")
+  const to = yield* router.forward("tcp", externalPort ?? 0)
+  assert.strictEqual(to === undefined ? undefined : NetAddress.formatInet(to), "192.168.77.2:12000")
+})
+
+const assertLiveAfter = (mapping: PortMapper.Mapping, duration: "1 minute" | "30 minutes" | "25 hours") =>
+  Effect.andThen(TestClock.adjust(duration), assertLive(mapping))
+
+const table = SimulatedRouter.SimulatedRouter.use((router) => router.table)
+
+/** It works at once and for hours, and leaves nothing. */
+const works = (differences: Partial<MappingRequest.MappingRequest> = {}) =>
+  Effect.gen(function* () {
+    yield* Effect.scoped(
+      Effect.gen(function* () {
+        const mapping = yield* map(differences)
+        yield* assertLive(mapping)
+        yield* assertLiveAfter(mapping, "25 hours")
+      })
+    )
+    assert.deepStrictEqual(yield* table, [])
+  })
+
+const fails = Effect.fnUntraced(function* (outcome: Quirk.Outcome) {
+  const error = yield* Effect.flip(Effect.scoped(map()))
+  assert.strictEqual(error.reason._tag, outcome)
+  assert.deepStrictEqual(yield* table, [])
+})
+
+/** Maps in a scope that nobody closes. */
+const killed = (differences: Partial<MappingRequest.MappingRequest> = {}) =>
+  Effect.flatMap(Scope.make(), (scope) => Scope.provide(map(differences), scope))
+
+const looksLike = (formatted: string, differences: Partial<MappingRequest.MappingRequest> = {}) =>
+  Effect.gen(function* () {
+    const mapping = yield* map(differences)
+    assert.strictEqual(PortMapping.format(yield* mapping.current), formatted)
+    yield* assertLive(mapping)
+  })
+
+type Scenario = Effect.Effect<void, unknown, PortMapper.PortMapper | SimulatedRouter.SimulatedRouter | Scope.Scope>
+
+/** What has to be seen of a client beside what `works` and `fails` look at. */
+const scenarios: { readonly [name in Quirk.Quirk]?: Scenario } = {
+  RefusesPermanentLeases: works({ lifetime: 0 }),
+  RefusesLeasesAboveOneWeek: works({ lifetime: "3 weeks" }),
+  ConflictInMappingEntry: looksLike("11.22.33.1:49152/tcp"),
+  SamePortValuesRequired: looksLike("11.22.33.1:12000/tcp"),
+  ExternalAddressZero: looksLike("port 12001/tcp of an unknown address"),
+  ExternalAddressEmpty: looksLike("port 12001/tcp of an unknown address"),
+  ExternalAddressPrivate: looksLike("10.11.12.13:12001/tcp"),
+  ExternalAddressShared: looksLike("100.64.11.12:12001/tcp"),
+  PermanentLeasesPileUp: Effect.gen(function* () {
+    yield* Effect.replicateEffect(killed(), 3)
+    assert.lengthOf(yield* table, 1)
+  }),
+  RestartEmptiesTable: Effect.gen(function* () {
+    const mapping = yield* map()
+    const router = yield* SimulatedRouter.SimulatedRouter
+    yield* TestClock.adjust("1 minute")
+    yield* router.reboot()
+    assert.deepStrictEqual(yield* table, [])
+    yield* assertLiveAfter(mapping, "30 minutes")
+  }),
+  RestartKeepsTable: Effect.gen(function* () {
+    const mapping = yield* map()
+    yield* SimulatedRouter.SimulatedRouter.use((router) => router.reboot())
+    yield* assertLive(mapping)
+    yield* assertLiveAfter(mapping, "30 minutes")
+    assert.lengthOf(yield* table, 1)
+  }),
+  FreedPortsAreTaken: Effect.gen(function* () {
+    const mapping = yield* map()
+    yield* assertLiveAfter(mapping, "25 hours")
+    assert.strictEqual((yield* mapping.current).externalPort, 12001)
+  }),
+  NeverForgets: Effect.gen(function* () {
+    const { model } = yield* SimulatedRouter.SimulatedRouter
+    const internalAddress = NetAddress.ipFromStringUnsafe("192.168.77.2")
+    // What a process that was killed had mapped.
+    model.map(0, {
+      via: "mock",
+      client: internalAddress,
+      protocol: "tcp",
+      externalPort: 12001,
+      mayChoosePort: false,
+      internalAddress,
+      internalPort: 12000,
+      lifetimeSeconds: 3600,
+      description: "effect-nat"
+    })
+    const mapping = yield* map({ externalPort: 12002 })
+    yield* assertLiveAfter(mapping, "25 hours")
+    assert.deepStrictEqual(
+      (yield* table).map((entry) => entry.externalPort),
+      [12002]
+    )
+  })
+}
+
+const scenarioOf = ({ name, outcome }: Quirk.Profile & { readonly name: Quirk.Quirk }): Scenario =>
+  scenarios[name] ?? (outcome === "Mapped" ? works() : fails(outcome))
+
+/** Breaks when the scenario passes, and when it fails for another reason than that its expectation is not met. */
+const failsItsAssertions = <R>(scenario: Effect.Effect<void, unknown, R>) =>
+  Effect.map(Effect.exit(scenario), (exit) => {
+    assert.isTrue(Exit.isFailure(exit), "it is handled now: say so in its profile")
+    if (Exit.isFailure(exit)) assert.propertyVal(Cause.squash(exit.cause), "name", "AssertionError")
+  })
+
+describe("met through the mock layer", () => {
+  for (const profile of Quirk.runningIn("mock")) {
+    const run = () => scenarioOf(profile).pipe(Effect.provide(SimulatedRouter.layer({ quirks: [profile.name] })))
+    if (Quirk.isHandled(profile)) {
+      it.effect(`${profile.name}: ${profile.outcome}`, run)
+    } else {
+      it.effect(`${profile.name}, not yet: ${profile.handled}`, () => failsItsAssertions(run()))
+    }
+  }
+
+  // An expected failure proves something only where the quirk is what makes it fail.
+  it.effect.each(Quirk.runningIn("mock").filter((profile) => !Quirk.isHandled(profile)))(
+    "what fails with $name succeeds without it",
+    (profile) => Effect.provide(scenarioOf(profile), SimulatedRouter.layer())
+  )
+})
+
+describe("the list", () => {
+  it("has quirks of every kind", () => {
+    assert.deepStrictEqual(
+      [...new Set(Quirk.profiles.map((profile) => profile.item))],
+      Array.from({ length: 15 }, (_, i) => i + 1)
+    )
+  })
+
+  it("has no name twice", () => {
+    assert.strictEqual(new Set(Quirk.names).size, Quirk.profiles.length)
+  })
+
+  it("says in one sentence what each is, and why it is not handled where it is not", () => {
+    for (const { handled, name, what } of Quirk.profiles) {
+      assert.match(what, /^[A-Z][^\n]+\.$/, name)
+      assert.match(handled, /^(yes|.{20,})$/, name)
+    }
+  })
+
+  it("has the framing of HTTP on sockets only, and the table's quirks everywhere", () => {
+    for (const { name, strengths, where } of Quirk.profiles) {
+      if (where === "http") assert.deepStrictEqual<ReadonlyArray<string>>(strengths, ["loopback"], name)
+      if (where === "table") {
+        assert.deepStrictEqual<ReadonlyArray<string>>(strengths, ["mock", "loopback", "network"], name)
+      }
+      assert.isNotEmpty(strengths, name)
+    }
+  })
+
+  it("finds a profile by its name", () => {
+    for (const name of Quirk.names) assert.strictEqual(Quirk.profileOf(name).name, name)
+  })
+})
