@@ -383,8 +383,24 @@ const control = (
   })
 }
 
+const answer = (
+  model: RouterModel.RouterModel,
+  now: number,
+  place: Place,
+  request: Request,
+  { client, port }: Requester
+): Answer => {
+  if (request.method === "GET") {
+    const document = port === place.httpPort ? documentAt(model, place, request.path) : undefined
+    return document === undefined ? notFound : xml(model, 200, document)
+  }
+  if (request.method !== "POST") return notAllowed
+  const controlPort = Documents.controlsOnOtherPort(model) ? place.otherHttpPort : place.httpPort
+  return port === controlPort ? control(model, now, request, client) : notFound
+}
+
 /**
- * Answers a request; a router that is silent takes it and gives `undefined`.
+ * Answers a request; `undefined` while the router is silent: the connection stays open, and nothing comes.
  *
  * @category answers
  * @since 0.1.0
@@ -394,18 +410,13 @@ export const answerRequest = (
   now: number,
   place: Place,
   request: Request,
-  { client, port }: Requester
+  requester: Requester
 ): Answer | undefined => {
-  const isGet = request.method === "GET"
-  if (isGet) model.note({ at: now, via: "upnp", client, action: "GET", isMutating: false })
-  if (model.isSilent(now)) return undefined
-  if (isGet) {
-    const document = port === place.httpPort ? documentAt(model, place, request.path) : undefined
-    return document === undefined ? notFound : xml(model, 200, document)
+  if (request.method === "GET" || model.isSilent(now)) {
+    model.note({ at: now, via: "upnp", client: requester.client, action: request.method, isMutating: false })
   }
-  if (request.method !== "POST") return notAllowed
-  const controlPort = Documents.controlsOnOtherPort(model) ? place.otherHttpPort : place.httpPort
-  return port === controlPort ? control(model, now, request, client) : notFound
+  if (model.isSilent(now)) return undefined
+  return answer(model, now, place, request, requester)
 }
 
 /**

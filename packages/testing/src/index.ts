@@ -8,6 +8,14 @@
 export * as NatPmpResponder from "./NatPmpResponder.ts"
 
 /**
+ * A router on sockets of this machine: it speaks UPnP, NAT-PMP and PCP to real clients on loopback, and really
+ * forwards.
+ *
+ * @since 0.1.0
+ */
+export * as NodeSimulatedRouter from "./NodeSimulatedRouter.ts"
+
+/**
  * The router's side of the Port Control Protocol (RFC 6887): a pure function from a request and a `RouterModel` to the
  * answer.
  *
@@ -30,6 +38,21 @@ export * as Quirk from "./Quirk.ts"
  * @since 0.1.0
  */
 export * as RouterModel from "./RouterModel.ts"
+
+/**
+ * What answers at an address of a simulated network: the protocols of a router, or whatever else stands there.
+ *
+ * @since 0.1.0
+ */
+export * as SimulatedDevice from "./SimulatedDevice.ts"
+
+/**
+ * A network in virtual time: hosts, links that delay, lose, repeat and reorder, and routers, with everything that
+ * happens following from one seed.
+ *
+ * @since 0.1.0
+ */
+export * as SimulatedNetwork from "./SimulatedNetwork.ts"
 
 /**
  * A router for tests, without a router and without sockets: it stands where a protocol stands, below the lease engine,

@@ -3,6 +3,7 @@
  */
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Soap from "@effect-nat/upnp/Soap"
+import * as UpnpErrorCode from "@effect-nat/upnp/UpnpErrorCode"
 import * as Equal from "effect/Equal"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
@@ -21,30 +22,8 @@ const invalidArgs = fault(402, "Invalid Args")
 const outOfRange = fault(601, "Argument Value Out of Range")
 const noSuchEntry = fault(714, "NoSuchEntryInArray")
 
-/** WANIPConnection:1 §2.4.16 and WANIPConnection:2 §2.5.16. */
-const codes: Readonly<Record<RouterModel.RefusalKind, Soap.UpnpFault>> = {
-  Conflict: fault(718, "ConflictInMappingEntry"),
-  NotAuthorized: fault(606, "Action not authorized"),
-  OutOfResources: fault(728, "NoPortMapsAvailable"),
-  OnlyPermanentLeases: fault(725, "OnlyPermanentLeasesSupported"),
-  SamePortRequired: fault(724, "SamePortValuesRequired"),
-  RemoteHostWildcardOnly: fault(726, "RemoteHostOnlySupportsWildcard"),
-  ExternalPortWildcardOnly: fault(727, "ExternalPortOnlySupportsWildcard"),
-  InternalPortWildcardForbidden: fault(732, "WildCardNotPermittedInIntPort"),
-  NoSuchEntry: noSuchEntry,
-  InvalidLifetime: outOfRange,
-  NetworkFailure: fault(501, "Action Failed"),
-  ActionFailed: fault(501, "Action Failed")
-}
-
-const faultOf = (model: RouterModel.RouterModel, { kind }: RouterModel.Refusal): Soap.UpnpFault => {
-  if (kind === "OnlyPermanentLeases" && model.quirks.has("InvalidArgsForLeases")) return invalidArgs
-  if (kind === "OutOfResources" && model.quirks.has("TableFullIsActionFailed")) return codes.ActionFailed
-  if (kind === "Conflict" && model.quirks.has("ConflictWithOtherMechanisms")) {
-    return fault(729, "ConflictWithOtherMechanisms")
-  }
-  return codes[kind]
-}
+const faultOf = ({ igdCode }: RouterModel.Refusal): Soap.UpnpFault =>
+  fault(igdCode, UpnpErrorCode.nameOf(igdCode) ?? "")
 
 /** Who calls, and when. */
 export interface Context {
@@ -77,7 +56,7 @@ const protocol = (
   list: Soap.Arguments
 ): Result.Result<PortMapping.Protocol, Soap.UpnpFault> => {
   const text = Soap.argument(list, "NewProtocol") ?? ""
-  const read = model.quirks.has("UpperCaseProtocol") ? text : text.toUpperCase()
+  const read = model.has("UpperCaseProtocol") ? text : text.toUpperCase()
   if (read === "TCP") return Result.succeed("tcp")
   return read === "UDP" ? Result.succeed("udp") : Result.fail(invalidArgs)
 }
@@ -119,16 +98,14 @@ const genericEntry = ({ model, now }: Context, list: Soap.Arguments): Outcome =>
   if (index === undefined || !/^-?\d{1,10}$/.test(index)) return Result.fail(invalidArgs)
   const entry = model.entries(now)[Number(index)]
   if (entry !== undefined) return Result.succeed(entryArguments(entry, now))
-  return model.quirks.has("EndOfListIsInvalidArgs")
-    ? Result.fail(invalidArgs)
-    : refuse(713, "SpecifiedArrayIndexInvalid")
+  return model.has("EndOfListIsInvalidArgs") ? Result.fail(invalidArgs) : refuse(713, "SpecifiedArrayIndexInvalid")
 }
 
 const specificEntry = ({ model, now }: Context, list: Soap.Arguments): Outcome =>
   Result.flatMap(keyOf(model, list), (key): Outcome => {
     const entry = model.entries(now).find(isKey(key))
     if (entry !== undefined) return Result.succeed(valuesOf(entry, now))
-    return model.quirks.has("MissingEntryIsInvalidIndex")
+    return model.has("MissingEntryIsInvalidIndex")
       ? refuse(713, "SpecifiedArrayIndexInvalid")
       : Result.fail(noSuchEntry)
   })
@@ -152,7 +129,7 @@ const mapRequest = (
     }),
     ({ internalAddress, internalPort, key, lifetimeSeconds }) => {
       if (key.externalPort === 0) return refuse(716, "WildCardNotPermittedInExtPort")
-      if (internalPort === 0) return Result.fail(codes.InternalPortWildcardForbidden)
+      if (internalPort === 0) return refuse(732, "WildCardNotPermittedInIntPort")
       return Result.succeed({
         via: "upnp",
         client,
@@ -169,34 +146,27 @@ const mapRequest = (
 
 const add = (context: Context, list: Soap.Arguments): Outcome => {
   const { model, now, service } = context
-  if (service.line === "dead") return Result.fail(codes.ActionFailed)
+  if (service.line === "dead") return refuse(501, "Action Failed")
   return Result.flatMap(mapRequest(context, list), (request): Outcome => {
     const granted = model.map(now, request)
-    return Result.isSuccess(granted) ? nothing : Result.fail(faultOf(model, granted.failure))
+    return Result.isSuccess(granted) ? nothing : Result.fail(faultOf(granted.failure))
   })
 }
 
 const remove = ({ model, now }: Context, list: Soap.Arguments): Outcome =>
   Result.flatMap(keyOf(model, list), (key): Outcome => {
     const removed = model.unmap(now, isKey(key))
-    return removed === 0 || model.quirks.has("DeletionSaysNoSuchEntry") ? Result.fail(noSuchEntry) : nothing
+    return removed === 0 ? Result.fail(noSuchEntry) : nothing
   })
 
-const privateAddress = "192.168.100.2"
-
 const externalAddress = ({ model, service }: Context): string => {
-  const { quirks } = model
-  if (service.line === "private" || quirks.has("ExternalAddressPrivate")) return privateAddress
-  if (quirks.has("ExternalAddressShared")) return "100.64.0.2"
-  if (quirks.has("ExternalAddressEmpty")) return ""
-  if (service.line === "dead" || quirks.has("ExternalAddressZero") || model.externalAddress === undefined) {
-    return "0.0.0.0"
-  }
-  return NetAddress.formatIp(model.externalAddress)
+  if (service.line === "private") return "192.168.100.2"
+  if (service.line === "up" && model.externalAddress !== undefined) return NetAddress.formatIp(model.externalAddress)
+  return model.has("ExternalAddressEmpty") ? "" : "0.0.0.0"
 }
 
 const statusInfo = ({ model, now, service }: Context): Soap.Arguments => {
-  const isUp = service.line !== "dead" && model.externalAddress !== undefined
+  const isUp = service.line !== "dead"
   return [
     ["NewConnectionStatus", isUp ? "Connected" : "Disconnected"],
     ["NewLastConnectionError", "ERROR_NONE"],
@@ -242,10 +212,10 @@ const perform = (context: Context, { action, arguments: list }: Soap.Call): Outc
 /** Carries out a call to a service that maps ports. */
 export const connection = (context: Context, call: Soap.Call): Outcome => {
   const { model, service } = context
-  if (model.quirks.has("ServiceTypesDoNotMix") && call.serviceType !== Documents.serviceType(model, service)) {
+  if (model.has("ServiceTypesDoNotMix") && call.serviceType !== Documents.serviceType(model, service)) {
     return Result.fail(invalidAction)
   }
-  if (model.quirks.has("ArgumentOrder") && !isInOrder(call.action, call.arguments)) return Result.fail(invalidArgs)
+  if (model.has("ArgumentOrder") && !isInOrder(call.action, call.arguments)) return Result.fail(invalidArgs)
   return perform(context, call)
 }
 

@@ -21,13 +21,7 @@ export interface Action {
 }
 
 const key = ["NewRemoteHost", "NewExternalPort", "NewProtocol"]
-const rest = [
-  "NewInternalPort",
-  "NewInternalClient",
-  "NewEnabled",
-  "NewPortMappingDescription",
-  "NewLeaseDuration"
-]
+const rest = ["NewInternalPort", "NewInternalClient", "NewEnabled", "NewPortMappingDescription", "NewLeaseDuration"]
 
 /** WANIPConnection:1 §2.4, as far as anybody asks for it. */
 export const connectionActions: ReadonlyArray<Action> = [
@@ -46,12 +40,7 @@ export const commonActions: ReadonlyArray<Action> = [
   {
     name: "GetCommonLinkProperties",
     takes: [],
-    gives: [
-      "NewWANAccessType",
-      "NewLayer1UpstreamMaxBitRate",
-      "NewLayer1DownstreamMaxBitRate",
-      "NewPhysicalLinkStatus"
-    ]
+    gives: ["NewWANAccessType", "NewLayer1UpstreamMaxBitRate", "NewLayer1DownstreamMaxBitRate", "NewPhysicalLinkStatus"]
   },
   { name: "GetTotalBytesSent", takes: [], gives: ["NewTotalBytesSent"] },
   { name: "GetTotalBytesReceived", takes: [], gives: ["NewTotalBytesReceived"] },

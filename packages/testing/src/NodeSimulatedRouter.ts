@@ -1,0 +1,567 @@
+/**
+ * A router on sockets of this machine: it speaks UPnP, NAT-PMP and PCP to real clients on loopback, and really
+ * forwards. A connection to an external port arrives at the internal one, UDP alike.
+ *
+ * No root and no network but loopback is needed: the router takes free ports, and `layerHost` gives programs a host
+ * whose default gateway it is, with the protocols' own ports translated, so that the unmodified strategies talk to it.
+ * Told its addresses and ports, it is the gateway of a real network just as well.
+ *
+ * **Gotchas**
+ *
+ * A service that shall be reached only through the router listens on 127.0.0.1, not on every address: the router's
+ * outside is a loopback address too (127.0.0.2; on systems with one loopback address only, that one). When a mapping
+ * goes, the connections that came by it are cut.
+ *
+ * **Example** (Map a port on a router of your own)
+ *
+ * ```ts
+ * import * as PortMapper from "@effect-nat/core/PortMapper"
+ * import * as PortMapping from "@effect-nat/core/PortMapping"
+ * import * as NodeSimulatedRouter from "@effect-nat/testing/NodeSimulatedRouter"
+ * import * as Upnp from "@effect-nat/upnp/Upnp"
+ * import { Effect, Layer } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const router = yield* NodeSimulatedRouter.NodeSimulatedRouter
+ *   const mapper = yield* PortMapper.PortMapper
+ *   const mapping = yield* mapper.map({ protocol: "tcp", internalPort: 12000, externalPort: 12001 })
+ *   yield* Effect.log(PortMapping.format(yield* mapping.current), yield* router.table)
+ * }).pipe(Effect.scoped)
+ *
+ * export const run = program.pipe(
+ *   Effect.provide(Upnp.layer.pipe(Layer.provide(NodeSimulatedRouter.layerHost))),
+ *   Effect.provide(NodeSimulatedRouter.layer({ quirks: ["LineFeedsOnly"] }))
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
+import type * as NatError from "@effect-nat/core/NatError"
+import * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
+import type * as NodeHost from "@effect-nat/core/NodeHost"
+import * as NodeHttp from "@effect-nat/core/NodeHttp"
+import * as NodeUdp from "@effect-nat/core/NodeUdp"
+import * as Udp from "@effect-nat/core/Udp"
+import * as NatPmpCodec from "@effect-nat/natpmp/NatPmpCodec"
+import * as Ssdp from "@effect-nat/upnp/Ssdp"
+import * as Arr from "effect/Array"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import * as IpInterface from "effect/net/IpInterface"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Queue from "effect/Queue"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import type * as DatagramSocket from "effect/socket/DatagramSocket"
+import type * as Net from "node:net"
+import * as NodeForwarding from "./internal/NodeForwarding.ts"
+import * as NodeTcp from "./internal/NodeTcp.ts"
+import { fromDatagramSocket, type RouterSocketError } from "./internal/routerSocketError.ts"
+import * as NatPmpResponder from "./NatPmpResponder.ts"
+import * as PcpResponder from "./PcpResponder.ts"
+import type * as RouterModel from "./RouterModel.ts"
+import * as SimulatedRouter from "./SimulatedRouter.ts"
+import * as UpnpResponder from "./UpnpResponder.ts"
+
+export {
+  /**
+   * A socket of the router could not be opened.
+   *
+   * @category errors
+   * @since 0.1.0
+   */
+  RouterSocketError
+} from "./internal/routerSocketError.ts"
+
+/**
+ * How a router is made. Its inside is 127.0.0.1 and its outside 127.0.0.2 unless told otherwise.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options extends SimulatedRouter.RouterOptions {
+  /** What it speaks. Defaults to everything. */
+  readonly protocols?: ReadonlyArray<"upnp" | "natpmp" | "pcp"> | undefined
+  /** The ports it listens on; those left out, or 0, are free ones. */
+  readonly ports?:
+    | { readonly ssdp?: number | undefined; readonly http?: number | undefined; readonly natpmp?: number | undefined }
+    | undefined
+}
+
+/**
+ * A test's handle on the router. Whoever restarts it, or gives it another address, goes on when its sockets have
+ * followed.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class NodeSimulatedRouter extends Context.Service<
+  NodeSimulatedRouter,
+  SimulatedRouter.SimulatedRouter["Service"] & {
+    /** The ports that it really listens on: what the protocols call 1900 and 5351. */
+    readonly ports: { readonly ssdp: number; readonly natpmp: number }
+    /** Where its description is; changes with a restart if a quirk says so. */
+    readonly location: Effect.Effect<string>
+    /** Whether it hears the SSDP group; not every machine allows that on loopback. */
+    readonly hearsMulticast: boolean
+    /** The external ports that are open now, as `tcp 127.0.0.2:12001`. */
+    readonly openPorts: Effect.Effect<ReadonlyArray<string>>
+  }
+>()("@effect-nat/testing/NodeSimulatedRouter") {}
+
+const ip = NetAddress.ipFromStringUnsafe
+const inside = ip("127.0.0.1")
+const outside = ip("127.0.0.2")
+/** Another gateway, for the quirks that have two. */
+const secondGateway = ip("127.0.0.9")
+
+type Handle = NodeSimulatedRouter["Service"]
+
+const open = (options: Udp.OpenOptions) =>
+  Udp.Udp.use((udp) => Effect.mapError(udp.open(options), fromDatagramSocket(options)))
+
+const isUsable = (address: NetAddress.IpAddress) =>
+  Effect.match(Effect.scoped(open({ bind: { address } })), { onSuccess: () => true, onFailure: () => false })
+
+/** Runs until the scope closes; a datagram that cannot be answered is one that got lost. */
+const serve = (
+  socket: Udp.UdpSocket,
+  answer: (datagram: DatagramSocket.Datagram) => Effect.Effect<void, DatagramSocket.DatagramSocketError>
+) =>
+  socket.receive.pipe(
+    Effect.flatMap((datagrams) => Effect.forEach(datagrams, (one) => Effect.ignore(answer(one)), { discard: true })),
+    Effect.forever,
+    Effect.ignore,
+    Effect.forkScoped
+  )
+
+// -----------------------------------------------------------------------------
+// SSDP
+// -----------------------------------------------------------------------------
+
+interface SsdpServer {
+  readonly port: number
+  readonly hearsMulticast: boolean
+  readonly announce: (payloads: ReadonlyArray<Uint8Array>) => Effect.Effect<void>
+}
+
+const openGroup = Effect.fnUntraced(function* (address: NetAddress.IpAddress, port: number) {
+  // Bound to the group, the socket hears nothing else, which tells a search by multicast from one by unicast.
+  const socket = yield* open({ bind: { address: Ssdp.group, port }, reuseAddress: true })
+  yield* socket.joinMulticast(Ssdp.group, NetAddress.isIpv4Address(address) ? address : undefined)
+  return socket
+})
+
+const serveSsdp = Effect.fnUntraced(function* (
+  model: RouterModel.RouterModel,
+  wantedPort: number,
+  place: () => UpnpResponder.Place
+) {
+  const { address } = model
+  const multicast = NetAddress.isIpv4Address(address) ? { multicast: { interface: address, ttl: 2 } } : {}
+  const socket = yield* open({ bind: { address, port: wantedPort }, ...multicast })
+  const other = yield* open({ bind: { address } })
+  const { port } = socket.address
+  const scope = yield* Effect.scope
+
+  const answer = (isMulticast: boolean) =>
+    Effect.fnUntraced(function* ({ address: from, payload }: DatagramSocket.Datagram) {
+      const now = yield* Clock.currentTimeMillis
+      const search = { payload, client: from.address, isMulticast }
+      for (const { delay, fromOtherPort, payload } of UpnpResponder.answerSearch(model, now, place(), search)) {
+        const sent = (fromOtherPort ? other : socket).send(payload, from)
+        yield* delay === 0 ? sent : Effect.forkIn(Effect.ignore(Effect.delay(sent, delay)), scope)
+      }
+    })
+
+  yield* serve(socket, answer(false))
+  const group = yield* Effect.result(openGroup(address, port))
+  const hearsMulticast = group._tag === "Success"
+  if (hearsMulticast) yield* serve(group.success, answer(true))
+  else yield* Effect.logDebug(`the simulated router hears no multicast: ${group.failure.message}`)
+  const to = NetAddress.inetAddressUnsafe(Ssdp.group, port)
+  const server: SsdpServer = {
+    port,
+    hearsMulticast,
+    announce: (payloads) =>
+      Effect.forEach(payloads, (payload) => Effect.ignore(socket.send(payload, to)), { discard: true })
+  }
+  return server
+})
+
+// -----------------------------------------------------------------------------
+// HTTP
+// -----------------------------------------------------------------------------
+
+const concat = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => new Uint8Array(Buffer.concat(chunks))
+
+/** A peer that says nothing, or waits for the answer of a silent router, is not waited for without end. */
+const patience = 60_000
+
+const serveConnection = (
+  socket: Net.Socket,
+  answer: (request: UpnpResponder.Request | "Malformed") => Effect.Effect<Uint8Array | undefined>,
+  run: (effect: Effect.Effect<void>) => unknown
+): void => {
+  const chunks: Array<Uint8Array> = []
+  let isRead = false
+  socket.setTimeout(patience, () => socket.destroy())
+  socket.on("end", () => {
+    if (!isRead) socket.destroy()
+  })
+  socket.on("data", (chunk: Uint8Array) => {
+    if (isRead) return
+    chunks.push(chunk)
+    const request = UpnpResponder.decode(concat(chunks))
+    if (request === "Incomplete") return
+    isRead = true
+    run(
+      Effect.map(answer(request), (bytes) => {
+        if (bytes !== undefined) socket.end(bytes)
+      })
+    )
+  })
+}
+
+/** Listens on the two ports of a place. */
+const serveHttp = Effect.fnUntraced(function* (
+  model: RouterModel.RouterModel,
+  wantedPort: number,
+  place: () => UpnpResponder.Place,
+  settle: Effect.Effect<void>
+) {
+  const run = yield* FiberSet.makeRuntime<never>()
+
+  const answer = Effect.fnUntraced(function* (
+    request: UpnpResponder.Request | "Malformed",
+    requester: UpnpResponder.Requester
+  ) {
+    if (request === "Malformed") return UpnpResponder.encode(model, UpnpResponder.badRequest)
+    const now = yield* Clock.currentTimeMillis
+    const answered = UpnpResponder.answerRequest(model, now, place(), request, requester)
+    // Whoever hears that a port is mapped may use it at once.
+    yield* settle
+    return answered === undefined || model.losesAnswer() ? undefined : UpnpResponder.encode(model, answered)
+  })
+
+  const listen = (wanted: number, port: () => number) =>
+    NodeTcp.listen(model.address, wanted, (socket, client) =>
+      serveConnection(socket, (request) => answer(request, { client, port: port() }), run)
+    )
+
+  const httpPort = yield* listen(wantedPort, () => place().httpPort)
+  const otherHttpPort = yield* listen(0, () => place().otherHttpPort)
+  return { httpPort, otherHttpPort } satisfies UpnpResponder.Place
+})
+
+const nowhere: UpnpResponder.Place = { httpPort: 0, otherHttpPort: 0 }
+
+/** The web server of a router: the place it is at, and how it moves to another one. */
+const makeWeb = Effect.fnUntraced(function* (
+  model: RouterModel.RouterModel,
+  wantedPort: number,
+  settle: Effect.Effect<void>
+) {
+  const scope = yield* Effect.scope
+  let place = nowhere
+  const start = Effect.fnUntraced(function* (port: number) {
+    const webScope = yield* Scope.fork(scope)
+    place = yield* Scope.provide(
+      serveHttp(model, port, () => place, settle),
+      webScope
+    )
+    return webScope
+  })
+  let webScope = yield* start(wantedPort)
+  return {
+    place: () => place,
+    move: Effect.gen(function* () {
+      const before = webScope
+      webScope = yield* start(0)
+      yield* Scope.close(before, Exit.void)
+    })
+  }
+})
+
+// -----------------------------------------------------------------------------
+// NAT-PMP and PCP
+// -----------------------------------------------------------------------------
+
+const responder = (protocols: ReadonlyArray<string>) => {
+  if (!protocols.includes("pcp")) return NatPmpResponder.respond
+  return protocols.includes("natpmp") ? PcpResponder.respondToBoth : PcpResponder.respond
+}
+
+const serveGatewayPort = Effect.fnUntraced(function* (
+  model: RouterModel.RouterModel,
+  protocols: ReadonlyArray<string>,
+  wantedPort: number,
+  settle: Effect.Effect<void>
+) {
+  const respond = responder(protocols)
+  const socket = yield* open({ bind: { address: model.address, port: wantedPort } })
+  yield* serve(
+    socket,
+    Effect.fnUntraced(function* ({ address: from, payload }) {
+      const answer = respond(model, yield* Clock.currentTimeMillis, payload, from.address)
+      yield* settle
+      if (answer !== undefined && !model.losesAnswer()) yield* socket.send(answer, from)
+    })
+  )
+  return socket.address.port
+})
+
+// -----------------------------------------------------------------------------
+// Forwarding
+// -----------------------------------------------------------------------------
+
+/**
+ * Where external ports listen. An address that is only told to clients, as a quirk may have it, is none of this
+ * machine's; and a router on loopback never listens to the network.
+ */
+const outsideOf = Effect.fnUntraced(function* (model: RouterModel.RouterModel, fallback: NetAddress.IpAddress) {
+  const address = model.externalAddress
+  if (address === undefined) return undefined
+  const isOwn = NetAddress.isLoopback(address) || !NetAddress.isLoopback(model.address)
+  return isOwn && !NetAddress.isUnspecified(address) && (yield* isUsable(address)) ? address : fallback
+})
+
+const nameOf = ({ address, port, protocol }: NodeForwarding.Outside): string =>
+  `${protocol} ${NetAddress.formatInet(NetAddress.inetAddressUnsafe(address, port))}`
+
+/** Keeps the open ports of the outside equal to the table. */
+const makeForwarding = Effect.fnUntraced(function* (model: RouterModel.RouterModel, fallback: NetAddress.IpAddress) {
+  const scope = yield* Effect.scope
+  const clock = yield* Clock.Clock
+  const ports = new Map<string, { readonly scope: Scope.Closeable; readonly isOpen: boolean }>()
+
+  const close = Effect.fnUntraced(function* (name: string) {
+    const port = ports.get(name)
+    ports.delete(name)
+    if (port !== undefined) yield* Scope.close(port.scope, Exit.void)
+  })
+
+  const openPort = Effect.fnUntraced(function* (name: string, outside: NodeForwarding.Outside) {
+    const portScope = yield* Scope.fork(scope)
+    const target = (from: NetAddress.IpAddress) =>
+      model.forward(clock.currentTimeMillisUnsafe(), outside.protocol, outside.port, from)
+    const opened = yield* Effect.result(Scope.provide(NodeForwarding.forward(outside, target), portScope))
+    if (opened._tag === "Failure") yield* Effect.logWarning(`${name} is not forwarded: ${opened.failure.message}`)
+    ports.set(name, { scope: portScope, isOpen: opened._tag === "Success" })
+  })
+
+  const follow = Effect.fnUntraced(function* () {
+    const address = yield* outsideOf(model, fallback)
+    const entries = address === undefined ? [] : model.entries(yield* Clock.currentTimeMillis)
+    const wanted = new Map(
+      entries.flatMap(({ enabled, externalPort, protocol }) => {
+        if (address === undefined || !enabled) return []
+        const outside = { protocol, address, port: externalPort }
+        return [[nameOf(outside), outside] as const]
+      })
+    )
+    yield* Effect.forEach(
+      [...ports.keys()].filter((name) => !wanted.has(name)),
+      close,
+      { discard: true }
+    )
+    yield* Effect.forEach(
+      [...wanted].filter(([name]) => !ports.has(name)),
+      ([name, one]) => openPort(name, one),
+      {
+        discard: true
+      }
+    )
+  })
+
+  return {
+    follow: follow(),
+    closeAll: Effect.suspend(() => Effect.forEach([...ports.keys()], close, { discard: true })),
+    open: () => [...ports].flatMap(([name, { isOpen }]) => (isOpen ? [name] : []))
+  }
+})
+
+// -----------------------------------------------------------------------------
+// The router
+// -----------------------------------------------------------------------------
+
+/** The gateway that takes requests and never answers. */
+const openDeadGateway = Effect.fnUntraced(function* (ports: Handle["ports"]) {
+  for (const port of [ports.ssdp, ports.natpmp]) {
+    const socket = yield* Effect.result(open({ bind: { address: secondGateway, port } }))
+    if (socket._tag === "Success") yield* serve(socket.success, () => Effect.void)
+  }
+})
+
+/** Leases run out without anybody asking: how long until the next one does, in milliseconds. */
+const untilNextEnd = (model: RouterModel.RouterModel, now: number): number =>
+  model.entries(now).reduce((wait, { expiresAt }) => Math.min(wait, (expiresAt ?? Infinity) - now), 60_000)
+
+/**
+ * Starts a router, which stops when the scope closes. Fails with `InvalidRequest` where an address is none.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fn("NodeSimulatedRouter.make")(function* (
+  options: Options = {}
+): Effect.fn.Return<Handle, NatError.NatError | RouterSocketError, Scope.Scope | Udp.Udp> {
+  const fallback = (yield* isUsable(outside)) ? outside : inside
+  const isQuirky = options.quirks?.some((quirk) => quirk.startsWith("ExternalAddress")) ?? false
+  const handle = yield* SimulatedRouter.make({
+    ...options,
+    address: options.address ?? NetAddress.formatIp(inside),
+    externalAddress:
+      options.externalAddress === undefined && !isQuirky ? NetAddress.formatIp(fallback) : options.externalAddress
+  })
+  const { model } = handle
+  const protocols = options.protocols ?? ["upnp", "natpmp", "pcp"]
+  const forwarding = yield* makeForwarding(model, fallback)
+  const turn = yield* Semaphore.make(1)
+  let bootId = model.bootId
+  const udp = yield* Udp.Udp
+  const scope = yield* Effect.scope
+  const follow: Effect.Effect<void> = Effect.gen(function* () {
+    if (model.bootId !== bootId) {
+      bootId = model.bootId
+      yield* forwarding.closeAll
+      yield* restarted
+    }
+    yield* forwarding.follow
+  }).pipe(turn.withPermit, Effect.uninterruptible, Effect.provideService(Udp.Udp, udp))
+  // In a fiber of its own: the sockets must not be left half way, and a request that finds out about a restart may be
+  // one of those that end with it.
+  const settle = Effect.flatMap(Effect.forkIn(follow, scope), Fiber.join)
+
+  const web = protocols.includes("upnp")
+    ? yield* makeWeb(model, options.ports?.http ?? 0, settle)
+    : { place: () => nowhere, move: Effect.void }
+  const ssdp = protocols.includes("upnp") ? yield* serveSsdp(model, options.ports?.ssdp ?? 0, web.place) : undefined
+  const natpmp =
+    protocols.includes("natpmp") || protocols.includes("pcp")
+      ? yield* serveGatewayPort(model, protocols, options.ports?.natpmp ?? 0, settle)
+      : 0
+  const announce = Effect.suspend(() => ssdp?.announce(UpnpResponder.alive(model, web.place())) ?? Effect.void)
+  const restarted = Effect.gen(function* () {
+    if (model.has("RestartMovesControl")) yield* Effect.orDie(web.move)
+    yield* announce
+  })
+  const ports = { ssdp: ssdp?.port ?? 0, natpmp }
+  if (model.has("DeadSecondGateway")) yield* openDeadGateway(ports)
+  yield* Effect.addFinalizer(() => ssdp?.announce(UpnpResponder.byebye(model)) ?? Effect.void)
+  yield* announce
+
+  const changed = yield* Queue.sliding<void>(1)
+  yield* Effect.acquireRelease(
+    Effect.sync(() => model.onChange(() => void Queue.offerUnsafe(changed, undefined))),
+    (stop) => Effect.sync(stop)
+  )
+  const wait = Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Effect.timeoutOption(Queue.take(changed), Math.max(10, untilNextEnd(model, now)))
+  )
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(wait, settle)))
+
+  return {
+    ...handle,
+    reboot: (options) => Effect.andThen(handle.reboot(options), settle),
+    changeExternalAddress: (address) => Effect.andThen(handle.changeExternalAddress(address), settle),
+    ports,
+    location: Effect.sync(() => UpnpResponder.locationOf(model, web.place())),
+    hearsMulticast: ssdp?.hearsMulticast ?? false,
+    openPorts: Effect.andThen(settle, Effect.sync(forwarding.open))
+  }
+})
+
+/**
+ * A router.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options = {}): Layer.Layer<NodeSimulatedRouter, NatError.NatError | RouterSocketError> =>
+  Layer.effect(NodeSimulatedRouter, make(options)).pipe(Layer.provide(NodeUdp.layer))
+
+// -----------------------------------------------------------------------------
+// The host behind the router
+// -----------------------------------------------------------------------------
+
+const isGroup = (address: NetAddress.IpAddress): boolean => Equal.equals(address, Ssdp.group)
+
+/** What is meant for a protocol's own port goes to the port that the router has in its place. */
+const translate = ({ model, ports }: Handle, to: NetAddress.InetAddress): NetAddress.InetAddress => {
+  const { address, port } = to
+  const isNear = NetAddress.isLoopback(address) || Equal.equals(address, model.address)
+  if (port === Ssdp.port && (isNear || isGroup(address))) return NetAddress.inetAddressUnsafe(address, ports.ssdp)
+  return port === NatPmpCodec.gatewayPort && isNear ? NetAddress.inetAddressUnsafe(address, ports.natpmp) : to
+}
+
+const translateBack = ({ ports }: Handle, from: NetAddress.InetAddress): NetAddress.InetAddress => {
+  if (from.port === ports.ssdp) return NetAddress.inetAddressUnsafe(from.address, Ssdp.port)
+  return from.port === ports.natpmp ? NetAddress.inetAddressUnsafe(from.address, NatPmpCodec.gatewayPort) : from
+}
+
+const fromReal = (router: Handle, socket: Udp.UdpSocket): Udp.UdpSocket => ({
+  ...socket,
+  receive: Effect.map(
+    socket.receive,
+    Arr.map((datagram) => ({ ...datagram, address: translateBack(router, datagram.address) }))
+  ),
+  send: (payload, to) => socket.send(payload, to && translate(router, to))
+})
+
+const layerUdp = Layer.effect(
+  Udp.Udp,
+  Effect.gen(function* () {
+    const router = yield* NodeSimulatedRouter
+    const udp = yield* Udp.Udp
+    return {
+      open: ({ connect, ...options }) =>
+        Effect.map(
+          udp.open({ ...options, ...(connect === undefined ? {} : { connect: translate(router, connect) }) }),
+          (socket) => fromReal(router, socket)
+        )
+    }
+  })
+).pipe(Layer.provide(NodeUdp.layer))
+
+/** Loopback, as a network that a search goes out to. */
+const layerInterfaces = Layer.effect(
+  NetworkInterfaces.NetworkInterfaces,
+  Effect.map(NodeSimulatedRouter, ({ hearsMulticast }) => ({
+    list: Effect.succeed([
+      { name: "sim0", isLoopback: !hearsMulticast, addresses: [IpInterface.fromStringUnsafe("127.0.0.1/8")] }
+    ])
+  }))
+)
+
+const gatewaysOf = (model: RouterModel.RouterModel): ReadonlyArray<NetAddress.IpAddress> => {
+  if (model.has("FailoverPair")) return [secondGateway]
+  return model.has("DeadSecondGateway") ? [model.address, secondGateway] : [model.address]
+}
+
+const layerRoute = Layer.effect(
+  DefaultRoute.DefaultRoute,
+  Effect.map(NodeSimulatedRouter, ({ model }) => ({
+    routes: Effect.succeed(gatewaysOf(model).map((gateway, index) => ({ gateway, interface: "sim0", metric: index })))
+  }))
+)
+
+/**
+ * A host behind the router: real sockets on loopback, and the router for a default gateway.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerHost: Layer.Layer<NodeHost.Host, never, NodeSimulatedRouter> = Layer.mergeAll(
+  layerUdp,
+  NodeHttp.layer,
+  layerInterfaces,
+  layerRoute
+)
