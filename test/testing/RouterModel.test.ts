@@ -282,6 +282,24 @@ describe("a quirk", () => {
     assert.deepStrictEqual(ports(router, 2 * day + 5), [])
   })
 
+  it("LeasesVanishOvernight counts the nights from a restart, which brings nothing back", () => {
+    const day = 86_400_000
+    const router = new RouterModel.RouterModel({ quirks: ["LeasesVanishOvernight", "RestartKeepsTable"] })
+    router.map(0, request({ lifetimeSeconds: 0 }))
+    router.reboot(2.5 * day)
+    assert.deepStrictEqual(ports(router, 2.5 * day), [])
+    router.map(2.5 * day, request({ lifetimeSeconds: 0 }))
+    assert.deepStrictEqual(ports(router, 3.5 * day - 1), [12001])
+    assert.deepStrictEqual(ports(router, 3.5 * day), [])
+  })
+
+  it("ConflictInMappingEntry takes one port only, for good", () => {
+    const router = new RouterModel.RouterModel({ quirks: ["ConflictInMappingEntry"] })
+    assert.deepStrictEqual(refused(router.map(0, request())), ["Conflict", 718])
+    granted(router.map(0, request({ externalPort: 12002 })))
+    assert.deepStrictEqual(refused(router.map(0, request({ client: there }))), ["Conflict", 718])
+  })
+
   it("FreedPortsAreTaken gives a port that was deleted or ran out to nobody else, and renews in place", () => {
     const router = new RouterModel.RouterModel({ quirks: ["FreedPortsAreTaken"] })
     router.map(0, request())

@@ -185,6 +185,16 @@ describe("a mapping", () => {
     }).pipe(Effect.provide(SimulatedRouter.layer()))
   )
 
+  it.effect("is released without the others of its internal port", () =>
+    Effect.gen(function* () {
+      yield* map()
+      const other = yield* map({ externalPort: 12002 })
+      assert.deepStrictEqual(yield* ports, [12001, 12002])
+      yield* other.release
+      assert.deepStrictEqual(yield* ports, [12001])
+    }).pipe(Effect.provide(SimulatedRouter.layer()))
+  )
+
   it.effect("that is permanent is asked for once", () =>
     Effect.gen(function* () {
       const mapping = yield* map({ lifetime: 0 })
@@ -272,12 +282,14 @@ describe("a request", () => {
     }).pipe(Effect.provide(SimulatedRouter.layer({ quirks: ["OnlyPermanentLeases", "RefusesPermanentLeases"] })))
   )
 
-  it.effect("remembers what the router takes", () =>
-    Effect.gen(function* () {
-      yield* map()
-      yield* map({ internalPort: 1, externalPort: 1 })
-      assert.lengthOf(yield* actions, 3)
-    }).pipe(Effect.provide(SimulatedRouter.layer({ quirks: ["OnlyPermanentLeases"] })))
+  it.effect.each(["OnlyPermanentLeases", "RefusesLeasesAboveOneWeek"] as const)(
+    "remembers what a router with %s takes",
+    (quirk) =>
+      Effect.gen(function* () {
+        yield* map({ lifetime: "3 weeks" })
+        yield* map({ lifetime: "3 weeks", internalPort: 1, externalPort: 1 })
+        assert.deepStrictEqual(yield* actions, ["map", "map", "map"])
+      }).pipe(Effect.provide(SimulatedRouter.layer({ quirks: [quirk] })))
   )
 
   it.effect("for a port of another host takes another, or fails where it must be this one", () =>
@@ -329,6 +341,12 @@ describe("asking the router", () => {
       )
       assert.deepStrictEqual(list[0]?.lifetime, Duration.seconds(90))
       yield* mapper.remove({ protocol: "udp", externalPort: 12001 })
+      assert.include(yield* ports, 12001)
+      yield* mapper.remove({
+        protocol: "tcp",
+        externalPort: 12001,
+        remoteHost: NetAddress.ipFromStringUnsafe("8.8.8.8")
+      })
       assert.include(yield* ports, 12001)
       yield* mapper.remove({ protocol: "tcp", externalPort: 12001 })
       assert.notInclude(yield* ports, 12001)

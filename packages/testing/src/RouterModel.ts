@@ -362,7 +362,7 @@ export class RouterModel {
 
   /** Restarts: the epoch starts over and, unless it keeps them (by a quirk, or told so), the mappings are gone. */
   reboot(now: number, options: { readonly keepsTable?: boolean | undefined } = {}): void {
-    // Leases that ran out before the restart do not come back with the others.
+    // What was gone before the restart does not come back with what is kept.
     this.entries(now)
     this.#startedAt = now
     this.#nights = 0
