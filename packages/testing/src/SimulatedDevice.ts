@@ -1,0 +1,168 @@
+/**
+ * What answers at an address of a simulated network: the protocols of a router, or whatever else stands there.
+ *
+ * A device is pure: what arrives goes in with the time, what is answered comes out.
+ *
+ * **Example** (A printer that answers every search)
+ *
+ * ```ts
+ * import type * as SimulatedDevice from "@effect-nat/testing/SimulatedDevice"
+ *
+ * export const printer: SimulatedDevice.Device = {
+ *   onDatagram: ({ to }) => (to.port === 1900 ? [{ payload: new TextEncoder().encode("HTTP/1.1 200 OK\\r\\n\\r\\n") }] : undefined)
+ * }
+ * ```
+ *
+ * @since 0.1.0
+ */
+import type * as Http from "@effect-nat/core/Http"
+import * as PcpCodec from "@effect-nat/natpmp/PcpCodec"
+import * as Ssdp from "@effect-nat/upnp/Ssdp"
+import * as NetAddress from "effect/net/NetAddress"
+import * as NatPmpResponder from "./NatPmpResponder.ts"
+import * as PcpResponder from "./PcpResponder.ts"
+import type * as RouterModel from "./RouterModel.ts"
+import * as UpnpResponder from "./UpnpResponder.ts"
+
+/**
+ * A datagram as it arrives at a device.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Incoming {
+  /** In milliseconds. */
+  readonly now: number
+  readonly payload: Uint8Array
+  readonly from: NetAddress.InetAddress
+  /** Where it was sent: the device's own address, or a group. */
+  readonly to: NetAddress.InetAddress
+}
+
+/**
+ * A datagram that a device sends back to where one came from.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Outgoing {
+  readonly payload: Uint8Array
+  /** Defaults to the port that was asked. */
+  readonly fromPort?: number | undefined
+  /** How long the device takes, in milliseconds. Defaults to 0. */
+  readonly after?: number | undefined
+}
+
+/**
+ * An HTTP request as it arrives at a device.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface IncomingRequest extends Pick<Http.HttpRequest, "method" | "path" | "body"> {
+  /** In milliseconds. */
+  readonly now: number
+  readonly port: number
+  readonly headers: ReadonlyArray<readonly [name: string, value: string]>
+  readonly client: NetAddress.IpAddress
+}
+
+/**
+ * What a device answers.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface OutgoingResponse {
+  readonly status: number
+  /** By lower-case name. */
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: Uint8Array
+  /** How long the device takes, in milliseconds. Defaults to 0. */
+  readonly after?: number | undefined
+}
+
+/**
+ * Something that answers at a router's or another device's address. It knows neither sockets nor clocks.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Device {
+  /** The answers to a datagram; `undefined` where nobody listens on this port. */
+  readonly onDatagram?: ((datagram: Incoming) => ReadonlyArray<Outgoing> | undefined) | undefined
+  /** The answer to a request; `"silence"` is none, `undefined` is a port on which nobody listens. */
+  readonly onRequest?: ((request: IncomingRequest) => OutgoingResponse | "silence" | undefined) | undefined
+}
+
+const encoder = new TextEncoder()
+
+/**
+ * The UPnP side of a router.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const upnp = (model: RouterModel.RouterModel): Device => ({
+  onDatagram: ({ from, now, payload, to }) => {
+    if (to.port !== Ssdp.port) return undefined
+    const isMulticast = NetAddress.isMulticast(to.address)
+    const search = { payload, client: from.address, isMulticast }
+    return UpnpResponder.answerSearch(model, now, UpnpResponder.placeOf(model), search).map((answer) => ({
+      payload: answer.payload,
+      after: answer.delay,
+      fromPort: answer.fromOtherPort ? Ssdp.port + 1 : Ssdp.port
+    }))
+  },
+  onRequest: ({ body, client, headers, method, now, path, port }) => {
+    const place = UpnpResponder.placeOf(model)
+    if (port !== place.httpPort && port !== place.otherHttpPort) return undefined
+    const request = { method, path, headers, body: encoder.encode(body ?? "") }
+    const answer = UpnpResponder.answerRequest(model, now, place, request, { client, port })
+    if (answer === undefined) return "silence"
+    return {
+      status: answer.status,
+      headers: Object.fromEntries(answer.headers.map(([name, value]) => [name.toLowerCase(), value])),
+      body: answer.body
+    }
+  }
+})
+
+type Respond = (
+  model: RouterModel.RouterModel,
+  now: number,
+  payload: Uint8Array,
+  source: NetAddress.IpAddress
+) => Uint8Array | undefined
+
+const onGatewayPort = (model: RouterModel.RouterModel, respond: Respond): Device => ({
+  onDatagram: ({ from, now, payload, to }) => {
+    if (to.port !== PcpCodec.serverPort) return undefined
+    const answer = respond(model, now, payload, from.address)
+    return answer === undefined || model.losesAnswer() ? [] : [{ payload: answer }]
+  }
+})
+
+/**
+ * The NAT-PMP side of a router.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const natPmp = (model: RouterModel.RouterModel): Device => onGatewayPort(model, NatPmpResponder.respond)
+
+/**
+ * The PCP side of a router that does not speak NAT-PMP.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const pcp = (model: RouterModel.RouterModel): Device => onGatewayPort(model, PcpResponder.respond)
+
+/**
+ * The side of a router that speaks PCP and NAT-PMP, which share a port.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const pcpAndNatPmp = (model: RouterModel.RouterModel): Device => onGatewayPort(model, PcpResponder.respondToBoth)

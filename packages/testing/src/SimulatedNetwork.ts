@@ -1,0 +1,859 @@
+/**
+ * A network in virtual time: hosts, links that delay, lose, repeat and reorder, and routers, with everything that
+ * happens following from one seed.
+ *
+ * It stands in for core's seams (UDP, HTTP, interfaces, routes) and for the clock, so the protocol clients run in it as
+ * they are. Time passes only when every program waits, and then jumps to the next event: a day takes milliseconds. The
+ * same seed and the same calls give the same trace, byte for byte.
+ *
+ * A network does nothing by itself: `run` and `runUntil` let time pass, on the caller's stack.
+ *
+ * **Example** (A mapping kept for a day, in a moment)
+ *
+ * ```ts
+ * import * as PortMapper from "@effect-nat/core/PortMapper"
+ * import * as NatPmp from "@effect-nat/natpmp/NatPmp"
+ * import * as RouterModel from "@effect-nat/testing/RouterModel"
+ * import * as SimulatedDevice from "@effect-nat/testing/SimulatedDevice"
+ * import * as SimulatedNetwork from "@effect-nat/testing/SimulatedNetwork"
+ * import * as Effect from "effect/Effect"
+ *
+ * const network = SimulatedNetwork.make({ seed: 7 })
+ * const lan = network.addLan({ network: "192.168.77.0/24", link: { delay: [1, 20], loss: 0.05 } })
+ * const model = new RouterModel.RouterModel()
+ * const router = network.addRouter({ lan, model, devices: [SimulatedDevice.natPmp(model)] })
+ * const host = network.addHost({ attachments: [{ lan, address: "192.168.77.2" }], gateways: [router] })
+ *
+ * const program = Effect.gen(function* () {
+ *   const mapper = yield* PortMapper.PortMapper
+ *   const mapping = yield* mapper.map({ protocol: "tcp", internalPort: 12000 })
+ *   yield* Effect.sleep("1 day")
+ *   return yield* mapping.current
+ * }).pipe(Effect.scoped, Effect.provide(NatPmp.layer))
+ *
+ * export const mapping = network.run(host.start(), program)
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
+import * as Http from "@effect-nat/core/Http"
+import * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
+import type * as PortMapping from "@effect-nat/core/PortMapping"
+import * as Udp from "@effect-nat/core/Udp"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import type * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
+import type * as LogLevel from "effect/LogLevel"
+import * as IpInterface from "effect/net/IpInterface"
+import * as IpNetwork from "effect/net/IpNetwork"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Random from "effect/Random"
+import * as References from "effect/References"
+import * as Scheduler from "effect/Scheduler"
+import * as DatagramSocket from "effect/socket/DatagramSocket"
+import * as SeededRandom from "./internal/seededRandom.ts"
+import * as VirtualTime from "./internal/virtualTime.ts"
+import type * as RouterModel from "./RouterModel.ts"
+import type * as SimulatedDevice from "./SimulatedDevice.ts"
+
+/**
+ * How a link treats what is sent over it. What is left out is as in `perfectLink`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Link {
+  /** The shortest and the longest delay, in milliseconds. */
+  readonly delay: readonly [shortest: number, longest: number]
+  /** The share of datagrams that get lost; a connection sends again instead, and is late. */
+  readonly loss: number
+  /** The share of datagrams that arrive twice. */
+  readonly duplication: number
+  /** The share of datagrams that others overtake, by up to `overtaking` milliseconds. */
+  readonly reordering: number
+  readonly overtaking: number
+}
+
+/**
+ * One millisecond each way, and nothing goes wrong.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const perfectLink: Link = { delay: [1, 1], loss: 0, duplication: 0, reordering: 0, overtaking: 0 }
+
+/**
+ * A network that hosts and routers are attached to. Its link may be changed at any time.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Lan {
+  readonly network: IpNetwork.IpNetwork
+  link: Link
+}
+
+/**
+ * Something with an address of its own on one network, other than a host: a printer, say, or a router.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Appliance {
+  readonly lan: Lan
+  readonly address: NetAddress.IpAddress
+  readonly devices: ReadonlyArray<SimulatedDevice.Device>
+  /** Whether it answers nothing at this time, as if it were switched off. */
+  readonly isSilent: (now: number) => boolean
+}
+
+/**
+ * A router on a network.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Router extends Appliance {
+  readonly model: RouterModel.RouterModel
+}
+
+/**
+ * One interface of a host, with one address.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Attachment {
+  readonly lan: Lan
+  readonly address: NetAddress.IpAddress | string
+  /** Defaults to `eth0`, `eth1` and so on. */
+  readonly name?: string | undefined
+}
+
+/**
+ * Where a host is attached, and which gateways its default routes lead to, the preferred first.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Placement {
+  readonly attachments: ReadonlyArray<Attachment>
+  readonly gateways: ReadonlyArray<Router | NetAddress.IpAddress>
+}
+
+/**
+ * What programs that run in the network find there.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Seams = Udp.Udp | Http.Http | NetworkInterfaces.NetworkInterfaces | DefaultRoute.DefaultRoute
+
+/**
+ * A computer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Host {
+  readonly name: string
+  /** Ports that another program of this computer holds. */
+  readonly takenPorts: Set<number>
+  readonly addresses: ReadonlyArray<NetAddress.IpAddress>
+  /** Plugs it in somewhere else, or nowhere. Sockets stay bound to the addresses that they have. */
+  readonly move: (placement: Placement) => void
+  /** Starts a process. */
+  readonly start: () => Process
+}
+
+/**
+ * A process of a host: what runs in it shares its fate.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Process {
+  readonly host: Host
+  readonly isRunning: boolean
+  /** Runs an effect in this process. */
+  readonly fork: <A, E>(effect: Effect.Effect<A, E, Seams>) => Fiber.Fiber<A, E>
+  /** Ends it at once, as by a power cut: no finalizer runs, nothing is sent any more, its ports are free. */
+  readonly kill: () => void
+}
+
+/**
+ * What a program logged.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LogEntry {
+  readonly process: Process
+  readonly level: LogLevel.LogLevel
+  readonly message: string
+}
+
+/**
+ * What was sent: a datagram, or an HTTP request.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Sent {
+  /** In milliseconds. */
+  readonly at: number
+  readonly process: Process
+  readonly from: NetAddress.InetAddress
+  readonly to: NetAddress.InetAddress
+  /** `undefined` for an HTTP request. */
+  readonly payload: Uint8Array | undefined
+  /** `undefined` for a datagram. */
+  readonly request: Http.HttpRequest | undefined
+}
+
+/**
+ * How a network is made.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  readonly seed: number
+  /** Keeps the trace's lines. Defaults to `false`: the fingerprint is there all the same. */
+  readonly keepsTrace?: boolean | undefined
+  /** Hears what programs log. */
+  readonly onLog?: ((entry: LogEntry) => void) | undefined
+  /** Hears what programs send. */
+  readonly onSent?: ((sent: Sent) => void) | undefined
+}
+
+/**
+ * A network.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SimulatedNetwork {
+  /** In milliseconds. */
+  readonly now: number
+  /** What happened, line by line, where it is kept. */
+  readonly trace: ReadonlyArray<string>
+  /** A hash of all that happened: the same for the same seed and the same calls. */
+  readonly fingerprint: string
+  readonly addLan: (options: { readonly network: string; readonly link?: Partial<Link> | undefined }) => Lan
+  readonly addRouter: (options: {
+    readonly lan: Lan
+    readonly model: RouterModel.RouterModel
+    readonly devices: ReadonlyArray<SimulatedDevice.Device>
+  }) => Router
+  readonly addAppliance: (options: {
+    readonly lan: Lan
+    readonly address: NetAddress.IpAddress | string
+    readonly devices: ReadonlyArray<SimulatedDevice.Device>
+  }) => Appliance
+  /** Takes a router or another appliance away. */
+  readonly remove: (appliance: Appliance) => void
+  readonly addHost: (placement: Placement & { readonly name?: string | undefined }) => Host
+  /** Does something after some milliseconds. */
+  readonly after: (delay: number, run: () => void) => void
+  /** Lets a datagram arrive at a host as if it came from anywhere. */
+  readonly inject: (datagram: {
+    readonly host: Host
+    readonly payload: Uint8Array
+    readonly from: NetAddress.InetAddress
+    readonly to: NetAddress.InetAddress
+    readonly after?: number | undefined
+  }) => void
+  /** Sends a datagram from an appliance to a group or a host of its network. */
+  readonly announce: (appliance: Appliance, payload: Uint8Array, fromPort: number, to: NetAddress.InetAddress) => void
+  /**
+   * Where a packet from the world arrives that is sent to an external address and port, through every router on the
+   * way; `undefined` where that is nowhere.
+   */
+  readonly reach: (
+    protocol: PortMapping.Protocol,
+    to: NetAddress.InetAddress,
+    from?: NetAddress.IpAddress
+  ) => NetAddress.InetAddress | undefined
+  /** Writes a line into the trace. */
+  readonly note: (line: string) => void
+  /** Lets time pass until then, in milliseconds. */
+  readonly runUntil: (time: number) => void
+  /** Runs an effect in a process while time passes, to its end. It is a defect if it waits for what never comes. */
+  readonly run: <A, E>(process: Process, effect: Effect.Effect<A, E, Seams>) => Effect.Effect<A, E>
+}
+
+/** A host firewall's or kernel's limit: what nobody reads is dropped. */
+const receiveCapacity = 512
+const firstDynamicPort = 32_768
+const lastDynamicPort = 60_999
+/** What the kernel takes to find that nobody has an address. */
+const unreachableAfter = 3_000
+/** A connection sends again after 1, 2 and 4 seconds, then this is not waited for. */
+const connectionAttempts = 4
+
+const udpError = (
+  Reason: "open" | "read" | "write",
+  kind: "AddressInUse" | "AddressNotAvailable" | "ConnectionRefused" | "Unreachable",
+  code: string
+): DatagramSocket.DatagramSocketError => {
+  const cause = new Error(code)
+  if (Reason === "open") {
+    const openKind = kind === "AddressInUse" || kind === "AddressNotAvailable" ? kind : "Unknown"
+    return new DatagramSocket.DatagramSocketError({
+      reason: new DatagramSocket.DatagramSocketOpenError({ kind: openKind, cause })
+    })
+  }
+  const ioKind = kind === "ConnectionRefused" || kind === "Unreachable" ? kind : "Unknown"
+  return new DatagramSocket.DatagramSocketError({
+    reason:
+      Reason === "read"
+        ? new DatagramSocket.DatagramSocketReadError({ kind: ioKind, cause })
+        : new DatagramSocket.DatagramSocketWriteError({ kind: ioKind, cause })
+  })
+}
+
+const toAddress = (input: NetAddress.IpAddress | string): NetAddress.IpAddress =>
+  typeof input === "string" ? NetAddress.ipFromStringUnsafe(input) : input
+
+const describe = (payload: Uint8Array): string => {
+  const isText = payload.length > 8 && payload.every((byte) => byte >= 9 && byte < 127)
+  if (isText) return JSON.stringify(new TextDecoder().decode(payload))
+  return Array.from(payload.subarray(0, 64), (byte) => byte.toString(16).padStart(2, "0")).join("")
+}
+
+interface Place {
+  readonly lan: Lan
+  readonly name: string
+  readonly own: IpInterface.IpInterface
+}
+
+interface Socket {
+  readonly host: HostState
+  readonly process: ProcessState
+  readonly address: NetAddress.InetAddress
+  readonly peer: NetAddress.InetAddress | undefined
+  readonly groups: Array<NetAddress.Ipv4Address>
+  buffer: Array<DatagramSocket.Datagram>
+  failure: DatagramSocket.DatagramSocketError | undefined
+  wake: (() => void) | undefined
+}
+
+interface HostState {
+  readonly host: Host
+  readonly sockets: Set<Socket>
+  places: ReadonlyArray<Place>
+  routes: ReadonlyArray<DefaultRoute.Route>
+}
+
+interface ProcessState {
+  readonly process: Process
+  isRunning: boolean
+}
+
+const isGroup = (address: NetAddress.IpAddress): boolean => NetAddress.isMulticast(address)
+
+/**
+ * An empty network.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: Options): SimulatedNetwork => {
+  const time = new VirtualTime.VirtualTime(0)
+  const chance = SeededRandom.make(options.seed, "network")
+  const clientChance = SeededRandom.make(options.seed, "programs")
+  const trace: Array<string> = []
+  const hosts: Array<HostState> = []
+  const appliances: Array<Appliance> = []
+  const routers: Array<Router> = []
+  let hash = SeededRandom.hashText(String(options.seed))
+
+  /** The text is only made where the trace is kept; the fingerprint takes what it is made of. */
+  const happened = (kind: string, detail: string, payload: Uint8Array | undefined) => {
+    hash = SeededRandom.hashText(`${time.now} ${kind} ${detail}`, hash)
+    if (payload !== undefined) hash = SeededRandom.hashBytes(payload, hash)
+    if (options.keepsTrace === true) {
+      trace.push(
+        `${(time.now / 1000).toFixed(3).padStart(10)} ${kind} ${detail}${payload === undefined ? "" : ` ${describe(payload)}`}`
+      )
+    }
+  }
+  const arrow = (from: NetAddress.InetAddress, to: NetAddress.InetAddress) =>
+    `${NetAddress.formatInet(from)} → ${NetAddress.formatInet(to)}`
+
+  const transit = ({ delay: [shortest, longest], overtaking, reordering }: Link) =>
+    chance.between(shortest, longest) + (chance.chance(reordering) ? chance.between(0, overtaking) : 0)
+
+  /** Carries a datagram over a link, as often as the link lets it. */
+  const carry = (link: Link, extra: number, deliver: () => void, name: string) => {
+    if (chance.chance(link.loss)) return happened("lost", name, undefined)
+    time.after(extra + transit(link), deliver)
+    if (chance.chance(link.duplication)) time.after(extra + transit(link), deliver)
+  }
+
+  /** How long a connection takes to carry something; `undefined` where it gives up. */
+  const carryReliably = (link: Link): number | undefined => {
+    let late = 0
+    for (let attempt = 0; attempt < connectionAttempts; attempt++) {
+      if (!chance.chance(link.loss)) return late + transit(link)
+      late += 1000 * 2 ** attempt
+    }
+    return undefined
+  }
+
+  const receive = (socket: Socket, payload: Uint8Array, from: NetAddress.InetAddress) => {
+    if (socket.peer !== undefined && !Equal.equals(socket.peer, from)) return
+    if (socket.buffer.length >= receiveCapacity) return
+    socket.buffer.push({ payload, address: from })
+    socket.wake?.()
+  }
+
+  const receives = (socket: Socket, to: NetAddress.InetAddress): boolean => {
+    if (socket.address.port !== to.port) return false
+    if (isGroup(to.address)) return socket.groups.some((group) => Equal.equals(group, to.address))
+    return NetAddress.isUnspecified(socket.address.address) || Equal.equals(socket.address.address, to.address)
+  }
+
+  const arriveAtHost = (
+    host: HostState,
+    payload: Uint8Array,
+    from: NetAddress.InetAddress,
+    to: NetAddress.InetAddress
+  ) => {
+    const isHere = isGroup(to.address) || host.places.some((place) => Equal.equals(place.own.address, to.address))
+    if (!isHere) return
+    happened("udp in ", arrow(from, to), payload)
+    for (const socket of host.sockets) if (receives(socket, to)) receive(socket, payload, from)
+  }
+
+  const hostsOn = (lan: Lan) => hosts.filter((host) => host.places.some((place) => place.lan === lan))
+
+  const sendToHosts = (
+    lan: Lan,
+    payload: Uint8Array,
+    from: NetAddress.InetAddress,
+    to: NetAddress.InetAddress,
+    extra: number
+  ) => {
+    for (const host of hostsOn(lan)) {
+      if (!isGroup(to.address) && !host.places.some((place) => Equal.equals(place.own.address, to.address))) continue
+      carry(lan.link, extra, () => arriveAtHost(host, payload, from, to), arrow(from, to))
+    }
+  }
+
+  const arriveAtAppliance = (
+    appliance: Appliance,
+    payload: Uint8Array,
+    from: NetAddress.InetAddress,
+    to: NetAddress.InetAddress,
+    refuse: () => void
+  ) => {
+    if (!appliances.includes(appliance) || appliance.isSilent(time.now)) return
+    happened("udp at ", `${NetAddress.formatIp(appliance.address)}: ${arrow(from, to)}`, payload)
+    let isListening = false
+    for (const device of appliance.devices) {
+      const answers = device.onDatagram?.({ now: time.now, payload, from, to })
+      if (answers === undefined) continue
+      isListening = true
+      for (const answer of answers) {
+        const source = NetAddress.inetAddressUnsafe(appliance.address, answer.fromPort ?? to.port)
+        sendToHosts(appliance.lan, answer.payload, source, from, answer.after ?? 0)
+      }
+    }
+    if (!isListening && !isGroup(to.address)) refuse()
+  }
+
+  /** The interface that the kernel would send from. */
+  const placeTowards = (host: HostState, to: NetAddress.IpAddress): Place | undefined => {
+    const attached = host.places.find((place) => IpNetwork.contains(IpNetwork.fromInterface(place.own), to))
+    if (attached !== undefined) return attached
+    const [route] = host.routes
+    return route === undefined ? undefined : host.places.find((place) => place.name === route.interface)
+  }
+
+  const send = (
+    socket: Socket,
+    payload: Uint8Array,
+    to: NetAddress.InetAddress,
+    multicastFrom: NetAddress.IpAddress | undefined
+  ): DatagramSocket.DatagramSocketError | undefined => {
+    const { host, process } = socket
+    const bound = NetAddress.isUnspecified(socket.address.address) ? undefined : socket.address.address
+    const own = isGroup(to.address) ? (multicastFrom ?? bound) : undefined
+    const place =
+      own === undefined
+        ? placeTowards(host, to.address)
+        : host.places.find((place) => Equal.equals(place.own.address, own))
+    if (place === undefined) return udpError("write", "Unreachable", "ENETUNREACH")
+    const isBoundElsewhere = bound !== undefined && !host.places.some((place) => Equal.equals(place.own.address, bound))
+    if (isBoundElsewhere) return udpError("write", "Unreachable", "EADDRNOTAVAIL")
+    const from = NetAddress.inetAddressUnsafe(bound ?? place.own.address, socket.address.port)
+    const { lan } = place
+    happened("udp out", arrow(from, to), payload)
+    options.onSent?.({ at: time.now, process: process.process, from, to, payload, request: undefined })
+    const refuse = () =>
+      carry(
+        lan.link,
+        0,
+        () => {
+          if (socket.peer === undefined) return
+          happened("refused", arrow(to, from), undefined)
+          socket.failure ??= udpError("read", "ConnectionRefused", "ECONNREFUSED")
+          socket.wake?.()
+        },
+        arrow(to, from)
+      )
+    for (const appliance of appliances) {
+      if (appliance.lan !== lan) continue
+      if (!isGroup(to.address) && !Equal.equals(appliance.address, to.address)) continue
+      carry(lan.link, 0, () => arriveAtAppliance(appliance, payload, from, to, refuse), arrow(from, to))
+    }
+    sendToHosts(lan, payload, from, to, 0)
+    return undefined
+  }
+
+  const freePort = (host: HostState): number => {
+    while (true) {
+      const port = clientChance.between(firstDynamicPort, lastDynamicPort)
+      if (!isTaken(host, port)) return port
+    }
+  }
+  const isTaken = (host: HostState, port: number): boolean =>
+    host.host.takenPorts.has(port) || [...host.sockets].some((socket) => socket.address.port === port)
+
+  const openSocket = (
+    host: HostState,
+    process: ProcessState,
+    { bind, connect, reuseAddress }: Udp.OpenOptions
+  ): Socket | DatagramSocket.DatagramSocketError => {
+    const port = bind?.port ?? 0
+    if (port !== 0 && reuseAddress !== true && isTaken(host, port))
+      return udpError("open", "AddressInUse", "EADDRINUSE")
+    const place = connect === undefined ? undefined : placeTowards(host, connect.address)
+    if (connect !== undefined && place === undefined) return udpError("open", "Unreachable", "ENETUNREACH")
+    const address = bind?.address ?? place?.own.address ?? NetAddress.ipv4Unspecified
+    const isOwn = host.places.some((place) => Equal.equals(place.own.address, address))
+    if (!isOwn && !NetAddress.isUnspecified(address)) {
+      return udpError("open", "AddressNotAvailable", "EADDRNOTAVAIL")
+    }
+    return {
+      host,
+      process,
+      address: NetAddress.inetAddressUnsafe(address, port === 0 ? freePort(host) : port),
+      peer: connect,
+      groups: [],
+      buffer: [],
+      failure: undefined,
+      wake: undefined
+    }
+  }
+
+  const receiveFrom = (socket: Socket): Udp.UdpSocket["receive"] => {
+    const taken = () => {
+      if (socket.failure !== undefined) return Effect.fail(socket.failure)
+      const [first, ...others] = socket.buffer
+      if (first === undefined) return undefined
+      socket.buffer = []
+      return Effect.succeed([first, ...others] as const)
+    }
+    return Effect.suspend(
+      () =>
+        taken() ??
+        Effect.callback((resume) => {
+          socket.wake = () => {
+            const outcome = socket.process.isRunning ? taken() : undefined
+            if (outcome === undefined) return
+            socket.wake = undefined
+            resume(outcome)
+          }
+          return Effect.sync(() => {
+            socket.wake = undefined
+          })
+        })
+    )
+  }
+
+  const udpOf = (host: HostState, process: ProcessState) =>
+    Udp.Udp.of({
+      open: (options) =>
+        Effect.acquireRelease(
+          Effect.suspend(() => {
+            const socket = openSocket(host, process, options)
+            if (DatagramSocket.isDatagramSocketError(socket)) return Effect.fail(socket)
+            host.sockets.add(socket)
+            return Effect.succeed(socket)
+          }),
+          (socket) => Effect.sync(() => host.sockets.delete(socket))
+        ).pipe(
+          Effect.map((socket) => ({
+            address: socket.address,
+            receive: receiveFrom(socket),
+            send: (payload, to) =>
+              Effect.suspend(() => {
+                const destination = to ?? socket.peer
+                const failure =
+                  destination === undefined
+                    ? udpError("write", "Unreachable", "EDESTADDRREQ")
+                    : send(socket, payload, destination, options.multicast?.interface)
+                return failure === undefined ? Effect.void : Effect.fail(failure)
+              }),
+            joinMulticast: (group) =>
+              Effect.asVoid(
+                Effect.acquireRelease(
+                  Effect.sync(() => socket.groups.push(group)),
+                  () => Effect.sync(() => socket.groups.splice(socket.groups.indexOf(group), 1))
+                )
+              )
+          }))
+        )
+    })
+
+  const httpError = (kind: Http.HttpError["kind"], detail: string) => Effect.fail(new Http.HttpError({ kind, detail }))
+
+  const exchange = (
+    host: HostState,
+    process: ProcessState,
+    request: Http.HttpRequest,
+    resume: (outcome: Effect.Effect<Http.HttpResponse, Http.HttpError>) => void
+  ) => {
+    const place = placeTowards(host, request.address.address)
+    if (place === undefined) return resume(httpError("Unreachable", "ENETUNREACH"))
+    const { lan, own } = place
+    const name = `${NetAddress.formatIp(own.address)} → ${NetAddress.formatInet(request.address)} ${request.method} ${request.path}`
+    const encoded = request.body === undefined ? undefined : new TextEncoder().encode(request.body)
+    happened("http out", name, encoded)
+    options.onSent?.({
+      at: time.now,
+      process: process.process,
+      from: NetAddress.inetAddressUnsafe(own.address, 0),
+      to: request.address,
+      payload: undefined,
+      request
+    })
+    const back = (outcome: Effect.Effect<Http.HttpResponse, Http.HttpError>, extra: number) => {
+      const late = carryReliably(lan.link)
+      if (late === undefined) return
+      time.after(extra + late, () => {
+        // A connection ends with the address that it was made from.
+        if (!process.isRunning || !host.places.some((place) => Equal.equals(place.own.address, own.address))) return
+        resume(outcome)
+      })
+    }
+    const appliance = appliances.find((one) => one.lan === lan && Equal.equals(one.address, request.address.address))
+    if (appliance === undefined) {
+      time.after(unreachableAfter, () => {
+        if (process.isRunning) resume(httpError("Unreachable", "EHOSTUNREACH"))
+      })
+      return
+    }
+    // The handshake, then the request.
+    const handshake = carryReliably(lan.link)
+    const synack = carryReliably(lan.link)
+    const upload = carryReliably(lan.link)
+    if (handshake === undefined || synack === undefined || upload === undefined) return
+    time.after(handshake + synack + upload, () => {
+      if (!appliances.includes(appliance) || appliance.isSilent(time.now)) return
+      happened("http at", name, undefined)
+      for (const device of appliance.devices) {
+        const answer = device.onRequest?.({
+          now: time.now,
+          port: request.address.port,
+          method: request.method,
+          path: request.path,
+          headers: request.headers ?? [],
+          body: request.body,
+          client: own.address
+        })
+        if (answer === undefined) continue
+        if (answer === "silence") return
+        happened("http re", `${name} ${answer.status}`, answer.body)
+        const { after, body, headers, status } = answer
+        return back(
+          body.length > request.maxBytes
+            ? httpError("TooLarge", `more than ${request.maxBytes} bytes`)
+            : Effect.succeed({ status, headers, body, localAddress: own.address }),
+          after ?? 0
+        )
+      }
+      back(httpError("Refused", "ECONNREFUSED"), 0)
+    })
+  }
+
+  const httpOf = (host: HostState, process: ProcessState) =>
+    Http.Http.of({
+      request: (request) =>
+        Effect.callback((resume) => {
+          exchange(host, process, request, resume)
+        })
+    })
+
+  const interfacesOf = (host: HostState) =>
+    NetworkInterfaces.NetworkInterfaces.of({
+      list: Effect.sync(() => host.places.map(({ name, own }) => ({ name, isLoopback: false, addresses: [own] })))
+    })
+
+  const logged = (process: Process) =>
+    Logger.make((entry) => {
+      const parts = Array.isArray(entry.message) ? entry.message : [entry.message]
+      const defects = entry.cause.reasons.length === 0 ? "" : `\n${Cause.pretty(entry.cause)}`
+      const message = `${parts.map(String).join(" ")}${defects}`
+      happened("log    ", `${process.host.name} ${entry.logLevel}: ${message}`, undefined)
+      options.onLog?.({ process, level: entry.logLevel, message })
+    })
+
+  const startProcess = (host: HostState): Process => {
+    const state: ProcessState = {
+      isRunning: true,
+      process: {
+        host: host.host,
+        get isRunning() {
+          return state.isRunning
+        },
+        fork: (effect) => Effect.runForkWith(context)(effect),
+        kill: () => {
+          state.isRunning = false
+          for (const socket of host.sockets) if (socket.process === state) host.sockets.delete(socket)
+          happened("killed ", host.host.name, undefined)
+        }
+      }
+    }
+    const { clock, scheduler } = time.program(() => state.isRunning)
+    const context = Context.empty().pipe(
+      Context.add(Udp.Udp, udpOf(host, state)),
+      Context.add(Http.Http, httpOf(host, state)),
+      Context.add(NetworkInterfaces.NetworkInterfaces, interfacesOf(host)),
+      Context.add(DefaultRoute.DefaultRoute, { routes: Effect.sync(() => host.routes) }),
+      Context.add(Clock.Clock, clock),
+      Context.add(Scheduler.Scheduler, scheduler),
+      Context.add(Random.Random, clientChance),
+      Context.add(Logger.CurrentLoggers, new Set([logged(state.process)])),
+      Context.add(References.MinimumLogLevel, options.keepsTrace === true ? "Debug" : "Warn"),
+      Context.add(References.TracerEnabled, false)
+    )
+    return state.process
+  }
+
+  const settleIn = (host: HostState, { attachments, gateways }: Placement) => {
+    host.places = attachments.map(({ address, lan, name }, index) => ({
+      lan,
+      name: name ?? `eth${index}`,
+      own: IpInterface.makeUnsafe(toAddress(address), lan.network.prefixLength)
+    }))
+    host.routes = gateways.flatMap((gateway, metric) => {
+      const address = "model" in gateway ? gateway.address : gateway
+      const place = host.places.find((one) => IpNetwork.contains(IpNetwork.fromInterface(one.own), address))
+      return place === undefined ? [] : [{ gateway: address, interface: place.name, metric }]
+    })
+    happened(
+      "placed ",
+      `${host.host.name}: ${host.places.map((place) => IpInterface.format(place.own)).join(", ")} via ${host.routes.map((route) => NetAddress.formatIp(route.gateway)).join(", ")}`,
+      undefined
+    )
+  }
+
+  const addHost: SimulatedNetwork["addHost"] = (placement) => {
+    const state: HostState = {
+      host: {
+        name: placement.name ?? `host${hosts.length}`,
+        takenPorts: new Set(),
+        get addresses() {
+          return state.places.map((place) => place.own.address)
+        },
+        move: (next) => settleIn(state, next),
+        start: () => startProcess(state)
+      },
+      sockets: new Set(),
+      places: [],
+      routes: []
+    }
+    hosts.push(state)
+    settleIn(state, placement)
+    return state.host
+  }
+
+  const reach: SimulatedNetwork["reach"] = (protocol, to, from = NetAddress.ipFromStringUnsafe("198.51.100.7")) => {
+    let at: NetAddress.InetAddress | undefined = to
+    // As many routers as there are can stand behind each other, and not more.
+    for (let hops = 0; hops <= routers.length && at !== undefined; hops++) {
+      const current: NetAddress.InetAddress = at
+      const router: Router | undefined = routers.find(
+        (one) =>
+          one.model.externalAddress !== undefined &&
+          Equal.equals(one.model.externalAddress, current.address) &&
+          !one.isSilent(time.now)
+      )
+      if (router === undefined) {
+        return hosts.some((host) => host.places.some((place) => Equal.equals(place.own.address, current.address)))
+          ? current
+          : undefined
+      }
+      at = router.model.forward(time.now, protocol, current.port, from)
+    }
+    return undefined
+  }
+
+  return {
+    get now() {
+      return time.now
+    },
+    trace,
+    get fingerprint() {
+      return hash.toString(16).padStart(8, "0")
+    },
+    addLan: ({ link, network }) => ({
+      network: IpNetwork.fromStringUnsafe(network),
+      link: { ...perfectLink, ...link }
+    }),
+    addRouter: ({ devices, lan, model }) => {
+      const router: Router = {
+        lan,
+        model,
+        devices,
+        address: model.address,
+        isSilent: (now) => model.isSilent(now)
+      }
+      appliances.push(router)
+      routers.push(router)
+      return router
+    },
+    addAppliance: ({ address, devices, lan }) => {
+      const appliance: Appliance = { lan, devices, address: toAddress(address), isSilent: () => false }
+      appliances.push(appliance)
+      return appliance
+    },
+    remove: (appliance) => {
+      const index = appliances.indexOf(appliance)
+      if (index >= 0) appliances.splice(index, 1)
+      const routerIndex = routers.findIndex((router) => router === appliance)
+      if (routerIndex >= 0) routers.splice(routerIndex, 1)
+    },
+    addHost,
+    after: (delay, run) => void time.after(delay, run),
+    inject: ({ after, from, host, payload, to }) => {
+      const state = hosts.find((one) => one.host === host)
+      if (state !== undefined) time.after(after ?? 0, () => arriveAtHost(state, payload, from, to))
+    },
+    announce: (appliance, payload, fromPort, to) => {
+      const from = NetAddress.inetAddressUnsafe(appliance.address, fromPort)
+      happened("udp out", arrow(from, to), payload)
+      sendToHosts(appliance.lan, payload, from, to, 0)
+    },
+    reach,
+    note: (line) => happened("note   ", line, undefined),
+    runUntil: (until) => time.runUntil(until),
+    run: (process, effect) =>
+      Effect.suspend(() => {
+        const fiber = process.fork(effect)
+        while (fiber.pollUnsafe() === undefined) {
+          if (!time.step()) return Effect.die(new Error("the program waits for something that never comes"))
+        }
+        return fiber.pollUnsafe() ?? Effect.die(new Error("the program has not ended"))
+      })
+  }
+}
