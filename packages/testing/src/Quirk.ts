@@ -56,7 +56,11 @@ export interface Profile {
   readonly where: Where
   /** Where the quirk can show: one of the wire does not exist in the mock layer. */
   readonly strengths: ReadonlyArray<Strength>
-  /** What a plain request, with a limited lease and any external port, comes to where the quirk is handled. */
+  /**
+   * What a plain request over UPnP or to the mock layer, with a limited lease and any external port, comes to where the
+   * quirk is handled. NAT-PMP and PCP have no words for the errors 718 to 732, which leave them alone, and map nothing
+   * on a line without an address.
+   */
   readonly outcome: Outcome
   /** `"yes"`, or why no client of ours handles it yet. */
   readonly handled: string
