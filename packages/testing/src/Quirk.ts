@@ -58,8 +58,8 @@ export interface Profile {
   readonly strengths: ReadonlyArray<Strength>
   /**
    * What a plain request over UPnP or to the mock layer, with a limited lease and any external port, comes to where the
-   * quirk is handled. NAT-PMP and PCP have no words for the errors 718 to 732, which leave them alone, and map nothing
-   * on a line without an address.
+   * quirk is handled. Over NAT-PMP and PCP, which have no words for the errors 727 and 729, those quirks map; on a line
+   * that reports no address at all they fail with `NoExternalAddress`.
    */
   readonly outcome: Outcome
   /** `"yes"`, or why no client of ours handles it yet. */
