@@ -90,7 +90,7 @@ const udpProbe = (host: string, port: number) =>
     return new TextDecoder().decode(payload)
   }).pipe(
     Effect.scoped,
-    Effect.catch((error) => Effect.succeed(error.reason.kind)),
+    Effect.catch((error) => Effect.succeed("kind" in error.reason ? error.reason.kind : error.reason._tag)),
     Effect.timeoutOrElse({ duration: "2 seconds", orElse: () => Effect.succeed("nothing") }),
     Effect.provide(NodeUdp.layer)
   )

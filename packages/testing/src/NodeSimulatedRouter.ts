@@ -111,6 +111,11 @@ export class NodeSimulatedRouter extends Context.Service<
     readonly location: Effect.Effect<string>
     /** Whether it hears the SSDP group; not every machine allows that on loopback. */
     readonly hearsMulticast: boolean
+    /**
+     * Where external ports really listen: the external address or, where that is none of this machine's, a loopback
+     * address in its place; `undefined` while the line has no address.
+     */
+    readonly outside: Effect.Effect<NetAddress.IpAddress | undefined>
     /** The external ports that are open now, as `tcp 127.0.0.2:12001`. */
     readonly openPorts: Effect.Effect<ReadonlyArray<string>>
   }
@@ -475,6 +480,7 @@ export const make = Effect.fn("NodeSimulatedRouter.make")(function* (
     ports,
     location: Effect.sync(() => UpnpResponder.locationOf(model, web.place())),
     hearsMulticast: ssdp?.hearsMulticast ?? false,
+    outside: Effect.provideService(outsideOf(model, fallback), Udp.Udp, udp),
     openPorts: Effect.andThen(settle, Effect.sync(forwarding.open))
   }
 })
