@@ -311,7 +311,8 @@ const html = (status: number, text: string): Answer => ({
   status,
   headers: [
     ["Content-Type", "text/html"],
-    ["Server", server]
+    ["Server", server],
+    ["Ext", ""]
   ],
   body: encoder.encode(`<html><body>${text}</body></html>\r\n`)
 })
