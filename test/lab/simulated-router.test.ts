@@ -41,20 +41,20 @@ interface Datagram {
 }
 
 /** The time since the start is each router's own, and so are the words that explain an error. */
-const ownElements = ["NewUptime", "errorDescription"]
+const ownElements = new Set(["NewUptime", "errorDescription"])
 
 /** Its length and its author: nothing else of a header may differ. */
-const ownHeaders = ["content-length", "server"]
+const ownHeaders = new Set(["content-length", "server"])
 
 const shownHttp = ({ elements, headers, status }: Http): string => {
   const code = elements.find(([path]) => path.endsWith("/errorCode"))?.[1]
   const body = elements.flatMap(([path, text]) => {
     const name = path.split("/").at(-1) ?? ""
     if (name === "NewLeaseDuration" && /^(?:3600|359\d)$/.test(text)) return [`${name}=an hour`]
-    return text === "" ? [name] : [`${name}=${ownElements.includes(name) ? "…" : text}`]
+    return text === "" ? [name] : [`${name}=${ownElements.has(name) ? "…" : text}`]
   })
   const kept = Object.entries(headers)
-    .filter(([name]) => !ownHeaders.includes(name))
+    .filter(([name]) => !ownHeaders.has(name))
     .map((header) => header.join(": "))
   const isUsual = kept.toSorted().join("; ") === 'connection: close; content-type: text/xml; charset="utf-8"; ext: '
   const head = isUsual ? `${status}` : `${status} [${kept.toSorted().join("; ")}]`
@@ -67,15 +67,22 @@ const shownHttp = ({ elements, headers, status }: Http): string => {
 }
 
 /** Headers of UPnP 1.0 that say what BOOTID says. */
-const oldHeaders = ["01-NLS", "OPT"]
+const oldHeaders = new Set(["01-NLS", "OPT"])
 
 const shownSearch = (answers: ReadonlyArray<Datagram>): string =>
   answers
     .map(({ headers, port, start }) => {
-      const names = Object.keys(headers).filter((name) => !oldHeaders.includes(name))
+      const names = Object.keys(headers).filter((name) => !oldHeaders.has(name))
       assert.match(headers["LOCATION"] ?? "", /^http:\/\/192\.168\.77\.1:\d+\/rootDesc\.xml$/)
       assert.sameMembers(names, [
-        ...["CACHE-CONTROL", "ST", "USN", "EXT", "SERVER", "LOCATION", "BOOTID.UPNP.ORG", "CONFIGID.UPNP.ORG"]
+        "CACHE-CONTROL",
+        "ST",
+        "USN",
+        "EXT",
+        "SERVER",
+        "LOCATION",
+        "BOOTID.UPNP.ORG",
+        "CONFIGID.UPNP.ORG"
       ])
       assert.deepStrictEqual([port, start, headers["CACHE-CONTROL"]], [1900, "HTTP/1.1 200 OK", "max-age=120"])
       const usn = headers["USN"]?.replace(/^uuid:[0-9a-f-]+/, "uuid")

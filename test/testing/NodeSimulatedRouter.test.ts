@@ -99,7 +99,10 @@ const externalHost = Effect.map(Router, ({ model }) =>
   model.externalAddress === undefined ? "" : NetAddress.formatIp(model.externalAddress)
 )
 
-const request = (internalPort: number) => ({ protocol: "tcp", internalPort, externalPort: 42_001 }) as const
+/** Below the ports that the system gives out, and others in every process: several runs may be under way. */
+const base = 20_000 + (process.pid % 100) * 100
+
+const request = (internalPort: number) => ({ protocol: "tcp", internalPort, externalPort: base + 1 }) as const
 
 describe("a router on loopback sockets", () => {
   it.live.each(["upnp", "natpmp"] as const)("is found, maps and forwards TCP, and forgets (%s)", (method) =>
@@ -108,18 +111,18 @@ describe("a router on loopback sockets", () => {
       const mapper = yield* PortMapper.PortMapper
       const host = yield* externalHost
       const internalPort = yield* tcpEcho
-      assert.strictEqual(yield* tcpProbe(host, 42_001), "ECONNREFUSED")
+      assert.strictEqual(yield* tcpProbe(host, base + 1), "ECONNREFUSED")
       yield* Effect.scoped(
         Effect.gen(function* () {
           const mapping = yield* mapper.map(request(internalPort))
-          assert.strictEqual(PortMapping.format(yield* mapping.current), `${host}:42001/tcp`)
+          assert.strictEqual(PortMapping.format(yield* mapping.current), `${host}:${base + 1}/tcp`)
           assert.lengthOf(yield* router.table, 1)
-          assert.deepStrictEqual(yield* router.openPorts, [`tcp ${host}:42001`])
-          assert.strictEqual(yield* tcpProbe(host, 42_001), "hello")
+          assert.deepStrictEqual(yield* router.openPorts, [`tcp ${host}:${base + 1}`])
+          assert.strictEqual(yield* tcpProbe(host, base + 1), "hello")
         })
       )
       assert.deepStrictEqual(yield* router.table, [])
-      assert.strictEqual(yield* tcpProbe(host, 42_001), "ECONNREFUSED")
+      assert.strictEqual(yield* tcpProbe(host, base + 1), "ECONNREFUSED")
     }).pipe(Effect.provide(behind(method)))
   )
 
@@ -130,12 +133,12 @@ describe("a router on loopback sockets", () => {
       const internalPort = yield* udpEcho
       yield* Effect.scoped(
         Effect.gen(function* () {
-          yield* mapper.map({ ...request(internalPort), protocol: "udp", externalPort: 42_002 })
-          assert.strictEqual(yield* udpProbe(host, 42_002), "hello")
-          assert.strictEqual(yield* udpProbe(host, 42_002), "hello")
+          yield* mapper.map({ ...request(internalPort), protocol: "udp", externalPort: base + 2 })
+          assert.strictEqual(yield* udpProbe(host, base + 2), "hello")
+          assert.strictEqual(yield* udpProbe(host, base + 2), "hello")
         })
       )
-      assert.strictEqual(yield* udpProbe(host, 42_002), "ConnectionRefused")
+      assert.strictEqual(yield* udpProbe(host, base + 2), "ConnectionRefused")
     }).pipe(Effect.provide(behind(method)))
   )
 
@@ -145,13 +148,13 @@ describe("a router on loopback sockets", () => {
       const mapper = yield* PortMapper.PortMapper
       const internalPort = yield* tcpEcho
       const before = yield* externalHost
-      const mapping = yield* mapper.map({ ...request(internalPort), externalPort: 42_003, lifetime: "2 seconds" })
+      const mapping = yield* mapper.map({ ...request(internalPort), externalPort: base + 3, lifetime: "2 seconds" })
       const seen = yield* Effect.forkChild(Stream.runCollect(Stream.take(mapping.changes, 2)))
       yield* router.changeExternalAddress("127.0.0.3")
       const texts = (yield* Fiber.join(seen)).map(PortMapping.format)
-      assert.deepStrictEqual(texts, [`${before}:42003/tcp`, "127.0.0.3:42003/tcp"])
-      assert.strictEqual(yield* tcpProbe("127.0.0.3", 42_003), "hello")
-      assert.strictEqual(yield* tcpProbe(before, 42_003), "ECONNREFUSED")
+      assert.deepStrictEqual(texts, [`${before}:${base + 3}/tcp`, `127.0.0.3:${base + 3}/tcp`])
+      assert.strictEqual(yield* tcpProbe("127.0.0.3", base + 3), "hello")
+      assert.strictEqual(yield* tcpProbe(before, base + 3), "ECONNREFUSED")
     }).pipe(Effect.scoped, Effect.provide(behind("upnp")))
   )
 
@@ -163,7 +166,7 @@ describe("a router on loopback sockets", () => {
         via: "upnp",
         client: model.address,
         protocol: "tcp",
-        externalPort: 42_004,
+        externalPort: base + 4,
         mayChoosePort: false,
         internalAddress: model.address,
         internalPort: yield* tcpEcho,
@@ -171,7 +174,7 @@ describe("a router on loopback sockets", () => {
       })
       assert.lengthOf(yield* openPorts, 1)
       yield* Effect.sleep("1300 millis")
-      assert.strictEqual(yield* tcpProbe(yield* externalHost, 42_004), "ECONNREFUSED")
+      assert.strictEqual(yield* tcpProbe(yield* externalHost, base + 4), "ECONNREFUSED")
     }).pipe(Effect.provide(NodeSimulatedRouter.layer()))
   )
 
@@ -179,7 +182,7 @@ describe("a router on loopback sockets", () => {
     Effect.gen(function* () {
       const router = yield* Router
       const mapper = yield* PortMapper.PortMapper
-      yield* mapper.map({ ...request(yield* tcpEcho), externalPort: 42_005, lifetime: "2 seconds" })
+      yield* mapper.map({ ...request(yield* tcpEcho), externalPort: base + 5, lifetime: "2 seconds" })
       const before = yield* router.location
       yield* router.reboot()
       assert.notStrictEqual(yield* router.location, before)
@@ -187,13 +190,13 @@ describe("a router on loopback sockets", () => {
       assert.strictEqual(yield* tcpProbe("127.0.0.1", Number(new URL(before).port)), "ECONNREFUSED")
       yield* Effect.sleep("1800 millis")
       assert.lengthOf(yield* router.table, 1)
-      assert.strictEqual(yield* tcpProbe(yield* externalHost, 42_005), "hello")
+      assert.strictEqual(yield* tcpProbe(yield* externalHost, base + 5), "hello")
     }).pipe(Effect.scoped, Effect.provide(behind("upnp", { quirks: ["RestartMovesControl"] })))
   )
 
   it.live.each(["success", "failure", "interruption"] as const)("gives every port back on %s", (end) =>
     Effect.gen(function* () {
-      const ports = { ssdp: 42_010, http: 42_011, natpmp: 42_012 }
+      const ports = { ssdp: base + 10, http: base + 11, natpmp: base + 12 }
       const use = Effect.gen(function* () {
         const { model, openPorts } = yield* NodeSimulatedRouter.make({ ports })
         for (const protocol of ["tcp", "udp"] as const) {
@@ -201,7 +204,7 @@ describe("a router on loopback sockets", () => {
             via: "natpmp",
             client: model.address,
             protocol,
-            externalPort: 42_013,
+            externalPort: base + 13,
             mayChoosePort: true,
             internalAddress: model.address,
             internalPort: 9,
@@ -271,10 +274,10 @@ const outcomeOf = Effect.gen(function* () {
   const router = yield* Router
   const mapper = yield* PortMapper.PortMapper
   const internalPort = yield* tcpEcho
-  const mapped = yield* Effect.result(mapper.map({ ...request(internalPort), externalPort: 42_020 }))
+  const mapped = yield* Effect.result(mapper.map({ ...request(internalPort), externalPort: base + 20 }))
   if (Result.isFailure(mapped)) return mapped.failure.reason._tag
   const current = yield* mapped.success.current
-  assert.strictEqual(PortMapping.format(current), `${yield* externalHost}:42020/tcp`)
+  assert.strictEqual(PortMapping.format(current), `${yield* externalHost}:${base + 20}/tcp`)
   const [open = ""] = yield* router.openPorts
   const { hostname, port } = new URL(open.replace("tcp ", "http://"))
   assert.strictEqual(yield* tcpProbe(hostname, Number(port)), "hello")

@@ -517,7 +517,7 @@ const fromReal = (router: Handle, socket: Udp.UdpSocket): Udp.UdpSocket => ({
   ...socket,
   receive: Effect.map(
     socket.receive,
-    Arr.map((datagram) => ({ ...datagram, address: translateBack(router, datagram.address) }))
+    Arr.map(({ address, payload }) => ({ payload, address: translateBack(router, address) }))
   ),
   send: (payload, to) => socket.send(payload, to && translate(router, to))
 })
