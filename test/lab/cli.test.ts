@@ -147,6 +147,9 @@ for (const strategy of ["upnp", "natpmp", "auto"] as const) {
           )
           const deleted = yield* effectNat(lab, "delete", "8080/tcp", "--strategy", strategy)
           assert.deepStrictEqual(deleted, { exitCode: 0, stdout: "deleted 8080/tcp\n", stderr: "" })
+          const again = yield* effectNat(lab, "delete", "8080/tcp", "--strategy", strategy)
+          assert.match(again.stderr, /^effect-nat: the gateway has no such mapping: .*\n$/)
+          assert.strictEqual(again.exitCode, 1)
           assert.deepStrictEqual(yield* lab.mappings, [])
         }),
       60_000

@@ -601,6 +601,16 @@ describe("asking the router", () => {
     })
   )
 
+  it.effect("says that there is nothing to remove", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      router.entries.push(entry())
+      const error = yield* ask(router, (mapper) => Effect.flip(mapper.remove({ protocol: "tcp", externalPort: 12002 })))
+      assert.strictEqual(error.reason._tag, "NoSuchMapping")
+      assert.deepStrictEqual(router.entries, [entry()])
+    })
+  )
+
   it.effect("tells the external address, or that there is none", () =>
     Effect.gen(function* () {
       const router = Router.makeRouter()

@@ -35,7 +35,7 @@ const maximumOtherPorts = 4
 const firstHighPort = 49_152
 const lastHighPort = 65_535
 
-/** Deletes an entry; one that is not there counts as deleted. */
+/** Deletes an entry; fails with `NoSuchMapping` where it is not there. */
 export const deleteEntry = (
   session: UpnpGateway.Usable,
   key: PortMappingEntry.Key
@@ -44,13 +44,13 @@ export const deleteEntry = (
     .deletePortMapping(key)
     .pipe(
       Effect.catchTag("UpnpFault", (fault) =>
-        UpnpErrorCode.isNoSuchEntry(fault)
-          ? Effect.void
-          : Effect.fail(
-              UpnpErrorCode.toNatError(fault, { action: "DeletePortMapping", externalPort: key.externalPort })
-            )
+        UpnpErrorCode.toNatError(fault, { action: "DeletePortMapping", externalPort: key.externalPort })
       )
     )
+
+/** Sees to it that an entry is not there. */
+const clearEntry = (session: UpnpGateway.Usable, key: PortMappingEntry.Key) =>
+  Effect.catchReason(deleteEntry(session, key), "NatError", "NoSuchMapping", () => Effect.void)
 
 const nothingThere: Effect.Effect<PortMappingEntry.PortMappingEntry | undefined> = Effect.undefined
 
@@ -244,16 +244,16 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     )
 
   const release = ({ handle: { entry, session } }: Lease) =>
-    Effect.catchReason(deleteEntry(session, entry), "NatError", "Unreachable", (_, error) =>
+    Effect.catchReason(clearEntry(session, entry), "NatError", "Unreachable", (_, error) =>
       // It may have restarted at another place; another router's mapping of this port is not ours to delete.
-      current.use((now) => (UpnpGateway.isSameDevice(now, session) ? deleteEntry(now, entry) : Effect.fail(error)))
+      current.use((now) => (UpnpGateway.isSameDevice(now, session) ? clearEntry(now, entry) : Effect.fail(error)))
     )
 
   const abandon = Effect.fnUntraced(function* () {
     const attempt = yield* Ref.get(attempted)
     if (attempt === undefined) return
     const held = yield* entryAt(attempt.session, attempt.entry)
-    if (held !== undefined && isOurs(held, attempt.entry)) yield* deleteEntry(attempt.session, attempt.entry)
+    if (held !== undefined && isOurs(held, attempt.entry)) yield* clearEntry(attempt.session, attempt.entry)
   })
 
   const protocol: LeaseEngine.LeaseProtocol<Handle> = { request, renew, release, abandon }
