@@ -36,7 +36,7 @@ const firstHighPort = 49_152
 const lastHighPort = 65_535
 
 /** Deletes an entry; fails with `NoSuchMapping` where it is not there. */
-export const deleteEntry = (
+const deleteEntry = (
   session: UpnpGateway.Usable,
   key: PortMappingEntry.Key
 ): Effect.Effect<void, NatError.NatError> =>
@@ -47,6 +47,21 @@ export const deleteEntry = (
         UpnpErrorCode.toNatError(fault, { action: "DeletePortMapping", externalPort: key.externalPort })
       )
     )
+
+/**
+ * Deletes an entry that the router shows. Many routers confirm the deletion of what was never there, so they are asked
+ * first; one that cannot tell is believed.
+ */
+export const removeEntry = (session: UpnpGateway.Usable, key: PortMappingEntry.Key) =>
+  session.connection.getSpecificPortMappingEntry(key).pipe(
+    Effect.catchTag("UpnpFault", (fault) =>
+      UpnpErrorCode.isNoSuchEntry(fault)
+        ? UpnpErrorCode.toNatError(fault, { action: "GetSpecificPortMappingEntry", externalPort: key.externalPort })
+        : Effect.void
+    ),
+    Effect.catchReason("NatError", "MalformedAnswer", () => Effect.void),
+    Effect.andThen(deleteEntry(session, key))
+  )
 
 /** Sees to it that an entry is not there. */
 const clearEntry = (session: UpnpGateway.Usable, key: PortMappingEntry.Key) =>
