@@ -243,6 +243,26 @@ labSuite("effect-nat without a gateway", () => {
   )
 })
 
+labSuite("effect-nat map of a port that another host has", () => {
+  it.live(
+    "maps another one and says so on standard error",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: daemons.natpmp })
+        yield* lab.exec("lan", "natpmpc", ["-g", "192.168.77.1", "-a", "12001", "9999", "tcp", "600"])
+        const program = yield* start(lab, "map 12000:12001 --json")
+        const mapped = JSON.parse(yield* program.awaitLine(/"event":"mapped"/, { timeout: "15 seconds" }))
+        assert.notStrictEqual(mapped.external, "11.22.33.1:12001")
+        const [, port] = mapped.external.split(":")
+        yield* program.awaitLine(
+          `warn: the external port 12001 is not free on the gateway: it granted ${port} in its place`,
+          { from: "stderr" }
+        )
+      }),
+    60_000
+  )
+})
+
 labSuite("effect-nat gateways", () => {
   it.live(
     "shows the router once for each protocol that it speaks, and the one chosen by name or address",

@@ -13,7 +13,7 @@
  * const map = Effect.gen(function* () {
  *   const mapper = yield* PortMapper.PortMapper
  *   return yield* mapper
- *     .map({ protocol: "tcp", internalPort: 12000, externalPort: 80 })
+ *     .map({ protocol: "tcp", internalPort: 12000, externalPort: 80, strictExternalPort: true })
  *     .pipe(
  *       Effect.catchReason("NatError", "Conflict", () => mapper.map({ protocol: "tcp", internalPort: 12000 }))
  *     )

@@ -36,10 +36,7 @@ const firstHighPort = 49_152
 const lastHighPort = 65_535
 
 /** Deletes an entry; fails with `NoSuchMapping` where it is not there. */
-const deleteEntry = (
-  session: UpnpGateway.Usable,
-  key: PortMappingEntry.Key
-): Effect.Effect<void, NatError.NatError> =>
+const deleteEntry = (session: UpnpGateway.Usable, key: PortMappingEntry.Key): Effect.Effect<void, NatError.NatError> =>
   session.connection
     .deletePortMapping(key)
     .pipe(
