@@ -86,7 +86,7 @@ const internalAddressOf = Effect.fnUntraced(function* (
   session: CurrentGateway.Session,
   request: MappingRequest.Resolved
 ) {
-  const address = request.internalAddress ?? session.gateway.localAddress
+  const address = request.internalAddress ?? (yield* session.ownAddress)
   if (NetAddress.isIpv4Address(address)) return address
   return yield* NatError.fromReason(
     new NatError.InvalidRequest({
@@ -159,7 +159,6 @@ const add = Effect.fnUntraced(function* (
 
 const toMapping = (
   { entry, session }: Handle,
-  internalAddress: NetAddress.IpAddress,
   externalAddress: NetAddress.IpAddress | undefined
 ): PortMapping.PortMapping =>
   new PortMapping.PortMapping({
@@ -168,7 +167,7 @@ const toMapping = (
     externalPort: entry.externalPort,
     protocol: entry.protocol === "TCP" ? "tcp" : "udp",
     internalPort: entry.internalPort,
-    internalAddress,
+    internalAddress: NetAddress.ipFromStringUnsafe(entry.internalClient),
     enabled: true,
     description: entry.description,
     lifetime: entry.leaseDuration === 0 ? Duration.infinity : Duration.seconds(entry.leaseDuration),
@@ -222,15 +221,14 @@ const isOurs = (held: PortMappingEntry.PortMappingEntry, ours: PortMappingEntry.
 export const make = Effect.fnUntraced(function* (current: CurrentGateway.CurrentGateway) {
   const attempted: Attempted = yield* Ref.make<Handle | undefined>(undefined)
 
-  const leaseOf = Effect.fnUntraced(function* (handle: Handle, request: MappingRequest.Resolved) {
-    const internalAddress = yield* internalAddressOf(handle.session, request)
+  const leaseOf = Effect.fnUntraced(function* (handle: Handle) {
     const externalAddress = yield* handle.session.externalAddressNow
-    const lease: Lease = { handle, mapping: toMapping(handle, internalAddress, externalAddress) }
+    const lease: Lease = { handle, mapping: toMapping(handle, externalAddress) }
     return lease
   })
 
   const addOn = (session: CurrentGateway.Session, resolved: MappingRequest.Resolved) =>
-    Effect.flatMap(requestOn(session, resolved, attempted), (handle) => leaseOf(handle, resolved))
+    Effect.flatMap(requestOn(session, resolved, attempted), leaseOf)
 
   const request = (resolved: MappingRequest.Resolved) => current.use((session) => addOn(session, resolved))
 
@@ -241,11 +239,17 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
   ) {
     const { externalPort } = lease.handle.entry
     const wanted = yield* makeEntry(session, resolved, externalPort)
+    if (wanted.internalClient !== lease.handle.entry.internalClient) {
+      // This host has moved: packets to its old address help nobody. Some routers delete only their asker's mappings;
+      // then the old one keeps its port until it runs out, and the new one gets another.
+      yield* Effect.ignore(clearEntry(session, lease.handle.entry))
+      return yield* addOn(session, resolved)
+    }
     yield* Ref.set(attempted, { session, entry: wanted })
     const entry = yield* Effect.mapError(add(session, wanted), (error) =>
       ActionFailure.toNatError(error, { action: "AddPortMapping", externalPort })
     )
-    return yield* leaseOf({ session, entry }, resolved)
+    return yield* leaseOf({ session, entry })
   })
 
   const renew = (lease: Lease, resolved: MappingRequest.Resolved) =>
