@@ -12,6 +12,7 @@ const reasons = (detail: string): ReadonlyArray<NatError.NatErrorReason> => [
   new NatError.NotAuthorized({ detail }),
   new NatError.Conflict({ externalPort: 12001, detail }),
   new NatError.OutOfResources({ detail }),
+  new NatError.NoSuchMapping({ detail }),
   new NatError.OnlyPermanentLeases({ detail }),
   new NatError.TimedOut({ detail }),
   new NatError.MalformedAnswer({ detail }),

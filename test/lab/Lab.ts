@@ -700,8 +700,11 @@ export const make = Effect.fn("Lab.make")(function* (
   const takeDown = Effect.fn("Lab.takeDown")(function* (options: StopOptions) {
     if (running !== undefined) {
       if (options.goodbye === true) {
-        yield* running.process.signal("SIGTERM")
-        yield* running.process.awaitExit()
+        // The daemon looks at its flag, then waits for traffic: a signal in between is seen only with the next one.
+        const { process: daemon } = running
+        yield* daemon
+          .awaitExit()
+          .pipe(Effect.raceFirst(Effect.forever(Effect.andThen(daemon.signal("SIGTERM"), LabProcess.pause(500)))))
       }
       const { scope } = running
       running = undefined

@@ -147,6 +147,9 @@ for (const strategy of ["upnp", "natpmp", "auto"] as const) {
           )
           const deleted = yield* effectNat(lab, "delete", "8080/tcp", "--strategy", strategy)
           assert.deepStrictEqual(deleted, { exitCode: 0, stdout: "deleted 8080/tcp\n", stderr: "" })
+          const again = yield* effectNat(lab, "delete", "8080/tcp", "--strategy", strategy)
+          assert.match(again.stderr, /^effect-nat: the gateway has no such mapping: .*\n$/)
+          assert.strictEqual(again.exitCode, 1)
           assert.deepStrictEqual(yield* lab.mappings, [])
         }),
       60_000
@@ -235,6 +238,26 @@ labSuite("effect-nat without a gateway", () => {
         assert.strictEqual(ended.exitCode, 1)
         assert.match(ended.stderr, /^effect-nat: no gateway answered: .*\n$/)
         assert.deepStrictEqual(yield* effectNat(lab, "gateways", "--json"), { exitCode: 0, stdout: "[]\n", stderr: "" })
+      }),
+    60_000
+  )
+})
+
+labSuite("effect-nat map of a port that another host has", () => {
+  it.live(
+    "maps another one and says so on standard error",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: daemons.natpmp })
+        yield* lab.exec("lan", "natpmpc", ["-g", "192.168.77.1", "-a", "12001", "9999", "tcp", "600"])
+        const program = yield* start(lab, "map 12000:12001 --json")
+        const mapped = JSON.parse(yield* program.awaitLine(/"event":"mapped"/, { timeout: "15 seconds" }))
+        assert.notStrictEqual(mapped.external, "11.22.33.1:12001")
+        const [, port] = mapped.external.split(":")
+        yield* program.awaitLine(
+          `warn: the external port 12001 is not free on the gateway: it granted ${port} in its place`,
+          { from: "stderr" }
+        )
       }),
     60_000
   )

@@ -105,6 +105,19 @@ labSuite("effect-nat serve", () => {
   )
 
   it.live(
+    "ends and leaves nothing when its reader goes away",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: { upnp: false, natpmp: true } })
+        const piped = yield* lab.run("lan", "sh", ["-c", `"${process.execPath}" "${bin}" serve | head -1`])
+        assert.strictEqual(piped.stdout, "tried natpmp: 192.168.77.1 answered\n")
+        assert.strictEqual(piped.stderr, "")
+        assert.deepStrictEqual(yield* lab.mappings, [])
+      }),
+    60_000
+  )
+
+  it.live(
     "says in one line that its port is taken, with status 1, and maps nothing",
     () =>
       Effect.gen(function* () {

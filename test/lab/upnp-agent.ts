@@ -83,12 +83,12 @@ const burst = Effect.gen(function* () {
   const mapper = yield* PortMapper.PortMapper
   yield* mapper.externalAddress
   const mapped = yield* Ref.make(0)
-  for (let step = 0; (yield* Ref.get(mapped)) < 3; step++) {
+  for (let step = 0; step < 120 && (yield* Ref.get(mapped)) < 10; step++) {
     const hold = mapper
       .map({ ...request, externalPort: request.externalPort + step })
       .pipe(Effect.tap(Ref.update(mapped, (count) => count + 1)), Effect.andThen(Effect.never))
     const fiber = yield* Effect.forkChild(Effect.scoped(hold))
-    yield* Effect.sleep(3 * step)
+    yield* Effect.sleep(step)
     yield* Fiber.interrupt(fiber)
   }
   yield* print("done")

@@ -156,6 +156,16 @@ describe("Automatic", () => {
     })
   )
 
+  it.effect("fails with the other strategy's error when the chosen one just lacks the operation", () =>
+    Effect.gen(function* () {
+      const preferred = yield* candidate("natpmp", { after: 0, map: unsupported })
+      const other = yield* candidate("upnp", { after: 0, map: refused })
+      const mapper = yield* Automatic.make([preferred, other])
+      const error = yield* within("1 second", Effect.flip(mapped(mapper)))
+      assert.strictEqual(error.reason._tag, "NotAuthorized")
+    })
+  )
+
   it.effect("a taken port is not tried on another strategy: they share the router's table", () =>
     Effect.gen(function* () {
       const conflict = NatError.fromReason(new NatError.Conflict({ externalPort: 80, detail: "" }))

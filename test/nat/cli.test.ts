@@ -41,6 +41,10 @@ const wrongCalls: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: Reg
   [["map", "12000", "--strategy", "wormhole"], /wormhole.*auto/],
   [["map", "12000", "--lease", "soon"], /"soon" is not a lease/],
   [["map", "12000", "--strategy", "manual", "--external-address", "home.example"], /is not an IP address/],
+  [["map", "12000", "12000/tcp"], /external port 12000\/tcp is asked for twice/],
+  [["map", "12000:80", "12001:80"], /external port 80\/tcp is asked for twice/],
+  [["map", "12000", "--external-address", "11.22.33.1"], /--external-address goes with --strategy manual/],
+  [["map", "12000", "--strategy", "manual", "--description", "x".repeat(65)], /at most 64/],
   [["delete", "x/tcp"], /"x" is not a port/],
   [["delete"], /port/],
   [["serve", "--port", "0"], /"0" is not a port/],
@@ -109,6 +113,19 @@ describe.concurrent("effect-nat map without a gateway", () => {
       }))
     )
     assert.match(events[0].internal, /:12000$/)
+    assert.strictEqual(stderr, "")
+    assert.strictEqual(code, 130)
+  })
+
+  it("ends when nobody reads what it prints any more", async () => {
+    const child = spawn(process.execPath, [bin, "map", "12000", "--strategy", "lan"], {
+      stdio: ["ignore", "pipe", "pipe"],
+      timeout: 20_000
+    })
+    child.stdout.destroy()
+    let stderr = ""
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text))
+    const code = await new Promise((resolve) => child.on("close", resolve))
     assert.strictEqual(stderr, "")
     assert.strictEqual(code, 130)
   })

@@ -95,8 +95,11 @@ for (const { directory, manifest } of workspace) {
       // Each source with its code, declarations, and the maps of both.
       const sources = paths().filter((path) => path.startsWith("src/"))
       assert.isNotEmpty(sources)
+      // The bundle of the command line is made of them all.
+      const bundled = new Set(paths().filter((path) => path.startsWith("dist/bin/")))
+      assert.strictEqual(bundled.has("dist/bin/main.js"), directory === "nat")
       assert.sameMembers(
-        paths().filter((path) => path.startsWith("dist/")),
+        paths().filter((path) => path.startsWith("dist/") && !bundled.has(path)),
         sources.flatMap((source) =>
           [".js", ".js.map", ".d.ts", ".d.ts.map"].map((ending) =>
             source.replace(/^src\//, "dist/").replace(/\.ts$/, ending)

@@ -95,6 +95,25 @@ describe("mapping", () => {
     })
   )
 
+  it.effect("follows this host to another address, and leaves nothing for the old one", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      const network = Network.makeNetwork({ devices: [router] })
+      yield* Effect.gen(function* () {
+        const mapping = yield* map
+        network.moveTo("192.168.1.3")
+        yield* TestClock.adjust("1 hour")
+        yield* settle
+        assert.deepStrictEqual(
+          router.entries.map(({ externalPort, internalClient }) => [internalClient, externalPort]),
+          [["192.168.1.3", 12001]]
+        )
+        assert.strictEqual(NetAddress.formatInet(PortMapping.internal(yield* mapping.current)), "192.168.1.3:12000")
+      }).pipe(Effect.scoped, Effect.provide(strategy(network)))
+      assert.deepStrictEqual(router.entries, [])
+    })
+  )
+
   it.effect("searches once for many mappings and calls the router one call at a time", () =>
     Effect.gen(function* () {
       const router = Router.makeRouter({ before: () => Effect.sleep("10 millis") })
@@ -597,6 +616,16 @@ describe("asking the router", () => {
       const router = Router.makeRouter()
       router.entries.push(entry(), entry({ protocol: "UDP" }))
       yield* ask(router, (mapper) => mapper.remove({ protocol: "udp", externalPort: 12001 }))
+      assert.deepStrictEqual(router.entries, [entry()])
+    })
+  )
+
+  it.effect("says that there is nothing to remove", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      router.entries.push(entry())
+      const error = yield* ask(router, (mapper) => Effect.flip(mapper.remove({ protocol: "tcp", externalPort: 12002 })))
+      assert.strictEqual(error.reason._tag, "NoSuchMapping")
       assert.deepStrictEqual(router.entries, [entry()])
     })
   )

@@ -52,6 +52,8 @@ export interface Network {
   /** Every HTTP request that was made, as `METHOD host:port/path`. */
   readonly requests: ReadonlyArray<string>
   readonly openSockets: () => number
+  /** Gives the host another address. */
+  readonly moveTo: (address: string) => void
 }
 
 const encoder = new TextEncoder()
@@ -77,6 +79,7 @@ export const makeNetwork = (options: NetworkOptions): Network => {
   const searches: Array<Network["searches"][number]> = []
   const requests: Array<string> = []
   let sockets = 0
+  let ownNow = own
   const interfaces = options.interfaces ?? [
     ["lo", "127.0.0.1/8"],
     ["eth0", `${own}/24`]
@@ -90,7 +93,7 @@ export const makeNetwork = (options: NetworkOptions): Network => {
     )
     const received = yield* Effect.acquireRelease(Queue.unbounded<DatagramSocket.Datagram>(), Queue.shutdown)
     const scope = yield* Effect.scope
-    const from = open.bind?.address ?? ip("0.0.0.0")
+    const from = open.bind?.address ?? ip(open.connect === undefined ? "0.0.0.0" : ownNow)
     const deliver = (device: Device, said: Said) =>
       Queue.offer(received, {
         payload: said.payload,
@@ -153,6 +156,9 @@ export const makeNetwork = (options: NetworkOptions): Network => {
     ),
     searches,
     requests,
-    openSockets: () => sockets
+    openSockets: () => sockets,
+    moveTo: (address) => {
+      ownNow = address
+    }
   }
 }

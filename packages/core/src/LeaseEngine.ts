@@ -127,7 +127,11 @@ const abandon = <Handle>(protocol: LeaseProtocol<Handle>, resolved: MappingReque
   bounded(
     Effect.suspend(() => protocol.abandon(resolved)),
     "undoing an unanswered request"
-  ).pipe(Effect.catch((error) => Effect.logDebug(`an unanswered request may have left a mapping: ${error.message}`)))
+  ).pipe(
+    Effect.catch((error) =>
+      Effect.logWarning(`an unanswered request may have left a mapping on the gateway: ${error.message}`)
+    )
+  )
 
 /** The external port once granted is asked for again, so that peers that know it find the service there. */
 const sameContact = (resolved: MappingRequest.Resolved, held: Held<unknown>): MappingRequest.Resolved => ({

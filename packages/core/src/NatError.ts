@@ -13,7 +13,7 @@
  * const map = Effect.gen(function* () {
  *   const mapper = yield* PortMapper.PortMapper
  *   return yield* mapper
- *     .map({ protocol: "tcp", internalPort: 12000, externalPort: 80 })
+ *     .map({ protocol: "tcp", internalPort: 12000, externalPort: 80, strictExternalPort: true })
  *     .pipe(
  *       Effect.catchReason("NatError", "Conflict", () => mapper.map({ protocol: "tcp", internalPort: 12000 }))
  *     )
@@ -195,6 +195,21 @@ export class NoExternalAddress extends Schema.TaggedError<NoExternalAddress>("@e
 }
 
 /**
+ * The gateway has no such mapping.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NoSuchMapping extends Schema.TaggedError<NoSuchMapping>("@effect-nat/core/NoSuchMapping")(
+  "NoSuchMapping",
+  { detail }
+) {
+  override get message(): string {
+    return said("the gateway has no such mapping: list its mappings to see the ones there are", this.detail)
+  }
+}
+
+/**
  * The request itself is wrong, for example a port of 0. Nothing was sent.
  *
  * @category errors
@@ -226,6 +241,7 @@ export const NatErrorReason = Schema.Union([
   MalformedAnswer,
   Unreachable,
   NoExternalAddress,
+  NoSuchMapping,
   InvalidRequest
 ])
 

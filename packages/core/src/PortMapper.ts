@@ -83,7 +83,7 @@ export class PortMapper extends Context.Service<
     readonly externalAddress: Effect.Effect<NetAddress.IpAddress, NatError.NatError>
     /** The gateway's mappings, everybody's; fails with `Unsupported` where the protocol cannot list. */
     readonly list: Stream.Stream<PortMapping.PortMapping, NatError.NatError>
-    /** Deletes one mapping on the gateway, whoever made it. */
+    /** Deletes one mapping on the gateway, whoever made it; fails with `NoSuchMapping` where there is none. */
     readonly remove: (key: MappingKey) => Effect.Effect<void, NatError.NatError>
   }
 >()("@effect-nat/core/PortMapper") {}

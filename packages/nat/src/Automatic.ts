@@ -146,7 +146,8 @@ export const make = Effect.fnUntraced(function* (
         Effect.catchIf(worthAnotherTry, (error) =>
           reconsider(error).pipe(
             Effect.andThen(Effect.firstSuccessOf(othersThan(best).map((other) => run(other.mapper)))),
-            Effect.mapError(() => error)
+            // That a protocol lacks an operation says less than what another said to it.
+            Effect.mapError((other) => (error.reason._tag === "Unsupported" ? other : error))
           )
         )
       )

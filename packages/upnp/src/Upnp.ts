@@ -165,7 +165,7 @@ export const makeStrategy: Effect.Effect<Strategy.Strategy, never, UpnpDiscovery
   )
 
   const remove = Effect.fn("Upnp.remove")((key: PortMapper.MappingKey) =>
-    current.use((found) => UpnpLease.deleteEntry(found, keyOf(key)))
+    current.use((found) => UpnpLease.removeEntry(found, keyOf(key)))
   )
 
   return {

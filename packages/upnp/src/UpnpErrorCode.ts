@@ -22,6 +22,7 @@ type Reason = (detail: string, asked: Asked) => NatError.NatErrorReason
 
 const unsupported: Reason = (detail, asked) => new NatError.Unsupported({ operation: asked.action, detail })
 const notAuthorized: Reason = (detail) => new NatError.NotAuthorized({ detail })
+const noSuchMapping: Reason = (detail) => new NatError.NoSuchMapping({ detail })
 const outOfResources: Reason = (detail) => new NatError.OutOfResources({ detail })
 const permanentOnly: Reason = (detail) => new NatError.OnlyPermanentLeases({ detail })
 const conflict: Reason = (detail, asked) =>
@@ -80,8 +81,8 @@ const table: Readonly<Record<number, readonly [name: string, reason: Reason]>> =
   610: ["Invalid sequence", notAuthorized],
   611: ["Invalid control URL", notAuthorized],
   612: ["No such session", notAuthorized],
-  [specifiedArrayIndexInvalid]: ["SpecifiedArrayIndexInvalid", unsupported],
-  [noSuchEntryInArray]: ["NoSuchEntryInArray", unsupported],
+  [specifiedArrayIndexInvalid]: ["SpecifiedArrayIndexInvalid", noSuchMapping],
+  [noSuchEntryInArray]: ["NoSuchEntryInArray", noSuchMapping],
   715: ["WildCardNotPermittedInSrcIP", unsupported],
   716: ["WildCardNotPermittedInExtPort", unsupported],
   718: ["ConflictInMappingEntry", conflict],
@@ -91,7 +92,7 @@ const table: Readonly<Record<number, readonly [name: string, reason: Reason]>> =
   727: ["ExternalPortOnlySupportsWildcard", unsupported],
   728: ["NoPortMapsAvailable", outOfResources],
   729: ["ConflictWithOtherMechanisms", conflict],
-  730: ["PortMappingNotFound", unsupported],
+  730: ["PortMappingNotFound", noSuchMapping],
   732: ["WildCardNotPermittedInIntPort", unsupported],
   733: ["InconsistentParameters", unsupported]
 }

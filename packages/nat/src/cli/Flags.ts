@@ -104,7 +104,7 @@ export const gateway = Flag.String("gateway").pipe(
 export const lease = Flag.String("lease").pipe(
   Flag.withMetavar("TIME"),
   Flag.withDescription(
-    "How long the router keeps a mapping without a renewal: 90s, 30m, 2h (the default), 1d; 0 is permanent"
+    "How long the router keeps a mapping without a renewal: 90s, 30m, 2h (the default), 1d; 0 is permanent, or the longest that the protocol has"
   ),
   Flag.mapTryCatch(parseLease, asError),
   Flag.withDefault(Duration.hours(2))
@@ -112,7 +112,7 @@ export const lease = Flag.String("lease").pipe(
 
 export const description = Flag.String("description").pipe(
   Flag.withMetavar("TEXT"),
-  Flag.withDescription("What the router's list calls the mapping"),
+  Flag.withDescription("What the router's list calls the mapping, over UPnP (NAT-PMP has no names)"),
   Flag.withDefault("effect-nat")
 )
 
@@ -122,10 +122,23 @@ export const choice = { json, strategy, externalAddress, gateway }
 /** What every command that maps takes. */
 export const mapping = { ...choice, lease, description }
 
+const sameExternal = (self: MappingSpec, that: MappingSpec): boolean =>
+  self.protocol === that.protocol &&
+  (self.externalPort ?? self.internalPort) === (that.externalPort ?? that.internalPort)
+
+/** No two mappings of one external port. */
+export const checkSpecs = (specs: ReadonlyArray<MappingSpec>): ReadonlyArray<MappingSpec> => {
+  const repeated = specs.find((spec, index) => specs.slice(0, index).some((earlier) => sameExternal(earlier, spec)))
+  if (repeated === undefined) return specs
+  const port = repeated.externalPort ?? repeated.internalPort
+  throw new Error(`external port ${port}/${repeated.protocol} is asked for twice: name each port once`)
+}
+
 export const mappingSpecs = Argument.String("port").pipe(
   Argument.withDescription("Internal port, external port and protocol, as 12000[:12001][/tcp|/udp]"),
   Argument.mapTryCatch(parseMappingSpec, asError),
-  Argument.variadic({ min: 1 })
+  Argument.variadic({ min: 1 }),
+  Argument.mapTryCatch(checkSpecs, asError)
 )
 
 export const externalSpec = Argument.String("port").pipe(

@@ -55,6 +55,14 @@ export const watch = Effect.fnUntraced(function* (
   )
 })
 
+/** What is granted is not always what was asked for, and whoever has told peers a port must hear of it. */
+export const warnOfOtherPort = (wanted: number, mapping: PortMapping.PortMapping) =>
+  mapping.externalPort === undefined || mapping.externalPort === wanted
+    ? Effect.void
+    : Effect.logWarning(
+        `the external port ${wanted} is not free on the gateway: it granted ${mapping.externalPort} in its place`
+      )
+
 /** Maps, prints `mapped`, and prints `released` (or that it could not be) when the scope closes. */
 export const acquire = Effect.fnUntraced(function* (asJson: boolean, request: MappingRequest.MappingRequest) {
   const mapper = yield* PortMapper.PortMapper
@@ -63,7 +71,8 @@ export const acquire = Effect.fnUntraced(function* (asJson: boolean, request: Ma
       Effect.tapError((error) => Output.requestFailure(asJson, request, error)),
       Effect.tap((mapping) => Effect.addFinalizer(() => printRelease(asJson, mapping))),
       Effect.flatMap((mapping) => Effect.map(mapping.current, (printed) => ({ mapping, printed }))),
-      Effect.tap(({ printed }) => Output.mappingEvent(asJson, "mapped", printed))
+      Effect.tap(({ printed }) => Output.mappingEvent(asJson, "mapped", printed)),
+      Effect.tap(({ printed }) => warnOfOtherPort(request.externalPort ?? request.internalPort, printed))
     )
   )
 })

@@ -7,6 +7,7 @@ import * as NodeHost from "@effect-nat/core/NodeHost"
 import type * as PortMapper from "@effect-nat/core/PortMapper"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { Failure } from "./Failure.ts"
 import type * as Flags from "./Flags.ts"
 
 /** The flags that choose a strategy. */
@@ -26,10 +27,15 @@ const strategies: Record<Flags.StrategyName, (choice: Choice) => Promise<Strateg
   upnp: async () => (await import("@effect-nat/upnp/Upnp")).layer
 }
 
-/** This host, and the gateway that was named. */
-export const layerHost = (choice: Pick<Choice, "gateway">): Layer.Layer<NodeHost.Host> =>
-  Layer.merge(NodeHost.layer, Layer.succeed(Gateway.Selected, choice.gateway))
+const load = (choice: Choice) =>
+  choice.externalAddress !== "" && choice.strategy !== "manual"
+    ? Effect.fail(new Failure({ status: 2, message: "--external-address goes with --strategy manual" }))
+    : Effect.promise(() => strategies[choice.strategy](choice))
 
 /** The strategy chosen, on this host. */
-export const layer = (choice: Choice): Layer.Layer<PortMapper.PortMapper | NodeHost.Host, NatError.NatError> =>
-  Layer.unwrap(Effect.promise(() => strategies[choice.strategy](choice))).pipe(Layer.provideMerge(layerHost(choice)))
+export const layer = (
+  choice: Choice
+): Layer.Layer<PortMapper.PortMapper | NodeHost.Host, NatError.NatError | Failure> =>
+  Layer.unwrap(load(choice)).pipe(
+    Layer.provideMerge(Layer.merge(NodeHost.layer, Layer.succeed(Gateway.Selected, choice.gateway)))
+  )

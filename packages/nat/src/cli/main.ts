@@ -10,6 +10,7 @@ import * as Command from "effect/cli/Command"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
+import * as Predicate from "effect/Predicate"
 import packageJson from "../../package.json" with { type: "json" }
 import { Failure, oneLine } from "./Failure.ts"
 import * as Flags from "./Flags.ts"
@@ -51,7 +52,7 @@ const remove = Command.make("delete", { key: Flags.externalSpec, ...Flags.choice
   )
 ).pipe(Command.withDescription("Delete one mapping on the router, whoever made it"))
 
-const gateways = Command.make("gateways", { json: Flags.json, gateway: Flags.gateway }, (input) =>
+const gateways = Command.make("gateways", { json: Flags.json }, (input) =>
   Effect.flatMap(
     load(() => import("./commands/gateways.ts")),
     (command) => command.run(input)
@@ -79,10 +80,16 @@ const usage = (error: CliError.ShowHelp): Failure => {
   return new Failure({ status: 2, message: `${said} (see: ${path} --help)` })
 }
 
+const isInvalidRequest = (error: unknown): boolean =>
+  Predicate.hasProperty(error, "reason") && Predicate.isTagged(error.reason, "InvalidRequest")
+
 const toFailure = (error: unknown): Failure => {
   if (CliError.isCliError(error) && error._tag === "ShowHelp") return usage(error)
   if (error instanceof Failure) return error
-  return new Failure({ status: 1, message: error instanceof Error ? oneLine(error.message) : String(error) })
+  return new Failure({
+    status: isInvalidRequest(error) ? 2 : 1,
+    message: error instanceof Error ? oneLine(error.message) : String(error)
+  })
 }
 
 /** A wrong call gets one line, not the whole manual. */
@@ -101,8 +108,13 @@ const logger = Logger.withConsoleError(
   })
 )
 
-// A closed terminal is a reason to end like any other: what is mapped must be released.
-process.once("SIGHUP", () => process.kill(process.pid, "SIGTERM"))
+/** Ends the program as `kill` would: what is mapped must be released, and once is enough. */
+const end = () => process.kill(process.pid, "SIGTERM")
+
+// A closed terminal and a reader that has gone (`| head -1`) are reasons to end like any other.
+process.once("SIGHUP", end)
+process.stdout.once("error", end).on("error", () => {})
+process.stderr.on("error", () => {})
 
 effectNat.pipe(
   Command.run({ version: packageJson.version }),

@@ -3,6 +3,7 @@
  */
 import * as Gateway from "@effect-nat/core/Gateway"
 import type * as NatError from "@effect-nat/core/NatError"
+import * as Udp from "@effect-nat/core/Udp"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -25,6 +26,8 @@ export interface Session extends UpnpGateway.Usable {
   readonly askExternalAddress: Effect.Effect<NetAddress.IpAddress | undefined, NatError.NatError>
   /** The same where it must spoil nothing: what cannot be asked for now is what was known last. */
   readonly externalAddressNow: Effect.Effect<NetAddress.IpAddress | undefined>
+  /** This host's own address towards the gateway as it is now: it may have changed since the gateway was found. */
+  readonly ownAddress: Effect.Effect<NetAddress.IpAddress>
 }
 
 export interface CurrentGateway {
@@ -54,6 +57,7 @@ interface Reported {
 }
 
 const openSession = Effect.fnUntraced(function* (found: UpnpGateway.Usable) {
+  const udp = yield* Udp.Udp
   const reported = yield* Ref.make<Reported>({
     address: found.externalAddress,
     at: yield* Clock.currentTimeMillis
@@ -77,7 +81,11 @@ const openSession = Effect.fnUntraced(function* (found: UpnpGateway.Usable) {
     ...found,
     takesOnlyPermanentLeases: yield* Ref.make(false),
     askExternalAddress,
-    externalAddressNow
+    externalAddressNow,
+    ownAddress: Udp.localAddressTowards(found.gateway.address).pipe(
+      Effect.provideService(Udp.Udp, udp),
+      Effect.orElseSucceed(() => found.gateway.localAddress)
+    )
   }
   return session
 })

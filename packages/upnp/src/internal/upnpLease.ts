@@ -35,22 +35,34 @@ const maximumOtherPorts = 4
 const firstHighPort = 49_152
 const lastHighPort = 65_535
 
-/** Deletes an entry; one that is not there counts as deleted. */
-export const deleteEntry = (
-  session: UpnpGateway.Usable,
-  key: PortMappingEntry.Key
-): Effect.Effect<void, NatError.NatError> =>
+/** Deletes an entry; fails with `NoSuchMapping` where it is not there. */
+const deleteEntry = (session: UpnpGateway.Usable, key: PortMappingEntry.Key): Effect.Effect<void, NatError.NatError> =>
   session.connection
     .deletePortMapping(key)
     .pipe(
       Effect.catchTag("UpnpFault", (fault) =>
-        UpnpErrorCode.isNoSuchEntry(fault)
-          ? Effect.void
-          : Effect.fail(
-              UpnpErrorCode.toNatError(fault, { action: "DeletePortMapping", externalPort: key.externalPort })
-            )
+        UpnpErrorCode.toNatError(fault, { action: "DeletePortMapping", externalPort: key.externalPort })
       )
     )
+
+/**
+ * Deletes an entry that the router shows. Many routers confirm the deletion of what was never there, so they are asked
+ * first; one that cannot tell is believed.
+ */
+export const removeEntry = (session: UpnpGateway.Usable, key: PortMappingEntry.Key) =>
+  session.connection.getSpecificPortMappingEntry(key).pipe(
+    Effect.catchTag("UpnpFault", (fault) =>
+      UpnpErrorCode.isNoSuchEntry(fault)
+        ? UpnpErrorCode.toNatError(fault, { action: "GetSpecificPortMappingEntry", externalPort: key.externalPort })
+        : Effect.void
+    ),
+    Effect.catchReason("NatError", "MalformedAnswer", () => Effect.void),
+    Effect.andThen(deleteEntry(session, key))
+  )
+
+/** Sees to it that an entry is not there. */
+const clearEntry = (session: UpnpGateway.Usable, key: PortMappingEntry.Key) =>
+  Effect.catchReason(deleteEntry(session, key), "NatError", "NoSuchMapping", () => Effect.void)
 
 const nothingThere: Effect.Effect<PortMappingEntry.PortMappingEntry | undefined> = Effect.undefined
 
@@ -74,7 +86,7 @@ const internalAddressOf = Effect.fnUntraced(function* (
   session: CurrentGateway.Session,
   request: MappingRequest.Resolved
 ) {
-  const address = request.internalAddress ?? session.gateway.localAddress
+  const address = request.internalAddress ?? (yield* session.ownAddress)
   if (NetAddress.isIpv4Address(address)) return address
   return yield* NatError.fromReason(
     new NatError.InvalidRequest({
@@ -147,7 +159,6 @@ const add = Effect.fnUntraced(function* (
 
 const toMapping = (
   { entry, session }: Handle,
-  internalAddress: NetAddress.IpAddress,
   externalAddress: NetAddress.IpAddress | undefined
 ): PortMapping.PortMapping =>
   new PortMapping.PortMapping({
@@ -156,7 +167,7 @@ const toMapping = (
     externalPort: entry.externalPort,
     protocol: entry.protocol === "TCP" ? "tcp" : "udp",
     internalPort: entry.internalPort,
-    internalAddress,
+    internalAddress: NetAddress.ipFromStringUnsafe(entry.internalClient),
     enabled: true,
     description: entry.description,
     lifetime: entry.leaseDuration === 0 ? Duration.infinity : Duration.seconds(entry.leaseDuration),
@@ -210,15 +221,14 @@ const isOurs = (held: PortMappingEntry.PortMappingEntry, ours: PortMappingEntry.
 export const make = Effect.fnUntraced(function* (current: CurrentGateway.CurrentGateway) {
   const attempted: Attempted = yield* Ref.make<Handle | undefined>(undefined)
 
-  const leaseOf = Effect.fnUntraced(function* (handle: Handle, request: MappingRequest.Resolved) {
-    const internalAddress = yield* internalAddressOf(handle.session, request)
+  const leaseOf = Effect.fnUntraced(function* (handle: Handle) {
     const externalAddress = yield* handle.session.externalAddressNow
-    const lease: Lease = { handle, mapping: toMapping(handle, internalAddress, externalAddress) }
+    const lease: Lease = { handle, mapping: toMapping(handle, externalAddress) }
     return lease
   })
 
   const addOn = (session: CurrentGateway.Session, resolved: MappingRequest.Resolved) =>
-    Effect.flatMap(requestOn(session, resolved, attempted), (handle) => leaseOf(handle, resolved))
+    Effect.flatMap(requestOn(session, resolved, attempted), leaseOf)
 
   const request = (resolved: MappingRequest.Resolved) => current.use((session) => addOn(session, resolved))
 
@@ -229,11 +239,17 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
   ) {
     const { externalPort } = lease.handle.entry
     const wanted = yield* makeEntry(session, resolved, externalPort)
+    if (wanted.internalClient !== lease.handle.entry.internalClient) {
+      // This host has moved: packets to its old address help nobody. Some routers delete only their asker's mappings;
+      // then the old one keeps its port until it runs out, and the new one gets another.
+      yield* Effect.ignore(clearEntry(session, lease.handle.entry))
+      return yield* addOn(session, resolved)
+    }
     yield* Ref.set(attempted, { session, entry: wanted })
     const entry = yield* Effect.mapError(add(session, wanted), (error) =>
       ActionFailure.toNatError(error, { action: "AddPortMapping", externalPort })
     )
-    return yield* leaseOf({ session, entry }, resolved)
+    return yield* leaseOf({ session, entry })
   })
 
   const renew = (lease: Lease, resolved: MappingRequest.Resolved) =>
@@ -244,16 +260,16 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     )
 
   const release = ({ handle: { entry, session } }: Lease) =>
-    Effect.catchReason(deleteEntry(session, entry), "NatError", "Unreachable", (_, error) =>
+    Effect.catchReason(clearEntry(session, entry), "NatError", "Unreachable", (_, error) =>
       // It may have restarted at another place; another router's mapping of this port is not ours to delete.
-      current.use((now) => (UpnpGateway.isSameDevice(now, session) ? deleteEntry(now, entry) : Effect.fail(error)))
+      current.use((now) => (UpnpGateway.isSameDevice(now, session) ? clearEntry(now, entry) : Effect.fail(error)))
     )
 
   const abandon = Effect.fnUntraced(function* () {
     const attempt = yield* Ref.get(attempted)
     if (attempt === undefined) return
     const held = yield* entryAt(attempt.session, attempt.entry)
-    if (held !== undefined && isOurs(held, attempt.entry)) yield* deleteEntry(attempt.session, attempt.entry)
+    if (held !== undefined && isOurs(held, attempt.entry)) yield* clearEntry(attempt.session, attempt.entry)
   })
 
   const protocol: LeaseEngine.LeaseProtocol<Handle> = { request, renew, release, abandon }

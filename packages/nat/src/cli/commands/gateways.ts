@@ -2,6 +2,7 @@
  * `effect-nat gateways`: what answers on this network, and by which protocol.
  */
 import * as GatewayDiscovery from "@effect-nat/core/GatewayDiscovery"
+import * as NodeHost from "@effect-nat/core/NodeHost"
 import * as NatPmpDiscovery from "@effect-nat/natpmp/NatPmpDiscovery"
 import * as UpnpDiscovery from "@effect-nat/upnp/UpnpDiscovery"
 import * as Console from "effect/Console"
@@ -10,7 +11,6 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as Output from "../Output.ts"
-import * as Strategy from "../Strategy.ts"
 
 const headings = ["Name", "Address", "Protocol", "Own address", "Model"]
 
@@ -23,7 +23,7 @@ const found = (
   ).pipe(Stream.catch((error) => Stream.fromEffectDrain(Effect.logWarning(error.message))))
 
 /** Prints every gateway that answers within the search's time. */
-export const run = (input: { readonly json: boolean; readonly gateway: string | undefined }) =>
+export const run = (input: { readonly json: boolean }) =>
   Stream.runCollect(Stream.merge(found(UpnpDiscovery.layer), found(NatPmpDiscovery.layer))).pipe(
     Effect.flatMap((gateways) => {
       const rows = gateways.map(Output.gateway)
@@ -37,5 +37,5 @@ export const run = (input: { readonly json: boolean; readonly gateway: string | 
       )
     }),
     Effect.scoped,
-    Effect.provide(Strategy.layerHost(input))
+    Effect.provide(NodeHost.layer)
   )

@@ -112,6 +112,7 @@ export const run = (input: Input) =>
     )
     const mapping = yield* dispatcher.mapping.current
     yield* Output.mappingEvent(input.json, "mapped", mapping)
+    yield* Hold.warnOfOtherPort(input.externalPort ?? input.port, mapping)
     yield* Effect.all(
       [
         Hold.watch(input.json, dispatcher.mapping, mapping),
