@@ -1,0 +1,839 @@
+/** Every decoder that meets the network. */
+import * as CloseReason from "@effect-nat/dispatcher/CloseReason"
+import * as SessionId from "@effect-nat/dispatcher/SessionId"
+import * as Wire from "@effect-nat/dispatcher/Wire"
+import * as NatPmpCodec from "@effect-nat/natpmp/NatPmpCodec"
+import * as PcpCodec from "@effect-nat/natpmp/PcpCodec"
+import * as PcpResponder from "@effect-nat/testing/PcpResponder"
+import * as RouterModel from "@effect-nat/testing/RouterModel"
+import * as DeviceDescription from "@effect-nat/upnp/DeviceDescription"
+import * as HttpUrl from "@effect-nat/upnp/HttpUrl"
+import * as Soap from "@effect-nat/upnp/Soap"
+import * as Ssdp from "@effect-nat/upnp/Ssdp"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Decoder from "./decoder.ts"
+import * as Inputs from "./inputs.ts"
+import type { Random } from "./inputs.ts"
+import * as Values from "./values.ts"
+
+/** The value, or `undefined` where the error is one of the decoder's own. */
+const valueOf = <A, E>(result: Result.Result<A, E>, isOwn: (error: E) => boolean): A | undefined => {
+  if (Result.isSuccess(result)) return result.success
+  if (isOwn(result.failure)) return undefined
+  throw new Error(`an error of another type: ${String(result.failure)}`)
+}
+
+type Tokens = Inputs.Source["tokens"]
+
+const texts = (first: string, ...others: ReadonlyArray<string>): Tokens => [
+  Inputs.fromText(first),
+  ...others.map(Inputs.fromText)
+]
+
+const hex = (first: string, ...others: ReadonlyArray<string>): Tokens => [
+  fromHex(first),
+  ...others.map((text) => fromHex(text))
+]
+
+const fromHex = (text: string): Uint8Array =>
+  Uint8Array.from(text.match(/[0-9a-f]{2}/g) ?? [], (two) => Number.parseInt(two, 16))
+
+const frame = (before: string, after: string) => (repeated: Uint8Array) =>
+  Inputs.concat([Inputs.fromText(before), repeated, Inputs.fromText(after)])
+
+/** A header, and in it the length of what follows where it has a place for that. */
+const hexFrame = (before: string, lengthAt?: number) => (repeated: Uint8Array) => {
+  const bytes = Inputs.concat([fromHex(before), repeated])
+  if (lengthAt !== undefined) new DataView(bytes.buffer).setUint16(lengthAt, Math.min(repeated.length, 0xffff))
+  return bytes
+}
+
+// SSDP
+
+const kinds: readonly [Ssdp.Notify["kind"], ...ReadonlyArray<Ssdp.Notify["kind"]>] = ["alive", "update", "byebye"]
+
+const ssdpMessage = (random: Random): Ssdp.Message => {
+  const common = {
+    usn: Values.line(random, 0, 3),
+    server: Values.line(random, 0, 5),
+    maxAge: Values.optional(random, Values.uint32),
+    bootId: Values.optional(random, Values.uint32),
+    configId: Values.optional(random, Values.uint32)
+  }
+  switch (random.between(0, 2)) {
+    case 0:
+      return new Ssdp.SearchRequest({
+        host: Values.line(random, 0, 1),
+        searchTarget: Values.line(random, 1, 2),
+        mx: Values.optional(random, Values.uint32)
+      })
+    case 1:
+      return new Ssdp.SearchAnswer({
+        ...common,
+        searchTarget: Values.line(random, 0, 2),
+        location: Values.line(random, 1, 2)
+      })
+    default: {
+      const kind = random.pick(kinds)
+      return new Ssdp.Notify({
+        ...common,
+        kind,
+        notificationType: Values.line(random, 0, 2),
+        location: kind === "byebye" ? Values.optional(random, () => "http://a/") : Values.line(random, 1, 2),
+        nextBootId: Values.optional(random, Values.uint32)
+      })
+    }
+  }
+}
+
+const ssdp = Decoder.make<Ssdp.Message>({
+  name: "ssdp",
+  maximumBytes: Ssdp.maximumBytes,
+  read: (bytes) => valueOf(Ssdp.decode(bytes), (error) => error instanceof Ssdp.SsdpError),
+  write: Ssdp.encode,
+  value: ssdpMessage,
+  // A lone carriage return in a value goes out as a space.
+  comesBack: "the second time",
+  tokens: texts(
+    "\r\n",
+    "\n",
+    "\r",
+    "HTTP/1.1 200 OK\r\n",
+    "M-SEARCH * HTTP/1.1\r\n",
+    "NOTIFY * HTTP/1.1\r\n",
+    'MAN: "ssdp:discover"\r\n',
+    "ST: ssdp:all\r\n",
+    "NTS: ssdp:alive\r\n",
+    "LOCATION: http://192.168.1.1/\r\n",
+    "LOCATION:\r\n http://192.168.1.1/\r\n",
+    "CACHE-CONTROL: max-age = 1800\r\n",
+    "CACHE-CONTROL: max-age =",
+    "max-age",
+    "BOOTID.UPNP.ORG: 99999999999\r\n",
+    ":",
+    " ",
+    "\t",
+    " \t",
+    "\u0000",
+    "\u00a0",
+    "\ufeff",
+    "é",
+    "a: b\r\n",
+    "a:\r\n "
+  ),
+  frames: [
+    frame("", ""),
+    frame("HTTP/1.1", " 200 OK\r\nLOCATION: http://a/\r\n\r\n"),
+    frame("HTTP/1.1 200 OK\r\nLOCATION: http://a/\r\nCACHE-CONTROL: ", "\r\n\r\n"),
+    frame("M-SEARCH *", "HTTP/1.1\r\n"),
+    frame("NOTIFY * HTTP/1.1\r\n", "NTS: ssdp:byebye\r\n\r\n")
+  ]
+})
+
+const http = Decoder.make<HttpUrl.HttpUrl>({
+  name: "location",
+  maximumBytes: Number.POSITIVE_INFINITY,
+  read: (bytes) =>
+    valueOf(HttpUrl.fromString(new TextDecoder().decode(bytes), router), (error) => typeof error === "string"),
+  write: (url) => Inputs.fromText(HttpUrl.format(url)),
+  value: (random) => ({
+    address: NetAddress.inetAddressUnsafe(router, random.between(1, 65535)),
+    path: urlPath(random)
+  }),
+  comesBack: "at once",
+  longestRead: 2048,
+  tokens: texts(
+    "http://",
+    "https://",
+    "//",
+    "/",
+    "[::1]",
+    ":80",
+    ":0",
+    "@",
+    "?",
+    "#",
+    "..",
+    "%2e",
+    "%",
+    "\\",
+    " ",
+    "é"
+  ),
+  frames: [frame("http://192.168.1.1/", ""), frame("http://", "/"), frame("", "")]
+})
+
+const router = NetAddress.ipFromStringUnsafe("192.168.1.1")
+
+const urlPath = (random: Random): string =>
+  `/${Values.list(random, 3, () => Values.word(random, "abcXYZ019_-", 1, 8)).join("/")}${random.chance(0.3) ? "?a=1&b=2" : ""}`
+
+// XML
+
+const xmlTokens = texts(
+  "<a>",
+  "</a>",
+  "<a/>",
+  "<a b='c'>",
+  " b='c'",
+  ' b="',
+  "<",
+  ">",
+  "&",
+  ";",
+  "&amp;",
+  "&#65;",
+  "&#x41;",
+  "&#xd800;",
+  "&#0;",
+  "&#9999999;",
+  "&unknown;",
+  "<!--",
+  "-->",
+  "<!-- a -->",
+  "<![CDATA[",
+  "]]>",
+  "<![CDATA[a]]>",
+  "<?xml version='1.0'?>",
+  "<?a",
+  "?>",
+  "<!DOCTYPE a [<!ENTITY b 'c'>]>",
+  "<__proto__>",
+  "<constructor/>",
+  "<toString>a</toString>",
+  "<a:b xmlns:a='c'>",
+  "\u0000",
+  "\ufeff",
+  "\ufffe",
+  " ",
+  "\n",
+  "\t",
+  "é",
+  "'",
+  '"',
+  "=",
+  "a"
+)
+
+const escapes: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", a: "&#97;", e: "&#x65;" }
+
+/** Text in an element, in one of the ways in which it can be written. */
+const xmlText = (text: string): string => {
+  if (text.length % 3 === 0 && !text.includes("]]>")) return `<![CDATA[${text}]]>`
+  const which = text.length % 3 === 1 ? /[&<>]/g : /[&<>ae]/g
+  return text.replace(which, (character) => escapes[character] ?? character)
+}
+
+const location: HttpUrl.HttpUrl = {
+  address: NetAddress.inetAddressUnsafe(router, 5000),
+  path: "/desc/root.xml"
+}
+
+const service = (random: Random): DeviceDescription.Service => {
+  const url = (): HttpUrl.HttpUrl => ({
+    address: NetAddress.inetAddressUnsafe(router, random.pick([80, 5000, random.between(1, 65535)])),
+    path: urlPath(random)
+  })
+  return {
+    serviceType: random.chance(0.5)
+      ? `urn:schemas-upnp-org:service:WAN${random.pick(["IP", "PPP"])}Connection:${random.between(1, 2)}`
+      : Values.line(random, 0, 3),
+    serviceId: Values.line(random, 0, 3),
+    controlUrl: url(),
+    eventSubUrl: Values.optional(random, url),
+    scpdUrl: Values.optional(random, url)
+  }
+}
+
+const device = (random: Random, depth = 0): DeviceDescription.Device => ({
+  deviceType: Values.line(random, 0, 3),
+  friendlyName: Values.line(random, 0, 5),
+  manufacturer: Values.line(random, 0, 3),
+  modelName: Values.line(random, 0, 3),
+  udn: Values.line(random, 0, 2),
+  services: Values.list(random, 2, service),
+  devices: depth < 3 ? Values.list(random, 2, (one) => device(one, depth + 1)) : []
+})
+
+const xmlUrl = (tag: string, url: HttpUrl.HttpUrl | undefined): string => {
+  if (url === undefined) return ""
+  const isNear = url.address.port === location.address.port && !url.path.startsWith("//")
+  return `<${tag}>${xmlText(isNear ? url.path : HttpUrl.format(url))}</${tag}>`
+}
+
+const xmlService = (one: DeviceDescription.Service): string =>
+  `<service><serviceType>${xmlText(one.serviceType)}</serviceType><serviceId>${xmlText(one.serviceId)}</serviceId>${xmlUrl("controlURL", one.controlUrl)}${xmlUrl("eventSubURL", one.eventSubUrl)}${xmlUrl("SCPDURL", one.scpdUrl)}</service>`
+
+const xmlDevice = (one: DeviceDescription.Device): string =>
+  `<device>
+  <deviceType>${xmlText(one.deviceType)}</deviceType><friendlyName>${xmlText(one.friendlyName)}</friendlyName>
+  <manufacturer>${xmlText(one.manufacturer)}</manufacturer><modelName>${xmlText(one.modelName)}</modelName>
+  <UDN>${xmlText(one.udn)}</UDN>
+  <serviceList>${one.services.map(xmlService).join("\n")}</serviceList>
+  <deviceList>${one.devices.map(xmlDevice).join("\n")}</deviceList>
+</device>`
+
+const description = Decoder.make<DeviceDescription.Device>({
+  name: "description",
+  maximumBytes: DeviceDescription.maximumBytes,
+  read: (bytes) =>
+    valueOf(
+      DeviceDescription.parse(bytes, location),
+      (error) => error instanceof DeviceDescription.DeviceDescriptionError
+    ),
+  write: (value) =>
+    Inputs.fromText(
+      `<?xml version="1.0"?>\n<root xmlns="urn:schemas-upnp-org:device-1-0">${xmlDevice(value)}</root>\n`
+    ),
+  value: device,
+  comesBack: "at once",
+  tokens: [
+    ...xmlTokens,
+    ...texts(
+      "<device>",
+      "</device>",
+      "<deviceList><device>",
+      "</device></deviceList>",
+      "<serviceList><service>",
+      "<controlURL>http://10.0.0.1:0/</controlURL>",
+      "<service><controlURL>a</controlURL></service>",
+      "<URLBase>http://192.168.1.1:80/</URLBase>"
+    )
+  ],
+  frames: [
+    frame("", ""),
+    frame("<root><device>", "</device></root>"),
+    frame("<root><device><serviceList>", "</serviceList></device></root>"),
+    frame("<root><device><friendlyName>", "</friendlyName></device></root>"),
+    frame("<root><device ", "></device></root>")
+  ]
+})
+
+const soapFrames = [
+  frame("", ""),
+  frame("<Envelope><Body><GetAResponse>", "</GetAResponse></Body></Envelope>"),
+  frame("<Envelope><Body><GetAResponse><b>", "</b></GetAResponse></Body></Envelope>"),
+  frame("<Envelope><Body><GetAResponse ", "/></Body></Envelope>")
+]
+
+const soapTokens: Tokens = [
+  ...xmlTokens,
+  ...texts(
+    "<s:Envelope>",
+    "</s:Envelope>",
+    "<s:Body>",
+    "</s:Body>",
+    "<u:GetAResponse>",
+    "</u:GetAResponse>",
+    "<s:Fault><detail><UPnPError><errorCode>718</errorCode></UPnPError></detail></s:Fault>",
+    "<faultstring>a</faultstring>",
+    "<errorCode>-1</errorCode>"
+  )
+]
+
+/** Results have unique names: the first of a name is the one that counts. */
+const soapArguments = (random: Random): Soap.Arguments =>
+  Values.list(random, 6, (one) => [`New${Values.name(one)}`, Values.line(one, 0, 4)] as const)
+
+const action = "GetA"
+const serviceType = "urn:schemas-upnp-org:service:WANIPConnection:1"
+
+const soapAnswer = Decoder.make<Soap.Arguments>({
+  name: "soap answer",
+  maximumBytes: Soap.maximumBytes,
+  read: (bytes) =>
+    valueOf(
+      Soap.decodeAnswer(bytes, action),
+      (error) => error instanceof Soap.SoapError || error instanceof Soap.UpnpFault
+    ),
+  write: (value) => Inputs.fromText(Soap.encodeAnswer({ serviceType, action }, value)),
+  value: soapArguments,
+  // A router may use names that are never sent: they are changed on the way out.
+  comesBack: "not checked",
+  tokens: soapTokens,
+  frames: soapFrames
+})
+
+const soapFault = Decoder.make<{ readonly code: number; readonly description: string }>({
+  name: "soap fault",
+  maximumBytes: Soap.maximumBytes,
+  read: (bytes) => {
+    const decoded = Soap.decodeAnswer(bytes, action)
+    if (Result.isSuccess(decoded) || decoded.failure instanceof Soap.SoapError) return undefined
+    const { code, description } = decoded.failure
+    return { code, description }
+  },
+  write: (value) => Inputs.fromText(Soap.encodeFault(new Soap.UpnpFault(value))),
+  value: (random) => ({ code: Values.uint32(random), description: Values.line(random, 0, 5) }),
+  comesBack: "at once",
+  tokens: soapTokens,
+  frames: [
+    frame("<Envelope><Body><Fault>", "</Fault></Body></Envelope>"),
+    frame(
+      "<Envelope><Body><Fault><detail><UPnPError><errorCode>718</errorCode><errorDescription>",
+      "</errorDescription></UPnPError></detail></Fault></Body></Envelope>"
+    )
+  ]
+})
+
+const header = `"${serviceType}#${action}"`
+
+const soapCall = Decoder.make<Soap.Call>({
+  name: "soap call",
+  maximumBytes: Soap.maximumBytes,
+  read: (bytes) => valueOf(Soap.decodeCall(bytes, header), (error) => error instanceof Soap.SoapError),
+  write: (value) => Inputs.fromText(Soap.encodeCall(value)),
+  value: (random) => ({ serviceType, action, arguments: soapArguments(random) }),
+  comesBack: "not checked",
+  tokens: soapTokens,
+  frames: soapFrames,
+  // The header comes off the wire as well.
+  also: (bytes) =>
+    void valueOf(
+      Soap.decodeCall(Inputs.fromText(header), new TextDecoder().decode(bytes)),
+      (error) => error instanceof Soap.SoapError
+    )
+})
+
+// NAT-PMP and PCP
+
+const natPmpTokens = hex("00", "80", "0081 0000", "0001 0000", "0002 0000 2ee0 2ee1 00001c20", "ffff", "00000e10", "02")
+
+const natPmpRequest = Decoder.make<NatPmpCodec.Request>({
+  name: "nat-pmp request",
+  maximumBytes: Number.POSITIVE_INFINITY,
+  read: (bytes) => valueOf(NatPmpCodec.decodeRequest(bytes), (error) => error instanceof NatPmpCodec.DecodeError),
+  write: NatPmpCodec.encodeRequest,
+  value: (random) =>
+    random.chance(0.2)
+      ? { _tag: "ExternalAddressRequest" }
+      : {
+          _tag: "MapRequest",
+          protocol: random.pick(["tcp", "udp"]),
+          internalPort: Values.uint16(random),
+          externalPort: Values.uint16(random),
+          lifetime: Values.uint32(random)
+        },
+  comesBack: "at once",
+  tokens: natPmpTokens,
+  frames: [hexFrame("0002"), hexFrame("")]
+})
+
+const natPmpError = (random: Random): NatPmpCodec.Response => {
+  const resultCode = random.pick([1, 2, 3, 4, 5, 6, 255, 65535])
+  const isFraming = resultCode === 1 || resultCode === 5
+  const opcode = random.pick([0, 1, 2, 3, 127])
+  return {
+    _tag: "ErrorResponse",
+    version: resultCode === 1 ? Values.uint8(random) : 0,
+    opcode,
+    resultCode,
+    epoch: isFraming ? undefined : Values.uint32(random),
+    internalPort: isFraming || (opcode !== 1 && opcode !== 2) ? undefined : Values.uint16(random)
+  }
+}
+
+const natPmpResponse = Decoder.make<NatPmpCodec.Response>({
+  name: "nat-pmp answer",
+  maximumBytes: Number.POSITIVE_INFINITY,
+  read: (bytes) => valueOf(NatPmpCodec.decodeResponse(bytes), (error) => error instanceof NatPmpCodec.DecodeError),
+  write: NatPmpCodec.encodeResponse,
+  value: (random): NatPmpCodec.Response => {
+    const epoch = Values.uint32(random)
+    switch (random.between(0, 2)) {
+      case 0:
+        return natPmpError(random)
+      case 1:
+        return { _tag: "ExternalAddressResponse", epoch, externalAddress: Values.ipv4(random) }
+      default:
+        return {
+          _tag: "MapResponse",
+          protocol: random.pick(["tcp", "udp"]),
+          epoch,
+          internalPort: Values.uint16(random),
+          externalPort: Values.uint16(random),
+          lifetime: Values.uint32(random)
+        }
+    }
+  },
+  // An error that was cut off before its port goes out whole.
+  comesBack: "the second time",
+  tokens: natPmpTokens,
+  frames: [hexFrame("0081 0000 00000e10"), hexFrame("0080"), hexFrame("")]
+})
+
+const pcpTokens = hex(
+  "02",
+  "00000000",
+  "0201 0000",
+  "0281 0000",
+  "0280 0000 00000000 00000e10 000000000000000000000000",
+  "0000000000000000 0000ffff c0a84d02",
+  "02000000",
+  "80000000",
+  "80000001 01000000",
+  "8000 0008 0102030405060708",
+  "0100 0010 0000000000000000 0000ffff c0a84d09",
+  "0300 0014 00800000 0000000000000000 0000ffff c6336407",
+  "0300 0014 00600000 20010db8 00000000 00000000 00000001",
+  "7f00 0000",
+  "0000 ffff",
+  "0000 0004"
+)
+
+const nonce = (random: Random): PcpCodec.Nonce => PcpCodec.nonceFromBytes(Inputs.bytesOf(random, 12))
+
+const pcpOption = (random: Random): PcpCodec.PcpOption => {
+  switch (random.between(0, 3)) {
+    case 0:
+      return { _tag: "PreferFailure" }
+    case 1:
+      return { _tag: "ThirdParty", internalAddress: Values.ip(random) }
+    case 2: {
+      const remotePeerAddress = Values.ip(random)
+      const shortest = NetAddress.isIpv4Address(remotePeerAddress) ? 96 : 1
+      const prefixLength = random.pick([0, 128, random.between(shortest, 128)])
+      return { _tag: "Filter", prefixLength, remotePeerPort: Values.uint16(random), remotePeerAddress }
+    }
+    default:
+      return {
+        _tag: "UnknownOption",
+        code: random.pick([0, random.between(4, 255)]),
+        data: Inputs.bytesOf(random, random.between(0, 40))
+      }
+  }
+}
+
+const pcpMapping = (random: Random) => ({
+  nonce: nonce(random),
+  protocol: random.pick([0, 6, 17, 132, 255]),
+  internalPort: Values.uint16(random),
+  externalPort: Values.uint16(random),
+  externalAddress: Values.ip(random),
+  lifetime: Values.uint32(random)
+})
+
+const pcpPeer = (random: Random) => ({
+  ...pcpMapping(random),
+  remotePeerPort: Values.uint16(random),
+  remotePeerAddress: Values.ip(random)
+})
+
+const pcpRequestValue = (random: Random): PcpCodec.Request => {
+  const common = { clientAddress: Values.ip(random), options: Values.list(random, 5, pcpOption) }
+  switch (random.between(0, 2)) {
+    case 0:
+      return { _tag: "AnnounceRequest", ...common }
+    case 1:
+      return { _tag: "MapRequest", ...common, ...pcpMapping(random) }
+    default:
+      return { _tag: "PeerRequest", ...common, ...pcpPeer(random) }
+  }
+}
+
+const pcpRequest = Decoder.make<PcpCodec.Request>({
+  name: "pcp request",
+  maximumBytes: PcpCodec.maximumBytes,
+  read: (bytes) => valueOf(PcpCodec.decodeRequest(bytes), (error) => error instanceof PcpCodec.DecodeError),
+  write: PcpCodec.encodeRequest,
+  value: pcpRequestValue,
+  comesBack: "at once",
+  tokens: pcpTokens,
+  frames: [hexFrame("0200 0000 00000000 0000000000000000 0000ffff c0a84d02"), hexFrame("0201"), hexFrame("")]
+})
+
+const pcpError = (random: Random): PcpCodec.Response => {
+  const version = random.pick([2, 2, 0, 1, 3])
+  const isOurs = version === 2
+  return {
+    _tag: "ErrorResponse",
+    version,
+    opcode: random.between(0, 127),
+    resultCode: isOurs ? random.between(1, 255) : 1,
+    lifetime: isOurs ? Values.uint32(random) : undefined,
+    epoch: isOurs ? Values.uint32(random) : undefined,
+    reserved: isOurs ? Inputs.bytesOf(random, 12) : new Uint8Array(12),
+    payload: isOurs ? Inputs.bytesOf(random, 4 * random.between(0, 30)) : new Uint8Array(0)
+  }
+}
+
+const pcpResponse = Decoder.make<PcpCodec.Response>({
+  name: "pcp answer",
+  maximumBytes: Number.POSITIVE_INFINITY,
+  read: (bytes) => valueOf(PcpCodec.decodeResponse(bytes), (error) => error instanceof PcpCodec.DecodeError),
+  write: PcpCodec.encodeResponse,
+  value: (random) => {
+    const common = { epoch: Values.uint32(random), options: Values.list(random, 5, pcpOption) }
+    switch (random.between(0, 3)) {
+      case 0:
+        return pcpError(random)
+      case 1:
+        return { _tag: "AnnounceResponse", ...common }
+      case 2:
+        return { _tag: "MapResponse", ...common, ...pcpMapping(random) }
+      default:
+        return { _tag: "PeerResponse", ...common, ...pcpPeer(random) }
+    }
+  },
+  comesBack: "at once",
+  longestRead: PcpCodec.maximumBytes,
+  // Of another version only the first bytes are read, however long it is.
+  also: (bytes, value) => {
+    if (bytes.length > PcpCodec.maximumBytes && value !== undefined && bytes[0] === PcpCodec.version) {
+      throw new Error(`accepted ${bytes.length} bytes`)
+    }
+  },
+  tokens: pcpTokens,
+  frames: [hexFrame("0280 0000 00000000 00000e10 000000000000000000000000"), hexFrame("0281 0002"), hexFrame("")]
+})
+
+const host = NetAddress.ipFromStringUnsafe("192.168.77.2")
+
+/** A router's whole answer to any datagram on port 5351: none, or one that its client can read. */
+const simulatedRouter = Decoder.make<Uint8Array>({
+  name: "port 5351 router",
+  maximumBytes: Number.POSITIVE_INFINITY,
+  read: (bytes) => PcpResponder.respondToBoth(new RouterModel.RouterModel(), 0, bytes, host, { thirdParty: true }),
+  write: (bytes) => bytes,
+  value: (random) =>
+    random.chance(0.5)
+      ? PcpCodec.encodeRequest({ ...pcpRequestValue(random), clientAddress: host })
+      : natPmpRequest.message(random),
+  comesBack: "not checked",
+  isOneWay: true,
+  longestRead: PcpCodec.maximumBytes,
+  also: (bytes, answer) => {
+    if (answer === undefined) return
+    const isRead =
+      bytes[0] === 0
+        ? Result.isSuccess(NatPmpCodec.decodeResponse(answer))
+        : Result.isSuccess(PcpCodec.decodeResponse(answer))
+    if (!isRead) throw new Error("the router answers what its client cannot read")
+  },
+  tokens: [...pcpTokens, ...natPmpTokens],
+  frames: pcpRequest.frames
+})
+
+// The dispatcher's wire
+
+const wireTokens = hex(
+  "8e4e4154",
+  "8e4e4154 01 00 0000 000102030405060708090a0b0c0d0e0f",
+  "8e4e4154 01 00 0008 0001 0004 00100000",
+  "8e4e4154 01 03 0000",
+  "0001 0000",
+  "8001 0000",
+  "0001 0004 00100000",
+  "00000001 01",
+  "00000001 02",
+  "00000002 02 05",
+  "00000005 01 61626364",
+  "00000001 80",
+  "00000000",
+  "ffffffff",
+  "00",
+  "01"
+)
+
+const refusalReasons = new Set<string>(CloseReason.CloseReason.literals)
+
+const decodedValue = <A>(decoded: Wire.Decoded<A>, bytes: Uint8Array): A | undefined => {
+  switch (decoded._tag) {
+    case "Complete":
+      if (decoded.length > bytes.length) throw new Error("took more bytes than there are")
+      return decoded.value
+    case "Invalid":
+      if (!refusalReasons.has(decoded.reason)) throw new Error(`refused for ${decoded.reason}`)
+      return undefined
+    case "Foreign":
+    case "Incomplete":
+      return undefined
+  }
+}
+
+/** What is said of the first bytes is not taken back when more come. */
+const checkPrefix =
+  <A>(decode: (bytes: Uint8Array) => Wire.Decoded<A>) =>
+  (bytes: Uint8Array, random: Random): void => {
+    const early = decode(bytes.subarray(0, random.between(0, Math.min(bytes.length, 64))))
+    if (early._tag !== "Incomplete") Decoder.same("with more bytes", decode(bytes), early)
+  }
+
+const extension = (random: Random): Wire.Extension =>
+  new Wire.Extension({ type: Values.uint16(random), value: Inputs.bytesOf(random, random.between(0, 60)) })
+
+const sessionId = (random: Random): SessionId.SessionId =>
+  Option.getOrThrow(SessionId.fromBytes(Inputs.bytesOf(random, SessionId.byteLength)))
+
+const checkHelloPrefix = checkPrefix(Wire.decodeHello)
+
+const hello = Decoder.make<Wire.Hello>({
+  name: "hello",
+  maximumBytes: Number.POSITIVE_INFINITY,
+  read: (bytes) => decodedValue(Wire.decodeHello(bytes), bytes),
+  write: Wire.encodeHello,
+  value: (random) => new Wire.Hello({ sessionId: sessionId(random), extensions: Values.list(random, 6, extension) }),
+  comesBack: "at once",
+  longestRead: Wire.helloLength + Wire.maximumExtensionBytes,
+  also: (bytes, _value, random) => checkHelloPrefix(bytes, random),
+  tokens: wireTokens,
+  frames: [
+    hexFrame("8e4e4154 01 00 0000 000102030405060708090a0b0c0d0e0f", 6),
+    hexFrame("8e4e4154 01 00 0000 000102030405060708090a0b0c0d0e0f"),
+    hexFrame("")
+  ]
+})
+
+const checkReplyPrefix = checkPrefix(Wire.decodeReply)
+
+const refusals = CloseReason.CloseReason.literals.filter((reason) => reason !== "Done" && reason !== "Unknown")
+
+const reply = Decoder.make<Wire.Accepted | Wire.Refused>({
+  name: "reply",
+  maximumBytes: Number.POSITIVE_INFINITY,
+  read: (bytes) => decodedValue(Wire.decodeReply(bytes), bytes),
+  write: (value) => {
+    if (value._tag === "Accepted") return Wire.encodeAccepted(value)
+    const { reason } = value
+    return Wire.encodeRefused(reason === "Unknown" || reason === "Done" ? "Malformed" : reason)
+  },
+  value: (random) =>
+    random.chance(0.5)
+      ? new Wire.Accepted({ maxFrameBytes: Values.uint32(random) })
+      : new Wire.Refused({
+          reason: refusals[random.between(0, refusals.length - 1)] ?? "Malformed",
+          version: Wire.version
+        }),
+  // A refusal of another version, or for an unknown reason, can be read and not be sent.
+  comesBack: "the second time",
+  longestRead: Wire.replyLength + Wire.maximumExtensionBytes,
+  also: (bytes, _value, random) => checkReplyPrefix(bytes, random),
+  tokens: wireTokens,
+  frames: [hexFrame("8e4e4154 01 00 0000", 6), hexFrame("8e4e4154 01 03 0000"), hexFrame("")]
+})
+
+/** What a decoder makes of a stream, in chunks that end at these places. */
+const framesOf = (
+  bytes: Uint8Array,
+  ends: ReadonlyArray<number>,
+  maxFrameBytes: number
+): { readonly frames: Array<Uint8Array>; readonly refusal: string | undefined } => {
+  const decoder = new Wire.FrameDecoder(maxFrameBytes)
+  const frames: Array<Uint8Array> = []
+  let refusal: string | undefined
+  let start = 0
+  for (const end of [...ends, bytes.length]) {
+    refusal = decoder.push(bytes.subarray(start, end), (frame) => frames.push(frame))
+    if (decoder.heldBytes > Math.min(bytes.length, maxFrameBytes + Wire.frameHeaderLength)) {
+      throw new Error(`holds ${decoder.heldBytes} bytes`)
+    }
+    start = end
+  }
+  return { frames, refusal }
+}
+
+/** The same, by the words of the protocol: as long as a length field allows it, that many bytes are one frame. */
+const framesByTheBook = (bytes: Uint8Array, maxFrameBytes: number): ReturnType<typeof framesOf> => {
+  const frames: Array<Uint8Array> = []
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+  let offset = 0
+  while (bytes.length - offset >= 4) {
+    const length = view.getUint32(offset)
+    if (length === 0) return { frames, refusal: "Malformed" }
+    if (length > maxFrameBytes) return { frames, refusal: "FrameTooLarge" }
+    if (offset + 4 + length > bytes.length) break
+    frames.push(bytes.slice(offset, offset + 4 + length))
+    offset += 4 + length
+  }
+  return { frames, refusal: undefined }
+}
+
+const chunkEnds = (random: Random, length: number): ReadonlyArray<number> => {
+  const size = random.pick([1, 2, 3, 5, 64, 1500, 65536])
+  // In single bytes it is long work for the campaign itself.
+  const step = Math.max(size, Math.ceil(length / 2000))
+  const ends: Array<number> = []
+  for (let end = 0; end < length; end += random.between(0, 2 * step)) ends.push(end)
+  return ends
+}
+
+const wireFrame = (random: Random): Uint8Array => {
+  switch (random.between(0, 2)) {
+    case 0:
+      return Wire.encodeClose(refusals[random.between(0, refusals.length - 1)] ?? "Done")
+    case 1: {
+      const body = Inputs.bytesOf(random, random.between(0, 20))
+      return Inputs.concat([Uint8Array.of(0, 0, 0, 1 + body.length, Values.uint8(random)), body])
+    }
+    default:
+      return Wire.encodeMessage(Inputs.bytesOf(random, Inputs.skewed(random, 3000)))
+  }
+}
+
+const frameLimit = 2048
+
+const frames = Decoder.make<ReadonlyArray<Uint8Array>>({
+  name: "frames",
+  maximumBytes: Number.POSITIVE_INFINITY,
+  read: (bytes) => {
+    // In small chunks, so that frames are put together as well as cut.
+    const ends = Array.from({ length: Math.ceil(bytes.length / 7) }, (_, index) => index * 7)
+    const { frames, refusal } = framesOf(bytes, ends, frameLimit)
+    for (const frame of frames) Wire.decodeFrame(frame)
+    return refusal === undefined ? frames : undefined
+  },
+  write: Inputs.concat,
+  value: (random) => Values.list(random, 5, wireFrame).filter((frame) => frame.length <= frameLimit + 4),
+  // What is left of an unfinished frame is not among the frames.
+  comesBack: "at once",
+  also: (bytes, _value, random) => {
+    const maxFrameBytes = random.pick([1, 16, frameLimit, 65_536, Wire.defaultMaxFrameBytes])
+    const expected = framesByTheBook(bytes, maxFrameBytes)
+    Decoder.same("in any chunks", framesOf(bytes, chunkEnds(random, bytes.length), maxFrameBytes), expected)
+    Decoder.same("in one chunk", framesOf(bytes, [], maxFrameBytes), expected)
+  },
+  tokens: wireTokens,
+  frames: [hexFrame(""), hexFrame("00000000", 2)]
+})
+
+/** A message and a reason are read back from the frames that they are written to. */
+const frameBodies = Decoder.make<Wire.Frame>({
+  name: "frame",
+  maximumBytes: Number.POSITIVE_INFINITY,
+  read: (bytes) => {
+    const frame = Wire.decodeFrame(bytes)
+    return frame._tag === "Other" ? undefined : frame
+  },
+  write: (value) => {
+    if (value._tag === "Message") return Wire.encodeMessage(value.payload)
+    return Wire.encodeClose(value._tag === "Other" || value.reason === "Unknown" ? "Done" : value.reason)
+  },
+  value: (random) =>
+    random.chance(0.5)
+      ? { _tag: "Message", payload: Inputs.bytesOf(random, Inputs.skewed(random, 3000)) }
+      : { _tag: "Close", reason: refusals[random.between(0, refusals.length - 1)] ?? "Done" },
+  comesBack: "the second time",
+  tokens: wireTokens,
+  frames: [hexFrame("00000000 01", 2), hexFrame("")]
+})
+
+/** All of them. */
+export const decoders: ReadonlyArray<Decoder.Decoder> = [
+  ssdp,
+  http,
+  description,
+  soapAnswer,
+  soapFault,
+  soapCall,
+  natPmpRequest,
+  natPmpResponse,
+  pcpRequest,
+  pcpResponse,
+  simulatedRouter,
+  hello,
+  reply,
+  frames,
+  frameBodies
+]
