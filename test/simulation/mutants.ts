@@ -1,0 +1,263 @@
+/**
+ * Faults that a careless change could make, and that other libraries had: each is written into the sources as they are
+ * loaded, in memory, and the campaign has to catch it.
+ *
+ * A source that no longer has what an edit replaces is an error: then the mutant has to follow it.
+ */
+import * as Fs from "node:fs"
+
+export interface Edit {
+  /** From `packages/`. */
+  readonly file: string
+  /** Occurs exactly once. */
+  readonly from: string
+  readonly to: string
+}
+
+export interface Mutant {
+  readonly name: string
+  /** What goes wrong, in one sentence. */
+  readonly what: string
+  readonly edits: ReadonlyArray<Edit>
+}
+
+const engine = "core/src/LeaseEngine.ts"
+const channel = "natpmp/src/internal/gatewayChannel.ts"
+const client = "natpmp/src/NatPmpClient.ts"
+const codec = "natpmp/src/NatPmpCodec.ts"
+const lease = "upnp/src/internal/upnpLease.ts"
+const current = "upnp/src/internal/currentGateway.ts"
+const probe = "upnp/src/internal/upnpProbe.ts"
+
+const edit = (file: string, from: string, to: string): Edit => ({ file, from, to })
+
+const releasing = "const outcome = yield* Effect.exit(Effect.suspend(() => protocol.release(lease)))"
+const renewing = "const renewing = yield* Effect.forkDetach(renewals)"
+
+export const list: ReadonlyArray<Mutant> = [
+  {
+    name: "milliseconds-as-seconds",
+    what: "A lease of an hour is asked for as 3,600,000 seconds.",
+    edits: [edit(client, "Math.ceil(Duration.toSeconds(lifetime))", "Math.ceil(Duration.toMillis(lifetime))")]
+  },
+  {
+    name: "suggested-port-ignored",
+    what: "The external port that is wanted is not asked for.",
+    edits: [edit(client, "externalPort: mapping.externalPort,", "externalPort: 0,")]
+  },
+  {
+    name: "flood-after-unmap",
+    what: "After a release, the deletion is sent 400 times at once.",
+    edits: [
+      edit(
+        engine,
+        releasing,
+        `${releasing}\n        yield* Effect.forkDetach(Effect.repeat(Effect.exit(protocol.release(lease)), { times: 400 }))`
+      )
+    ]
+  },
+  {
+    name: "renewal-after-unmap",
+    what: "The release does not end the renewals.",
+    edits: [
+      edit(engine, "yield* Effect.timeoutOption(Fiber.interrupt(renewing), interruptionTimeout)", "void renewing")
+    ]
+  },
+  {
+    name: "delete-by-internal-port",
+    what: "The deletion names the internal port, so that nothing is deleted.",
+    edits: [
+      edit(
+        lease,
+        "Effect.catchReason(clearEntry(session, entry),",
+        "Effect.catchReason(clearEntry(session, { ...entry, externalPort: entry.internalPort }),"
+      )
+    ]
+  },
+  {
+    name: "delete-without-protocol",
+    what: "The deletion names no protocol, so that nothing is deleted.",
+    edits: [
+      edit(
+        lease,
+        "Effect.catchReason(clearEntry(session, entry),",
+        'Effect.catchReason(clearEntry(session, { ...entry, protocol: "" }),'
+      )
+    ]
+  },
+  {
+    name: "renewal-by-internal-port",
+    what: "On renewal the internal port takes the place of the external one.",
+    edits: [
+      edit(
+        lease,
+        "const { externalPort } = lease.handle.entry\n",
+        "const externalPort = lease.handle.entry.internalPort\n"
+      )
+    ]
+  },
+  {
+    name: "fixed-client-port",
+    what: "The client binds UDP port 5350, which another program holds.",
+    edits: [edit(channel, "udp.open({ connect: peer })", "udp.open({ connect: peer, bind: { port: 5350 } })")]
+  },
+  {
+    name: "second-release-releases-again",
+    what: "A mapping that is released by hand is released once more by its scope.",
+    edits: [edit(engine, "Ref.getAndSet(started, true)", "Ref.get(started)")]
+  },
+  {
+    name: "short-datagram-crashes",
+    what: "A datagram is read without a look at its length.",
+    edits: [edit(codec, 'if (bytes.length < 4) return refuse("TooShort", bytes)', "")]
+  },
+  {
+    name: "foreign-reply-accepted",
+    what: "An answer is believed whoever sent it.",
+    edits: [
+      edit(
+        channel,
+        "acquire: udp.open({ connect: peer }),",
+        "acquire: Effect.flatMap(Effect.scoped(udp.open({ connect: peer })), (one) => udp.open({ bind: { address: one.address.address } })),"
+      ),
+      edit(channel, "socket.send(question.payload)", "socket.send(question.payload, peer)"),
+      edit(channel, "if (!Equal.equals(address, peer)) {", "if (address === undefined) {")
+    ]
+  },
+  {
+    name: "answer-to-another-accepted",
+    what: "An answer for another internal port is believed.",
+    edits: [edit(client, "if (response.internalPort !== request.internalPort)", "if (response.internalPort === -1)")]
+  },
+  {
+    name: "timed-out-request-blocks",
+    what: "A request that timed out keeps its turn, so that no other ever has one.",
+    edits: [
+      edit(
+        channel,
+        "turn.withPermit\n",
+        "(self) => Effect.andThen(turn.take(1), Effect.tap(self, () => turn.release(1)))\n"
+      )
+    ]
+  },
+  {
+    name: "renewal-adds-a-timer",
+    what: "Each renewal starts one more loop of renewals.",
+    edits: [
+      edit(
+        engine,
+        "failures = yield* renewOnce.pipe(",
+        "yield* Effect.forkDetach(Effect.suspend(() => renewals))\n          failures = yield* renewOnce.pipe("
+      )
+    ]
+  },
+  {
+    name: "double-renewal",
+    what: "Every mapping has two loops of renewals.",
+    edits: [edit(engine, renewing, `yield* Effect.forkDetach(renewals)\n      ${renewing}`)]
+  },
+  {
+    name: "renewal-never-called",
+    what: "Nothing is ever renewed.",
+    edits: [edit(engine, renewing, "const renewing = yield* Effect.forkDetach(Effect.never)")]
+  },
+  {
+    name: "permanent-retry-with-a-lease",
+    what: "After error 725 the request is repeated with the same lease.",
+    edits: [
+      edit(lease, "const permanent = { ...entry, leaseDuration: 0 }", "const permanent = { ...entry, enabled: true }")
+    ]
+  },
+  {
+    name: "tcp-released-as-udp",
+    what: "Every mapping is deleted as one of UDP.",
+    edits: [
+      edit(
+        client,
+        "protocol: mapping.protocol,\n        internalPort: mapping.internalPort,\n        externalPort: 0,",
+        'protocol: "udp",\n        internalPort: mapping.internalPort,\n        externalPort: 0,'
+      )
+    ]
+  },
+  {
+    name: "first-answer-only",
+    what: "Only the first answer to a search is looked at, whatever it is.",
+    edits: [edit(probe, "Stream.takeUntil((outcome) => isSettled(outcome, selected))", "Stream.take(1)")]
+  },
+  {
+    name: "description-for-every-call",
+    what: "The gateway is searched for and described again for every call.",
+    edits: [
+      edit(
+        current,
+        "Result.isSuccess(sought.result) || now - sought.at",
+        "(Result.isSuccess(sought.result) && now === sought.at) || now - sought.at"
+      )
+    ]
+  },
+  {
+    name: "dead-gateway-kept",
+    what: "A gateway that is no longer there is asked for ever.",
+    edits: [edit(current, "mayHaveMoved(error) ? giveUp(one) : Effect.void", "Effect.void")]
+  },
+  {
+    name: "release-skipped",
+    what: "Nothing is deleted when a mapping is released.",
+    edits: [edit(engine, releasing, "const outcome = yield* Effect.exit(Effect.void)")]
+  },
+  {
+    name: "interrupted-request-forgotten",
+    what: "What an interrupted request may have left is not taken away.",
+    edits: [edit(engine, "(outcomeUnknown(cause) ? abandon(protocol, resolved) : Effect.void)", "Effect.void")]
+  },
+  {
+    name: "refresh-by-delete",
+    what: "A renewal deletes the mapping first, which leaves a hole.",
+    edits: [
+      edit(
+        engine,
+        "Effect.suspend(() => protocol.renew(now.lease, again)),",
+        "Effect.andThen(Effect.exit(protocol.release(now.lease)), Effect.suspend(() => protocol.renew(now.lease, again))),"
+      )
+    ]
+  },
+  {
+    name: "loss-not-told",
+    what: "A mapping whose lease has run out is still said to be in force.",
+    edits: [
+      edit(
+        engine,
+        'publish(new PortMapping.PortMapping({ ...lease.mapping, status: "lost" }))',
+        "publish(lease.mapping)"
+      )
+    ]
+  },
+  {
+    name: "no-pause-after-failure",
+    what: "A renewal that failed is tried again at once.",
+    edits: [
+      edit(
+        engine,
+        "Duration.min(Duration.times(shortestPause, 2 ** Math.min(failures - 1, 16)), longestPause)",
+        "Duration.millis(failures > 0 ? 1 : 2)"
+      )
+    ]
+  }
+]
+
+export const named = (name: string): Mutant => {
+  const found = list.find((mutant) => mutant.name === name)
+  if (found === undefined) throw new Error(`there is no mutant "${name}"`)
+  return found
+}
+
+/** A source with its faults. */
+export const apply = (file: string, edits: ReadonlyArray<Edit>): string =>
+  edits.reduce(
+    (text, { from, to }) => {
+      const parts = text.split(from)
+      if (parts.length !== 2) throw new Error(`${file} has ${parts.length - 1} times, and not once: ${from}`)
+      return parts.join(to)
+    },
+    Fs.readFileSync(file, "utf8")
+  )

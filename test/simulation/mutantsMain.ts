@@ -1,0 +1,52 @@
+/**
+ * `npm run simulate:mutants [-- --seeds 1000] [--only name]`: see docs/simulation.md.
+ */
+import * as Fs from "node:fs"
+import { parseArgs } from "node:util"
+import * as Mutants from "./mutants.ts"
+import * as Pool from "./pool.ts"
+
+const { values } = parseArgs({ options: { seeds: { type: "string" }, only: { type: "string" } } })
+
+const seeds = Number(values.seeds ?? "1000")
+const chosen = values.only === undefined ? Mutants.list : [Mutants.named(values.only)]
+
+interface Caught {
+  readonly seed: number
+  readonly invariant: string
+}
+
+const hunt = async (mutant: Mutants.Mutant): Promise<Caught | undefined> => {
+  let caught: Caught | undefined
+  await Pool.run({
+    seeds,
+    from: 1,
+    environment: { EFFECT_NAT_MUTANT: mutant.name },
+    onReport: (report) => {
+      const violation = report.violations.find(({ expected }) => expected === undefined)
+      if (violation !== undefined && (caught === undefined || report.seed < caught.seed)) {
+        caught = { seed: report.seed, invariant: violation.invariant }
+      }
+      return caught === undefined
+    }
+  })
+  return caught
+}
+
+const results: Array<readonly [Mutants.Mutant, Caught | undefined]> = []
+for (const mutant of chosen) {
+  for (const { file } of mutant.edits) Fs.accessSync(new URL(`../../packages/${file}`, import.meta.url))
+  const caught = await hunt(mutant)
+  if (process.stdout.isTTY) console.log(`${results.length + 1}/${chosen.length} ${mutant.name}`)
+  results.push([mutant, caught])
+}
+
+const column = Math.max(...results.map(([{ name }]) => name.length)) + 2
+console.log(`${"fault".padEnd(column)}caught by seed`)
+for (const [{ name }, caught] of results) {
+  const by = caught === undefined ? `SURVIVED ${seeds} seeds` : `${String(caught.seed).padEnd(6)}${caught.invariant}`
+  console.log(`${name.padEnd(column)}${by}`)
+}
+const survivors = results.filter(([, caught]) => caught === undefined).length
+console.log(`mutants ${results.length}, survived ${survivors}`)
+if (survivors > 0) process.exitCode = 1

@@ -1,0 +1,90 @@
+/**
+ * What a run prints.
+ */
+import type * as Campaign from "./campaign.ts"
+import * as CampaignModule from "./campaign.ts"
+import * as Plan from "./plan.ts"
+import * as World from "./world.ts"
+
+const width = 40
+
+export const progress = (tally: Campaign.Tally, seeds: number): void => {
+  if (!process.stdout.isTTY) return
+  const done = Math.round((tally.seeds / seeds) * width)
+  const bar = "█".repeat(done) + "░".repeat(width - done)
+  process.stdout.write(`\r${bar} ${tally.seeds}/${seeds}, violated ${tally.violated.length} `)
+}
+
+export const endProgress = (): void => {
+  if (process.stdout.isTTY) process.stdout.write("\n")
+}
+
+export const plan = (plan: Plan.Plan): void => {
+  console.log(
+    `seed ${plan.seed}: ${plan.protocol} where the router speaks ${plan.speaks.join(" and ")}, ${plan.topology}, quirk ${plan.quirk ?? "none"}`
+  )
+  for (const { at, lasts, mapping, what } of plan.events) {
+    console.log(`  at ${at / 1000} s: ${what} (mapping ${mapping}, ${lasts / 1000} s)`)
+  }
+}
+
+export const violations = ({ seed, violations }: Campaign.Report): void => {
+  for (const { at, detail, expected, invariant } of violations) {
+    const known = expected === undefined ? "VIOLATED" : `expected (${expected})`
+    console.log(`seed ${seed}: ${known} ${invariant} at ${at.toFixed(3)} s: ${detail}`)
+  }
+}
+
+const tailLength = 40
+
+/** The end of the first failing world's trace, up to its first violation. */
+export const tailOfTrace = (seed: number): void => {
+  const { trace } = World.run(Plan.draw(seed), { keepsTrace: true })
+  const found = trace.findIndex((line) => line.includes("VIOLATION"))
+  const end = found < 0 ? trace.length : found + 1
+  console.log(`The trace of seed ${seed} up to there, its last ${tailLength} lines:`)
+  for (const line of trace.slice(Math.max(0, end - tailLength), end)) console.log(line.slice(0, 200))
+}
+
+const table = (
+  title: string,
+  prefix: string,
+  rows: ReadonlyArray<string>,
+  columns: ReadonlyArray<string>,
+  count: (row: string, column: string) => number
+): void => {
+  const first = Math.max(...rows.map((row) => row.length), title.length) + 2
+  console.log(
+    [title.padEnd(first), ...columns.map((column) => column.padStart(Math.max(10, column.length + 2)))].join("")
+  )
+  for (const row of rows) {
+    const cells = columns.map((column) => {
+      const isMeant =
+        CampaignModule.cellsMeant.includes(`${prefix}${row} ${column}`) ||
+        CampaignModule.cellsMeant.includes(`${prefix}${column} ${row}`)
+      const number = count(row, column)
+      return (number === 0 && !isMeant ? "·" : String(number)).padStart(Math.max(10, column.length + 2))
+    })
+    console.log([row.padEnd(first), ...cells].join(""))
+  }
+  console.log("")
+}
+
+/** How many worlds were in each cell; a dot is a cell that no world is meant to be in. */
+export const coverage = (tally: Campaign.Tally): void => {
+  const byProtocol = (kind: string) => (row: string, column: string) => tally.cells.get(`${kind} ${column} ${row}`) ?? 0
+  const quirks = ["none", ...new Set(Plan.protocols.flatMap((protocol) => Plan.quirksFor(protocol)))]
+  table("topology", "topology ", Plan.topologies, Plan.protocols, byProtocol("topology"))
+  table("quirk", "quirk ", quirks, Plan.protocols, byProtocol("quirk"))
+  table("fault", "fault ", Plan.faults, Plan.protocols, byProtocol("fault"))
+  table("user action", "action ", Plan.actions, Plan.protocols, byProtocol("action"))
+  table(
+    "fault × action",
+    "fault × action ",
+    Plan.faults.filter((fault) => fault !== "none"),
+    Plan.actions,
+    (row, column) => tally.cells.get(`fault × action ${row} ${column}`) ?? 0
+  )
+  console.log(`The busiest process sent ${tally.busiest} datagrams and requests within a second.`)
+  for (const [name, count] of tally.expected) console.log(`expected: ${name}: ${count} worlds`)
+}

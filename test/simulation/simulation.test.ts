@@ -1,0 +1,33 @@
+import { assert, it } from "@effect/vitest"
+import * as Campaign from "./campaign.ts"
+import * as Mutants from "./mutants.ts"
+import * as Plan from "./plan.ts"
+import * as World from "./world.ts"
+import { fileURLToPath } from "node:url"
+
+it("200 worlds hold every invariant", { timeout: 300_000 }, () => {
+  for (let seed = 1; seed <= 200; seed++) {
+    const report = Campaign.runSeed(seed)
+    const unexpected = report.violations.filter(({ expected }) => expected === undefined)
+    assert.deepStrictEqual(unexpected, [], `repeat it with its trace: npm run simulate -- --seed ${seed}`)
+  }
+})
+
+it("the same seed gives the same trace, and another seed another one", () => {
+  const run = (seed: number) => World.run(Plan.draw(seed), { keepsTrace: true })
+  assert.deepStrictEqual(run(11).trace, run(11).trace)
+  assert.strictEqual(run(11).fingerprint, World.run(Plan.draw(11), { keepsTrace: false }).fingerprint)
+  assert.notStrictEqual(run(11).fingerprint, run(12).fingerprint)
+})
+
+it("every mutant finds the place that it changes", () => {
+  for (const { edits } of Mutants.list) {
+    for (const { file } of edits) {
+      const path = fileURLToPath(new URL(`../../packages/${file}`, import.meta.url))
+      Mutants.apply(
+        path,
+        edits.filter((edit) => edit.file === file)
+      )
+    }
+  }
+})

@@ -1,0 +1,968 @@
+/**
+ * One world: its network is built from the plan, the plan's events happen in it, and the judge watches.
+ */
+import type * as MappingRequest from "@effect-nat/core/MappingRequest"
+import type * as NatError from "@effect-nat/core/NatError"
+import * as PortMapper from "@effect-nat/core/PortMapper"
+import type * as PortMapping from "@effect-nat/core/PortMapping"
+import * as NatPmp from "@effect-nat/natpmp/NatPmp"
+import * as NatPmpCodec from "@effect-nat/natpmp/NatPmpCodec"
+import * as Quirk from "@effect-nat/testing/Quirk"
+import * as RouterModel from "@effect-nat/testing/RouterModel"
+import * as SimulatedDevice from "@effect-nat/testing/SimulatedDevice"
+import * as SimulatedNetwork from "@effect-nat/testing/SimulatedNetwork"
+import * as Ssdp from "@effect-nat/upnp/Ssdp"
+import * as Upnp from "@effect-nat/upnp/Upnp"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Scope from "effect/Scope"
+import * as Automatic from "effect-nat/Automatic"
+import * as SeededRandom from "../../packages/testing/src/internal/seededRandom.ts"
+import * as Expected from "./expected.ts"
+import type * as Plan from "./plan.ts"
+import * as Wire from "./wire.ts"
+
+/** The names of what must hold; docs/simulation.md says what each means. */
+export const invariants = [
+  "no-defect",
+  "maps-when-healthy",
+  "live-or-lost",
+  "recovers",
+  "release-leaves-nothing",
+  "nothing-left",
+  "others-untouched",
+  "one-renewal-loop",
+  "no-delete-while-live",
+  "one-delete",
+  "no-flood",
+  "one-search",
+  "lease-as-asked",
+  "deletes-what-was-mapped",
+  "port-as-asked"
+] as const
+export type Invariant = (typeof invariants)[number] | "same-trace"
+
+export interface Violation {
+  readonly invariant: Invariant
+  /** In seconds of virtual time. */
+  readonly at: number
+  readonly detail: string
+}
+
+/** What a world came to. */
+export interface Outcome {
+  readonly plan: Plan.Plan
+  readonly violations: ReadonlyArray<Violation>
+  readonly fingerprint: string
+  /** What really happened of what the plan has. */
+  readonly happened: ReadonlyArray<string>
+  readonly trace: ReadonlyArray<string>
+  /** The most datagrams and requests that one process sent within a second. */
+  readonly busiest: number
+}
+
+const second = 1000
+/** What a request may take beyond its time: timeouts, a search, the freshness of an address. */
+const slack = 60 * second
+/** The longest pause between two attempts. */
+const longestPause = 300 * second
+/** A whole search at once is 58 datagrams a network; then descriptions and calls. */
+const floodLimit = 150
+const samplesPerLease = 16
+
+const ip = NetAddress.ipFromStringUnsafe
+const format = NetAddress.formatIp
+
+const layerOf = (protocol: Plan.Protocol): Layer.Layer<PortMapper.PortMapper, never, SimulatedNetwork.Seams> =>
+  protocol === "natpmp" ? NatPmp.layer : protocol === "upnp" ? Upnp.layer : Automatic.layer
+
+/** A process that maps ports. */
+interface Program {
+  readonly process: SimulatedNetwork.Process
+  readonly mapper: PortMapper.PortMapper["Service"]
+  readonly startedAt: number
+  readonly sentAt: Array<number>
+  foundAt: number | undefined
+  /** When it last said that a mapping may be left. */
+  warnedAt: number | undefined
+}
+
+/** One wish for a mapping and what became of it. */
+interface Held {
+  readonly index: number
+  readonly wanted: Plan.Wanted
+  program: Program
+  scope: Scope.Closeable | undefined
+  fiber: Fiber.Fiber<PortMapper.Mapping, NatError.NatError> | undefined
+  mapping: PortMapper.Mapping | undefined
+  heldSince: number
+  error: NatError.NatError | undefined
+  isWanted: boolean
+  badSince: number | undefined
+  badWhy: string | undefined
+  firstPort: number | undefined
+  lostSince: number | undefined
+  lastMapAt: number | undefined
+  deletes: number
+  isReleasing: boolean
+}
+
+class World {
+  readonly plan: Plan.Plan
+  readonly network: SimulatedNetwork.SimulatedNetwork
+  readonly violations: Array<Violation> = []
+  readonly happened = new Set<string>()
+  readonly random: SeededRandom.SeededRandom
+  lan: SimulatedNetwork.Lan
+  readonly baseLink: SimulatedNetwork.Link
+  readonly host: SimulatedNetwork.Host
+  readonly helds: ReadonlyArray<Held>
+  readonly everyModel: Array<RouterModel.RouterModel> = []
+  /** The routers on which somebody else has a mapping. */
+  readonly bystanders = new Set<RouterModel.RouterModel>()
+  readonly closing: Array<() => void> = []
+  readonly ownAddresses = new Set<string>()
+  readonly externalPorts = new Set<string>()
+  router: SimulatedNetwork.Router
+  program: Program
+  busiest = 0
+  /** Until when something is wrong with the network; from then on it is healthy. */
+  unhealthyUntil = 0
+  hadOutage = false
+  hasChangedRouter = false
+  hasMoved = false
+  mayLeavePermanent = false
+  attacks: "garbage" | "forgery" | undefined = undefined
+  isOver = false
+  nextAddress = 2
+
+  constructor(plan: Plan.Plan, keepsTrace: boolean) {
+    this.plan = plan
+    this.random = SeededRandom.make(plan.seed, "world")
+    this.network = SimulatedNetwork.make({
+      seed: plan.seed,
+      keepsTrace,
+      onLog: (entry) => this.#heard(entry),
+      onSent: (sent) => this.#sent(sent)
+    })
+    this.lan = this.network.addLan({
+      network: "192.168.77.0/24",
+      link: { delay: [1, this.random.pick([2, 10, 40])] }
+    })
+    this.baseLink = this.lan.link
+    const quirk = plan.quirk
+    const isFailover = quirk === "FailoverPair"
+    this.router = this.#addRouter(isFailover ? "192.168.77.3" : "192.168.77.1")
+    if (isFailover) {
+      const dumb = new RouterModel.RouterModel({ address: ip("192.168.77.1") })
+      this.network.addRouter({ lan: this.lan, model: dumb, devices: [] })
+    }
+    if (
+      plan.topology === "doubleNat" &&
+      plan.quirk !== "PrivateServiceFirst" &&
+      this.router.model.externalAddress !== undefined
+    ) {
+      const outerLan = this.network.addLan({ network: "10.0.0.0/24" })
+      const outer = new RouterModel.RouterModel({ address: ip("10.0.0.1") })
+      this.network.addRouter({ lan: outerLan, model: outer, devices: [SimulatedDevice.natPmp(outer)] })
+      this.router.model.changeExternalAddress(ip("10.0.0.2"))
+    }
+    if (plan.topology === "printerNearby") this.#addPrinter()
+    this.host = this.network.addHost(this.#placement())
+    if (plan.hasTakenPorts) for (const port of [1900, 5350, 5351]) this.host.takenPorts.add(port)
+    if (plan.topology === "twoHosts") {
+      const other = this.network.addHost({
+        name: "other",
+        attachments: [{ lan: this.lan, address: "192.168.77.150" }],
+        gateways: [this.router]
+      })
+      this.#startOther(other)
+    }
+    this.program = this.#startProgram()
+    this.helds = plan.wanted.map((wanted, index) => ({
+      index,
+      wanted,
+      program: this.program,
+      scope: undefined,
+      fiber: undefined,
+      mapping: undefined,
+      heldSince: 0,
+      error: undefined,
+      isWanted: true,
+      badSince: undefined,
+      badWhy: undefined,
+      firstPort: undefined,
+      lostSince: undefined,
+      lastMapAt: undefined,
+      deletes: 0,
+      isReleasing: false
+    }))
+  }
+
+  get now(): number {
+    return this.network.now
+  }
+
+  violate(invariant: Invariant, detail: string) {
+    if (this.violations.some((known) => known.invariant === invariant)) return
+    this.network.note(`VIOLATION ${invariant}: ${detail}`)
+    this.violations.push({ invariant, at: this.now / second, detail })
+    // What comes after it would be its consequence, and a flood would take for ever.
+    if (Expected.nameOf(this.plan, invariant) === undefined) this.program?.process.kill()
+  }
+
+  /** Whether there is nothing left to see. */
+  get isBroken(): boolean {
+    return this.violations.some(({ invariant }) => Expected.nameOf(this.plan, invariant) === undefined)
+  }
+
+  isHealthy(since = this.now): boolean {
+    return this.unhealthyUntil <= since
+  }
+
+  /** A calm world has the strictest invariants. */
+  get isCalm(): boolean {
+    return !this.hadOutage && !this.hasMoved && !this.hasChangedRouter && this.attacks === undefined
+  }
+
+  #devices(model: RouterModel.RouterModel): ReadonlyArray<SimulatedDevice.Device> {
+    const { speaks } = this.plan
+    const onGatewayPort = speaks.includes("natpmp")
+      ? speaks.includes("pcp")
+        ? [SimulatedDevice.pcpAndNatPmp(model)]
+        : [SimulatedDevice.natPmp(model)]
+      : speaks.includes("pcp")
+        ? [SimulatedDevice.pcp(model)]
+        : []
+    return speaks.includes("upnp") ? [...onGatewayPort, SimulatedDevice.upnp(model)] : onGatewayPort
+  }
+
+  #addRouter(address: string): SimulatedNetwork.Router {
+    const model = new RouterModel.RouterModel({
+      address: ip(address),
+      name: `Router ${this.everyModel.length}`,
+      maxLifetimeSeconds: this.plan.longestLease,
+      quirks: this.plan.quirk === undefined ? [] : [this.plan.quirk],
+      startedAt: this.now - this.random.between(0, 86_400) * second
+    })
+    if (this.plan.hasBystander) this.#addBystander(model)
+    this.everyModel.push(model)
+    return this.network.addRouter({ lan: this.lan, model, devices: this.#devices(model) })
+  }
+
+  /** Somebody else's mapping, on the first port that we want. */
+  #addBystander(model: RouterModel.RouterModel) {
+    const first = this.plan.wanted[0]
+    if (first === undefined) return
+    const mapped = model.map(this.now, {
+      via: "mock",
+      client: ip("192.168.77.200"),
+      protocol: first.protocol,
+      externalPort: first.externalPort,
+      mayChoosePort: false,
+      internalAddress: ip("192.168.77.200"),
+      internalPort: 4000,
+      lifetimeSeconds: 0,
+      description: "somebody else"
+    })
+    if (Result.isSuccess(mapped)) this.bystanders.add(model)
+  }
+
+  #addPrinter() {
+    this.network.addAppliance({
+      lan: this.lan,
+      address: "192.168.77.9",
+      devices: [
+        {
+          onDatagram: ({ to }) =>
+            to.port === Ssdp.port
+              ? [
+                  {
+                    payload: new TextEncoder().encode(
+                      "HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=120\r\nEXT:\r\nLOCATION: http://192.168.77.9:80/printer.xml\r\n" +
+                        "SERVER: Printer\r\nST: upnp:rootdevice\r\nUSN: uuid:printer::upnp:rootdevice\r\n\r\n"
+                    )
+                  }
+                ]
+              : undefined,
+          onRequest: ({ port }) =>
+            port === 80
+              ? { status: 200, headers: {}, body: new TextEncoder().encode("<root><device></device></root>") }
+              : undefined
+        }
+      ]
+    })
+  }
+
+  #placement(): SimulatedNetwork.Placement {
+    const { quirk, topology } = this.plan
+    const address = `192.168.77.${this.nextAddress}`
+    this.ownAddresses.add(address)
+    const gateways: Array<SimulatedNetwork.Router | NetAddress.IpAddress> = [
+      quirk === "FailoverPair" ? ip("192.168.77.1") : this.router
+    ]
+    const attachments: Array<SimulatedNetwork.Attachment> = [{ lan: this.lan, address }]
+    const beside = (network: string, own: string, name: string) =>
+      attachments.unshift({ lan: this.network.addLan({ network }), address: own, name })
+    if (quirk === "DockerBridge") beside("172.17.0.0/16", "172.17.0.1", "docker0")
+    if (quirk === "HostOnlyNetwork") beside("192.168.56.0/24", "192.168.56.1", "vboxnet0")
+    if (quirk === "VpnInterface") {
+      beside("10.8.0.0/24", "10.8.0.2", "tun0")
+      gateways.push(ip("10.8.0.1"))
+    }
+    // Nobody is there, or somebody who takes everything and says nothing.
+    if (topology === "twoGateways" || quirk === "DeadSecondGateway") gateways.push(ip("192.168.77.254"))
+    return { attachments, gateways }
+  }
+
+  #startProgram(): Program {
+    const process = this.host.start()
+    const built = process.fork(
+      Effect.flatMap(Scope.make(), (scope) => Layer.buildWithScope(layerOf(this.plan.protocol), scope))
+    )
+    const exit = built.pollUnsafe()
+    // No strategy waits for anything when its layer is built.
+    if (exit === undefined || Exit.isFailure(exit)) throw new Error("the strategy's layer did not build at once")
+    return {
+      process,
+      mapper: Context.get(exit.value, PortMapper.PortMapper),
+      startedAt: this.now,
+      sentAt: [],
+      foundAt: undefined,
+      warnedAt: undefined
+    }
+  }
+
+  #startOther(host: SimulatedNetwork.Host) {
+    const [wanted] = this.plan.wanted
+    if (wanted === undefined) return
+    this.ownAddresses.add("192.168.77.150")
+    const { externalPort, internalPort, protocol } = wanted
+    const process = host.start()
+    const mapping = PortMapper.PortMapper.use((mapper) =>
+      mapper.map({ protocol, internalPort, externalPort, lifetime: `${wanted.lifetimeSeconds} seconds` })
+    )
+    const program = Effect.scoped(Effect.andThen(mapping, Effect.never)).pipe(
+      Effect.provide(layerOf(this.plan.protocol))
+    )
+    this.network.after(this.random.between(0, 10_000), () => {
+      const fiber = process.fork(program)
+      this.closing.push(() => fiber.interruptUnsafe())
+    })
+  }
+
+  // ---------------------------------------------------------------------------
+  // What the user does
+  // ---------------------------------------------------------------------------
+
+  start(held: Held) {
+    if (this.isOver || !held.isWanted || held.mapping !== undefined || held.fiber !== undefined) return
+    const { program, wanted } = held
+    if (!program.process.isRunning) return
+    this.happened.add("map")
+    const scope = Effect.runSync(Scope.make())
+    const request: MappingRequest.MappingRequest = {
+      protocol: wanted.protocol,
+      internalPort: wanted.internalPort,
+      externalPort: wanted.externalPort,
+      strictExternalPort: wanted.strictExternalPort,
+      lifetime: `${wanted.lifetimeSeconds} seconds`,
+      description: `simulated ${held.index}`
+    }
+    const fiber = program.process.fork(Scope.provide(program.mapper.map(request), scope))
+    held.scope = scope
+    held.fiber = fiber
+    held.deletes = 0
+    held.lastMapAt = undefined
+    fiber.addObserver((exit) => {
+      if (held.fiber !== fiber) return
+      held.fiber = undefined
+      if (Exit.isSuccess(exit)) {
+        held.mapping = exit.value
+        held.heldSince = this.now
+        held.badSince = undefined
+        held.lostSince = undefined
+        held.error = undefined
+        program.foundAt ??= this.now
+        this.network.note(`mapping ${held.index} is held`)
+        this.#checkFirst(held)
+        return
+      }
+      this.#checkDefect(exit.cause)
+      held.error = Cause.findErrorOption(exit.cause).pipe(Option.getOrUndefined)
+      this.network.note(`mapping ${held.index} failed: ${held.error?.message ?? "interrupted"}`)
+      // A person, or a supervisor, tries again.
+      this.network.after(30 * second, () => this.start(held))
+    })
+  }
+
+  /** Ends a mapping through its handle or its scope, and looks at what is left. */
+  stop(held: Held, byHandle: boolean) {
+    const { fiber, mapping, program, scope } = held
+    if (scope === undefined || !program.process.isRunning) return
+    const startedAt = this.now
+    const last = mapping === undefined ? undefined : this.currentOf(held)
+    held.scope = undefined
+    held.mapping = undefined
+    held.fiber = undefined
+    held.isReleasing = true
+    fiber?.interruptUnsafe()
+    const close = Scope.close(scope, Exit.void)
+    const ended: Effect.Effect<boolean> =
+      byHandle && mapping !== undefined
+        ? Effect.flatMap(Effect.exit(mapping.release), (exit) => Effect.as(close, Exit.isSuccess(exit)))
+        : Effect.as(close, true)
+    program.process.fork(ended).addObserver((exit) => {
+      if (Exit.isFailure(exit)) return this.#checkDefect(exit.cause)
+      const isConfirmed = exit.value && (program.warnedAt ?? -1) < startedAt
+      this.network.note(`mapping ${held.index} is released${isConfirmed ? "" : ", unconfirmed"}`)
+      if (!isConfirmed) this.mayLeavePermanent = true
+      if (isConfirmed && last !== undefined) this.#checkReleased(held, last, startedAt)
+    })
+  }
+
+  /** A request that is given up while it is under way. */
+  interrupt() {
+    if (!this.program.process.isRunning) return
+    const { program } = this
+    const internalPort = 40_000 + this.random.between(0, 999)
+    const startedAt = this.now
+    const request = Effect.scoped(
+      Effect.andThen(program.mapper.map({ protocol: "udp", internalPort, lifetime: "1 hour" }), Effect.never)
+    )
+    const fiber = program.process.fork(request)
+    this.network.after(this.random.between(0, 150), () => fiber.interruptUnsafe())
+    this.network.after(25 * second, () => {
+      if (
+        !this.isHealthy(startedAt - 20 * second) ||
+        !program.process.isRunning ||
+        (program.warnedAt ?? -1) >= startedAt
+      )
+        return
+      const left = this.router.model
+        .entries(this.now)
+        .find((entry) => entry.internalPort === internalPort && this.ownAddresses.has(format(entry.internalAddress)))
+      if (left !== undefined && this.isCalm && this.plan.quirk === undefined) {
+        this.violate("release-leaves-nothing", `an interrupted request left ${describe(left)}`)
+      }
+    })
+  }
+
+  crash() {
+    this.program.process.kill()
+    this.mayLeavePermanent = true
+    this.network.after(this.random.between(500, 60_000), () => this.#resume())
+  }
+
+  restart() {
+    for (const held of this.helds) this.stop(held, false)
+    const old = this.program
+    this.network.after(10 * second, () => {
+      old.process.kill()
+      this.#resume()
+    })
+  }
+
+  /** Nothing goes wrong any more. */
+  heal() {
+    this.lan.link = this.baseLink
+    this.attacks = undefined
+    if (this.router.model.isSilent(this.now)) this.router.model.wake()
+    // A router that is about to come back does so within this time.
+    this.unhealthyUntil = Math.min(this.unhealthyUntil, this.now + slack)
+    this.#resume()
+  }
+
+  close() {
+    this.isOver = true
+    this.closing.forEach((close) => close())
+    for (const held of this.helds) this.stop(held, false)
+  }
+
+  #resume() {
+    if (this.isOver || this.program.process.isRunning) return
+    this.program = this.#startProgram()
+    for (const held of this.helds) {
+      held.program = this.program
+      held.scope = undefined
+      held.mapping = undefined
+      held.fiber = undefined
+      held.isReleasing = false
+      this.start(held)
+    }
+  }
+
+  // ---------------------------------------------------------------------------
+  // What goes wrong
+  // ---------------------------------------------------------------------------
+
+  trouble(lasts: number) {
+    this.hadOutage = true
+    this.unhealthyUntil = Math.max(this.unhealthyUntil, this.now + lasts)
+  }
+
+  #linkTrouble(change: Partial<SimulatedNetwork.Link>, lasts: number) {
+    const { lan } = this
+    const before = lan.link
+    this.trouble(lasts)
+    lan.link = { ...before, ...change }
+    this.network.after(lasts, () => {
+      lan.link = this.baseLink
+    })
+  }
+
+  happen({ lasts, mapping, what }: Plan.Event) {
+    if (this.isOver) return
+    this.happened.add(what)
+    this.network.note(`event ${what}`)
+    const held = this.helds[mapping]
+    switch (what) {
+      case "loss":
+        return this.#linkTrouble({ loss: this.random.pick([0.1, 0.3, 0.6]) }, lasts)
+      case "delay":
+        return this.#linkTrouble({ delay: [50, this.random.pick([400, 3000])] }, lasts)
+      case "duplication":
+        return this.#linkTrouble({ duplication: 0.5 }, lasts)
+      case "reordering":
+        return this.#linkTrouble({ reordering: 0.5, overtaking: 2000 }, lasts)
+      case "silence":
+        this.trouble(lasts)
+        return this.router.model.goSilent(this.now + lasts)
+      case "reboot":
+        return this.#reboot()
+      case "addressChange":
+        return this.router.model.changeExternalAddress(ip(`11.22.33.${this.random.between(2, 250)}`))
+      case "routerReplaced":
+        return this.#replaceRouter()
+      case "lostAnswer":
+        this.hadOutage = true
+        return this.router.model.loseNextAnswer()
+      case "garbage":
+      case "forgery":
+        return this.#attack(what, lasts)
+      case "map":
+        return held === undefined ? undefined : this.start(held)
+      case "unmap":
+      case "unmapTwice":
+        return held === undefined ? undefined : this.#unmapAndMapAgain(held, what)
+      case "interrupt":
+        return this.interrupt()
+      case "crash":
+        return this.crash()
+      case "restart":
+        return this.restart()
+      case "networkChange":
+        return this.#changeNetwork()
+      case "addressRenewal":
+        return this.#renewAddress()
+    }
+  }
+
+  #unmapAndMapAgain(held: Held, what: "unmap" | "unmapTwice") {
+    const { mapping, program } = held
+    if (what === "unmapTwice" && mapping !== undefined) program.process.fork(Effect.exit(mapping.release))
+    this.stop(held, true)
+    this.network.after(20 * second, () => {
+      held.isReleasing = false
+      this.start(held)
+    })
+  }
+
+  #reboot() {
+    const { model } = this.router
+    const outage = this.random.between(5, 60) * second
+    this.trouble(outage)
+    model.goSilent(this.now + outage)
+    this.hasChangedRouter = true
+    this.network.after(outage, () => model.reboot(this.now))
+  }
+
+  #replaceRouter() {
+    const old = this.router
+    const { lan } = this
+    const outage = this.random.between(5, 60) * second
+    this.trouble(outage)
+    this.hasChangedRouter = true
+    this.mayLeavePermanent = true
+    this.network.remove(old)
+    this.network.after(outage, () => {
+      // Somebody else may have done it, or the host has gone elsewhere.
+      if (this.router === old && this.lan === lan) this.router = this.#addRouter(format(old.address))
+    })
+  }
+
+  #attack(kind: "garbage" | "forgery", lasts: number) {
+    this.hadOutage = true
+    this.attacks = kind
+    this.network.after(lasts, () => {
+      this.attacks = undefined
+    })
+  }
+
+  #changeNetwork() {
+    this.hasMoved = true
+    this.mayLeavePermanent = true
+    this.trouble(second)
+    this.lan = this.network.addLan({ network: "192.168.88.0/24", link: this.baseLink })
+    this.nextAddress += 1
+    this.router = this.#addRouter("192.168.88.1")
+    const address = `192.168.88.${this.nextAddress}`
+    this.ownAddresses.add(address)
+    this.host.move({ attachments: [{ lan: this.lan, address }], gateways: [this.router] })
+  }
+
+  #renewAddress() {
+    this.hasMoved = true
+    this.mayLeavePermanent = true
+    this.nextAddress += 1
+    const address = `${format(this.router.address).split(".").slice(0, 3).join(".")}.${this.nextAddress}`
+    this.ownAddresses.add(address)
+    this.trouble(second)
+    this.host.move({
+      attachments: [{ lan: this.lan, address }],
+      gateways: [
+        this.plan.quirk === "FailoverPair" && !format(this.router.address).startsWith("192.168.88")
+          ? ip("192.168.77.1")
+          : this.router
+      ]
+    })
+  }
+
+  // ---------------------------------------------------------------------------
+  // What the judge hears and sees
+  // ---------------------------------------------------------------------------
+
+  #heard({ level, message, process }: SimulatedNetwork.LogEntry) {
+    if (level === "Error" || level === "Fatal") this.violate("no-defect", message)
+    if (level === "Warn" && message.includes("left on the gateway") && process === this.program?.process) {
+      this.program.warnedAt = this.now
+    }
+  }
+
+  #checkDefect(cause: Cause.Cause<unknown>) {
+    if (cause.reasons.some(Cause.isDieReason)) this.violate("no-defect", Cause.pretty(cause))
+  }
+
+  #sent(sent: SimulatedNetwork.Sent) {
+    if (sent.process !== this.program?.process) return
+    const { program } = this
+    program.sentAt.push(this.now)
+    while ((program.sentAt[0] ?? this.now) < this.now - second) program.sentAt.shift()
+    if (program.sentAt.length > this.busiest) this.busiest = program.sentAt.length
+    if (program.sentAt.length > floodLimit) this.violate("no-flood", `${program.sentAt.length} within a second`)
+    if (this.attacks !== undefined && sent.payload !== undefined) this.#inject(sent, sent.payload)
+    const said = Wire.read(sent)
+    if (said.kind === "map") this.#sawMap(said.protocol, said.port, said.lease)
+    if (said.kind === "delete") this.#sawDelete(said.protocol, said.port, sent.payload === undefined)
+    if (said.kind === "search" || said.kind === "description") this.#sawSearch(said.kind)
+    if (sent.request !== undefined) {
+      const port = /<NewExternalPort>(\d+)</.exec(sent.request.body ?? "")?.[1]
+      if (said.kind === "map" && port !== undefined) this.externalPorts.add(`${port}/${said.protocol}`)
+    }
+  }
+
+  #heldFor(protocol: string, internalPort: number): Held | undefined {
+    return this.helds.find(({ wanted }) => wanted.protocol === protocol && wanted.internalPort === internalPort)
+  }
+
+  #sawMap(protocol: string, internalPort: number, lease: number) {
+    const held = this.#heldFor(protocol, internalPort)
+    if (held === undefined || lease === 0) return
+    if (lease > held.wanted.lifetimeSeconds) {
+      this.violate("lease-as-asked", `${lease} s asked for where ${held.wanted.lifetimeSeconds} s were wanted`)
+    }
+    const previous = held.lastMapAt
+    held.lastMapAt = this.now
+    const isSteady =
+      this.isCalm &&
+      held.mapping !== undefined &&
+      held.lostSince === undefined &&
+      previous !== undefined &&
+      previous >= held.heldSince
+    const shortest = 0.4 * Math.min(held.wanted.lifetimeSeconds, this.plan.longestLease) * second
+    if (isSteady && this.now - previous < shortest) {
+      this.violate(
+        "one-renewal-loop",
+        `mapping ${held.index} is renewed again after ${(this.now - previous) / second} s`
+      )
+    }
+  }
+
+  #sawDelete(protocol: string, port: number, isCall: boolean) {
+    if (isCall && !this.externalPorts.has(`${port}/${protocol}`)) {
+      this.violate("deletes-what-was-mapped", `external port ${port}/${protocol} was never asked for`)
+    }
+    const held = this.helds.find(
+      ({ wanted }) => wanted.protocol === protocol && (isCall ? wanted.externalPort : wanted.internalPort) === port
+    )
+    if (held === undefined) return
+    held.deletes += 1
+    if (!this.isCalm) return
+    if (held.mapping !== undefined && held.lostSince === undefined) {
+      this.violate("no-delete-while-live", `mapping ${held.index} is deleted while it is held`)
+    }
+    if (held.deletes > 1) this.violate("one-delete", `mapping ${held.index} is deleted ${held.deletes} times`)
+  }
+
+  #sawSearch(kind: string) {
+    const { foundAt } = this.program
+    if (foundAt === undefined || !this.isCalm || this.plan.quirk !== undefined) return
+    if (this.now - foundAt > 5 * second && this.helds.every((held) => held.error === undefined)) {
+      this.violate("one-search", `a ${kind} although the gateway has been known for ${(this.now - foundAt) / second} s`)
+    }
+  }
+
+  /** Datagrams that nobody asked for, in answer to one that the client has sent. */
+  #inject({ from, to }: SimulatedNetwork.Sent, asked: Uint8Array) {
+    if (NetAddress.isMulticast(to.address)) return
+    const inject = (payload: Uint8Array, source: NetAddress.InetAddress) =>
+      this.network.inject({ host: this.host, payload, from: source, to: from, after: this.random.between(0, 3) })
+    if (this.attacks === "garbage") {
+      const length = this.random.between(0, 24)
+      const bytes = Uint8Array.from({ length }, () => this.random.between(0, 255))
+      // What looks like an answer at first and then is none.
+      if (length > 1 && to.port === 5351 && this.random.chance(0.7)) bytes.set([0, 128 + (asked[1] ?? 0)])
+      if (length > 3 && this.random.chance(0.7)) bytes.set([0, 0], 2)
+      // An answer that is whole could not be told from a true one.
+      return inject(to.port === 5351 ? bytes.subarray(0, 11) : bytes, to)
+    }
+    if (to.port !== 5351) return
+    const stranger = NetAddress.inetAddressUnsafe(ip("192.168.77.66"), 5351)
+    inject(
+      NatPmpCodec.encodeResponse({ _tag: "ExternalAddressResponse", epoch: 5, externalAddress: forgedAddress }),
+      stranger
+    )
+    if (asked.length < 12) return
+    const protocol = asked[1] === 1 ? "udp" : "tcp"
+    const internalPort = (asked[4] ?? 0) * 256 + (asked[5] ?? 0)
+    const forged = { _tag: "MapResponse", protocol, epoch: 5, externalPort: forgedPort, lifetime: 7200 } as const
+    inject(NatPmpCodec.encodeResponse({ ...forged, internalPort }), stranger)
+    // The router's answer to somebody else, or to an earlier question.
+    inject(NatPmpCodec.encodeResponse({ ...forged, internalPort: internalPort ^ 1 }), to)
+  }
+
+  // ---------------------------------------------------------------------------
+  // What must hold
+  // ---------------------------------------------------------------------------
+
+  currentOf(held: Held): PortMapping.PortMapping | undefined {
+    if (held.mapping === undefined) return undefined
+    const exit = held.program.process.fork(held.mapping.current).pollUnsafe()
+    return exit !== undefined && Exit.isSuccess(exit) ? exit.value : undefined
+  }
+
+  #leaseMillis(held: Held): number {
+    return Math.min(held.wanted.lifetimeSeconds, this.plan.longestLease) * second
+  }
+
+  /** What is wrong with a mapping that is said to be in force. */
+  #wrong(held: Held, mapping: PortMapping.PortMapping): string | undefined {
+    if (mapping.externalPort === forgedPort) return "forged: the port is the forger's"
+    if (mapping.externalAddress !== undefined && Equal.equals(mapping.externalAddress, forgedAddress)) {
+      return "forged: the address is the forger's"
+    }
+    if (!this.host.addresses.some((own) => Equal.equals(own, mapping.internalAddress))) {
+      return `it leads to ${format(mapping.internalAddress)}, which is not this host's any more`
+    }
+    const { model } = this.router
+    if (mapping.gateway === undefined || !Equal.equals(mapping.gateway, model.address))
+      return "it is on another gateway"
+    const entry = model
+      .entries(this.now)
+      .find((one) => one.protocol === mapping.protocol && one.externalPort === mapping.externalPort)
+    if (entry === undefined) return "gone: the router does not have it"
+    if (
+      !Equal.equals(entry.internalAddress, mapping.internalAddress) ||
+      entry.internalPort !== held.wanted.internalPort
+    ) {
+      return `the router leads it to ${format(entry.internalAddress)}:${entry.internalPort}`
+    }
+    const known = mapping.externalAddress
+    const told = model.externalAddress
+    if (known !== undefined && told !== undefined && !Equal.equals(known, told)) {
+      return `its address is ${format(known)}, but the router has ${format(told)}`
+    }
+    return undefined
+  }
+
+  /** Looks at every mapping that is held. */
+  sample() {
+    for (const held of this.helds) {
+      if (!held.program.process.isRunning) continue
+      const mapping = this.currentOf(held)
+      if (mapping === undefined) continue
+      if (mapping.status === "lost") this.#sampleLost(held)
+      else this.#sampleMapped(held, mapping)
+    }
+  }
+
+  #sampleLost(held: Held) {
+    held.badSince = undefined
+    held.lostSince ??= this.now
+    const since = Math.max(held.lostSince, this.unhealthyUntil)
+    if (this.attacks !== undefined || !this.expectsMapping(held)) return
+    if (this.now - since > longestPause + 2 * slack) {
+      this.violate("recovers", `mapping ${held.index} is still lost ${(this.now - since) / second} s after all is well`)
+    }
+  }
+
+  #sampleMapped(held: Held, mapping: PortMapping.PortMapping) {
+    held.lostSince = undefined
+    if (this.isCalm && held.firstPort !== undefined && mapping.externalPort !== held.firstPort) {
+      this.violate("port-as-asked", `mapping ${held.index} went from port ${held.firstPort} to ${mapping.externalPort}`)
+    }
+    const wrong = this.#wrong(held, mapping)
+    if (wrong === undefined) {
+      held.badSince = undefined
+      return
+    }
+    if (wrong.startsWith("forged")) return this.violate("live-or-lost", `mapping ${held.index}: ${wrong}`)
+    // A permanent mapping is never looked at again: its loss stays unseen.
+    if (mapping.lifetime === undefined || !Duration.isFinite(mapping.lifetime)) return
+    if (held.badWhy !== wrong) held.badSince = undefined
+    held.badWhy = wrong
+    held.badSince ??= this.now
+    const lease = this.#leaseMillis(held)
+    const pause = this.hadOutage ? Math.max(lease / 2, longestPause) : lease / 2
+    const bad = this.now - Math.max(held.badSince, this.attacks === undefined ? this.unhealthyUntil : this.now)
+    const isTooLong = bad > pause + slack || (wrong.startsWith("gone") && this.now - held.badSince > lease + slack)
+    if (isTooLong) {
+      this.violate("live-or-lost", `mapping ${held.index}: ${wrong}, for ${(this.now - held.badSince) / second} s`)
+    }
+  }
+
+  #checkFirst(held: Held) {
+    const mapping = this.currentOf(held)
+    held.firstPort = mapping?.externalPort
+    if (mapping === undefined || !this.isCalm || this.plan.quirk !== undefined || this.plan.topology === "twoHosts")
+      return
+    const wanted = held.wanted.externalPort
+    const holder = this.router.model
+      .entries(this.now)
+      .find((entry) => entry.protocol === held.wanted.protocol && entry.externalPort === wanted)
+    if (mapping.externalPort !== wanted && holder === undefined) {
+      this.violate("port-as-asked", `port ${mapping.externalPort} in place of ${wanted}, which is free`)
+    }
+  }
+
+  #checkReleased(held: Held, last: PortMapping.PortMapping, startedAt: number) {
+    // What was on its way twice may arrive after the deletion: no client can help that.
+    if (!this.isHealthy(startedAt - 20 * second) || this.attacks !== undefined || last.status === "lost") return
+    const { model } = this.router
+    if (last.gateway === undefined || !Equal.equals(last.gateway, model.address)) return
+    // NAT-PMP deletes for the address that asks: what an earlier address of this host had stays until its lease ends.
+    if (!this.host.addresses.some((own) => Equal.equals(own, last.internalAddress))) return
+    const left = model
+      .entries(this.now)
+      .find(
+        (entry) =>
+          entry.protocol === held.wanted.protocol &&
+          entry.internalPort === held.wanted.internalPort &&
+          entry.externalPort === last.externalPort &&
+          Equal.equals(entry.internalAddress, last.internalAddress)
+      )
+    if (left !== undefined) this.violate("release-leaves-nothing", `${describe(left)} is still there`)
+  }
+
+  /** Whether the user's wish can be fulfilled in this world. */
+  expectsMapping(held: Held): boolean {
+    const { externalAddress } = this.router.model
+    const isAddressless = externalAddress === undefined || NetAddress.isUnspecified(externalAddress)
+    if (isAddressless && this.plan.protocol !== "upnp") return false
+    if (this.plan.quirk !== undefined && Quirk.profileOf(this.plan.quirk).outcome !== "Mapped") return false
+    // Only one host can have a port that must be the internal one.
+    if (this.plan.quirk === "SamePortValuesRequired" && this.plan.topology === "twoHosts") return false
+    // A port that must be this one may be somebody else's, or our own from before.
+    return !held.wanted.strictExternalPort
+  }
+
+  checkAllMapped() {
+    if (!this.program.process.isRunning) return
+    for (const held of this.helds) {
+      if (held.mapping === undefined && held.isWanted && this.expectsMapping(held)) {
+        this.violate("maps-when-healthy", `mapping ${held.index}: ${held.error?.message ?? "no answer to the user"}`)
+      }
+    }
+  }
+
+  checkNothingLeft() {
+    for (const model of this.everyModel) {
+      for (const entry of model.entries(this.now)) {
+        if (!this.ownAddresses.has(format(entry.internalAddress))) continue
+        // Until mappings are written down somewhere, nobody can take away what a killed process left for ever.
+        if (entry.expiresAt === undefined && this.mayLeavePermanent) continue
+        this.violate("nothing-left", `${describe(entry)} on ${model.name}`)
+      }
+      const isKept =
+        model.bootId === 1 && !model.has("LeasesVanishOvernight") && !model.has("PermanentLeasesVanishOvernight")
+      const refusesAll = Quirk.names.some((name) => model.has(name) && Quirk.profileOf(name).outcome !== "Mapped")
+      if (!this.plan.hasBystander || !isKept || refusesAll || !this.bystanders.has(model)) continue
+      if (!model.entries(this.now).some((entry) => entry.description === "somebody else")) {
+        this.violate("others-untouched", `${model.name} has lost somebody else's mapping`)
+      }
+    }
+  }
+}
+
+const forgedAddress = NetAddress.ipv4FromBytesUnsafe(Uint8Array.of(66, 66, 66, 66))
+const forgedPort = 6666
+
+const describe = (entry: RouterModel.Entry): string =>
+  `${entry.externalPort}/${entry.protocol} to ${format(entry.internalAddress)}:${entry.internalPort}`
+
+/** Runs the world of a plan to its end. */
+export const run = (plan: Plan.Plan, options: { readonly keepsTrace: boolean }): Outcome => {
+  const world = new World(plan, options.keepsTrace)
+  try {
+    live(world)
+  } catch (error) {
+    world.violate("no-defect", error instanceof Error ? (error.stack ?? error.message) : String(error))
+  }
+  return {
+    plan,
+    violations: world.violations,
+    fingerprint: world.network.fingerprint,
+    happened: [...world.happened],
+    trace: world.network.trace,
+    busiest: world.busiest
+  }
+}
+
+const live = (world: World) => {
+  const { network, plan } = world
+  const lease = Math.max(...plan.wanted.map((wanted) => wanted.lifetimeSeconds)) * second
+  world.helds.forEach((held) => network.after(world.random.between(0, 3000), () => world.start(held)))
+  plan.events.forEach((event) => network.after(event.at, () => world.happen(event)))
+  const watch = (until: number) => {
+    if (world.isBroken) return
+    const period = Math.max(second, lease / samplesPerLease)
+    while (network.now + period < until && !world.isBroken) {
+      network.runUntil(network.now + period)
+      world.sample()
+    }
+    if (world.isBroken) return
+    network.runUntil(until)
+    world.sample()
+  }
+  watch(plan.horizon)
+  // Everything is mended, and then there is time to notice.
+  world.heal()
+  const settled = network.now + 0.6 * lease + longestPause + 3 * slack
+  watch(settled)
+  if (world.isBroken) return
+  world.checkAllMapped()
+  world.close()
+  network.runUntil(network.now + 40 * second)
+  // Whatever a process that is gone could have left has run out by now.
+  network.runUntil(network.now + Math.max(lease, 3600 * second) + slack)
+  world.checkNothingLeft()
+}

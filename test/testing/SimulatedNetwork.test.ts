@@ -1,0 +1,244 @@
+import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
+import * as Http from "@effect-nat/core/Http"
+import * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
+import * as PortMapper from "@effect-nat/core/PortMapper"
+import * as Udp from "@effect-nat/core/Udp"
+import * as NatPmp from "@effect-nat/natpmp/NatPmp"
+import * as RouterModel from "@effect-nat/testing/RouterModel"
+import * as SimulatedDevice from "@effect-nat/testing/SimulatedDevice"
+import * as SimulatedNetwork from "@effect-nat/testing/SimulatedNetwork"
+import * as Upnp from "@effect-nat/upnp/Upnp"
+import { assert, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as NetAddress from "effect/net/NetAddress"
+
+const inet = NetAddress.inetAddressFromStringUnsafe
+const ip = NetAddress.ipFromStringUnsafe
+
+const world = (
+  options: Omit<SimulatedNetwork.Options, "seed"> & { readonly link?: Partial<SimulatedNetwork.Link> } = {}
+) => {
+  const { link, ...others } = options
+  const network = SimulatedNetwork.make({ seed: 1, ...others })
+  const lan = network.addLan({ network: "192.168.77.0/24", link })
+  const model = new RouterModel.RouterModel()
+  const devices = [SimulatedDevice.natPmp(model), SimulatedDevice.upnp(model)]
+  const router = network.addRouter({ lan, model, devices })
+  const host = network.addHost({ attachments: [{ lan, address: "192.168.77.2" }], gateways: [router] })
+  return { network, lan, model, router, host }
+}
+
+/** A host that sends back what it gets, on port 7. */
+const echo = Effect.gen(function* () {
+  const socket = yield* Udp.Udp.use((udp) => udp.open({ bind: { port: 7 } }))
+  while (true) {
+    for (const { address, payload } of yield* socket.receive) yield* socket.send(payload, address)
+  }
+}).pipe(Effect.scoped)
+
+const withEcho = (link?: Partial<SimulatedNetwork.Link>) => {
+  const { host, lan, network, router } = world(link === undefined ? {} : { link })
+  const other = network.addHost({ attachments: [{ lan, address: "192.168.77.3" }], gateways: [router] })
+  other.start().fork(echo)
+  return { host, network, other }
+}
+
+/** Sends so many datagrams to the echo at once, and counts what comes back within a minute. */
+const countEchoes = (datagrams: number) =>
+  Effect.gen(function* () {
+    const socket = yield* Udp.Udp.use((udp) => udp.open({ connect: inet("192.168.77.3:7") }))
+    const received: Array<number> = []
+    yield* Effect.forkScoped(
+      Effect.forever(Effect.map(socket.receive, (all) => received.push(...all.map(({ payload }) => payload[0] ?? -1))))
+    )
+    for (let index = 0; index < datagrams; index++) yield* socket.send(Uint8Array.of(index))
+    yield* Effect.sleep("1 minute")
+    return received
+  }).pipe(Effect.scoped)
+
+it.effect("time jumps: a year passes at once, and the clock knows", () =>
+  Effect.gen(function* () {
+    const { host, network } = world()
+    const before = yield* network.run(host.start(), Clock.currentTimeMillis)
+    yield* network.run(host.start(), Effect.sleep("365 days"))
+    assert.strictEqual(network.now - before, 365 * 86_400_000)
+  })
+)
+
+it.effect("a program that waits for what never comes is a defect, not a test that hangs", () =>
+  Effect.gen(function* () {
+    const { host, network } = world()
+    const exit = yield* Effect.exit(network.run(host.start(), Effect.never))
+    assert.isTrue(Exit.isFailure(exit))
+  })
+)
+
+it.effect("the clients map, keep and release through the simulated router", () =>
+  Effect.gen(function* () {
+    for (const layer of [NatPmp.layer, Upnp.layer]) {
+      const { host, model, network } = world({ link: { delay: [1, 30], loss: 0.05 } })
+      const during = yield* network.run(
+        host.start(),
+        Effect.gen(function* () {
+          const mapper = yield* PortMapper.PortMapper
+          const mapping = yield* mapper.map({ protocol: "tcp", internalPort: 8080, lifetime: "1 hour" })
+          yield* Effect.sleep("5 hours")
+          const { externalAddress, externalPort } = yield* mapping.current
+          return { reached: network.reach("tcp", inet("11.22.33.1:8080")), externalAddress, externalPort }
+        }).pipe(Effect.scoped, Effect.provide(layer))
+      )
+      assert.deepStrictEqual(during.externalAddress, ip("11.22.33.1"))
+      assert.deepStrictEqual(during.reached, inet("192.168.77.2:8080"))
+      assert.strictEqual(model.entries(network.now).length, 0)
+    }
+  })
+)
+
+it.effect("links lose, repeat, delay and reorder", () =>
+  Effect.gen(function* () {
+    const run = (link: Partial<SimulatedNetwork.Link>) => {
+      const { host, network } = withEcho(link)
+      return network.run(host.start(), countEchoes(100))
+    }
+    assert.strictEqual((yield* run({})).length, 100)
+    assert.deepStrictEqual(yield* run({ loss: 1 }), [])
+    const some = (yield* run({ loss: 0.3 })).length
+    assert.isTrue(some > 25 && some < 75)
+    assert.strictEqual((yield* run({ duplication: 1 })).length, 400)
+    const sorted = (list: ReadonlyArray<number>) => [...list].sort((self, that) => self - that)
+    const inOrder = yield* run({ delay: [5, 5] })
+    assert.deepStrictEqual(inOrder, sorted(inOrder))
+    const overtaken = yield* run({ reordering: 0.5, overtaking: 500 })
+    assert.notDeepEqual(overtaken, sorted(overtaken))
+    assert.strictEqual(overtaken.length, 100)
+  })
+)
+
+it.effect("a killed process says nothing more and runs no finalizer", () =>
+  Effect.gen(function* () {
+    const { host, model, network } = world()
+    let finalized = false
+    const process = host.start()
+    process.fork(
+      Effect.gen(function* () {
+        const mapper = yield* PortMapper.PortMapper
+        yield* Effect.addFinalizer(() => Effect.sync(() => (finalized = true)))
+        yield* mapper.map({ protocol: "udp", internalPort: 9000, lifetime: "1 minute" })
+        yield* Effect.never
+      }).pipe(Effect.scoped, Effect.provide(NatPmp.layer))
+    )
+    network.runUntil(1000)
+    assert.strictEqual(model.entries(network.now).length, 1)
+    const asked = model.asked.length
+    process.kill()
+    network.runUntil(50_000)
+    assert.strictEqual(model.asked.length, asked)
+    assert.isFalse(finalized)
+    network.runUntil(70_000)
+    assert.strictEqual(model.entries(network.now).length, 0)
+  })
+)
+
+it.effect("ports are the host's: taken ones are refused, a closed one is refused by the peer", () =>
+  Effect.gen(function* () {
+    const { host, network, other } = withEcho()
+    host.takenPorts.add(5350)
+    const taken = yield* Effect.exit(
+      network.run(host.start(), Effect.scoped(Udp.Udp.use((udp) => udp.open({ bind: { port: 5350 } }))))
+    )
+    assert.isTrue(Exit.isFailure(taken))
+    assert.strictEqual(other.addresses.length, 1)
+    const refused = yield* Effect.exit(
+      network.run(
+        host.start(),
+        Effect.gen(function* () {
+          const socket = yield* Udp.Udp.use((udp) => udp.open({ connect: inet("192.168.77.1:9") }))
+          yield* socket.send(Uint8Array.of(1))
+          return yield* socket.receive
+        }).pipe(Effect.scoped)
+      )
+    )
+    assert.isTrue(Exit.isFailure(refused))
+  })
+)
+
+it.effect("HTTP: refused where nobody listens, unreachable where nobody is, and silent where the router is", () =>
+  Effect.gen(function* () {
+    const { host, model, network } = world()
+    const get = (address: string) =>
+      network.run(
+        host.start(),
+        Http.Http.use((http) =>
+          http.request({ method: "GET", address: inet(address), path: "/", maxBytes: 1000 })
+        ).pipe(
+          Effect.timeoutOrElse({ duration: "1 minute", orElse: () => Effect.succeed("silence" as const) }),
+          Effect.catch((error) => Effect.succeed(error.kind))
+        )
+      )
+    assert.strictEqual(yield* get("192.168.77.1:81"), "Refused")
+    assert.strictEqual(yield* get("192.168.77.99:80"), "Unreachable")
+    model.goSilent()
+    assert.strictEqual(yield* get("192.168.77.1:5000"), "silence")
+  })
+)
+
+it.effect("a host that moves has other addresses and routes; its old sockets are of no use", () =>
+  Effect.gen(function* () {
+    const { host, network, router } = world()
+    const elsewhere = network.addLan({ network: "10.1.0.0/16" })
+    const process = host.start()
+    const old = yield* network.run(
+      process,
+      Effect.gen(function* () {
+        const socket = yield* Udp.Udp.use((udp) => udp.open({ bind: { address: ip("192.168.77.2") } }))
+        host.move({ attachments: [{ lan: elsewhere, address: "10.1.0.7" }], gateways: [router] })
+        return yield* Effect.exit(socket.send(Uint8Array.of(1), inet("10.1.0.1:9")))
+      }).pipe(Effect.scoped)
+    )
+    assert.isTrue(Exit.isFailure(old))
+    const addresses = yield* network.run(process, NetworkInterfaces.lanAddresses)
+    assert.deepStrictEqual(addresses, [ip("10.1.0.7")])
+    const routes = yield* network.run(
+      process,
+      DefaultRoute.DefaultRoute.use((one) => one.routes)
+    )
+    assert.deepStrictEqual(routes, [])
+  })
+)
+
+it.effect("a packet finds its way through two routers", () =>
+  Effect.gen(function* () {
+    const { host, model, network } = world()
+    const between = network.addLan({ network: "10.0.0.0/24" })
+    const outer = new RouterModel.RouterModel({ address: ip("10.0.0.1"), externalAddress: ip("203.0.113.1") })
+    network.addRouter({ lan: between, model: outer, devices: [] })
+    model.changeExternalAddress(ip("10.0.0.2"))
+    const fiber = host
+      .start()
+      .fork(
+        PortMapper.PortMapper.use((mapper) => mapper.map({ protocol: "tcp", internalPort: 80 })).pipe(
+          Effect.andThen(Effect.never),
+          Effect.scoped,
+          Effect.provide(NatPmp.layer)
+        )
+      )
+    network.runUntil(1000)
+    assert.isUndefined(network.reach("tcp", inet("203.0.113.1:8080")))
+    outer.map(network.now, {
+      via: "mock",
+      client: ip("10.0.0.2"),
+      protocol: "tcp",
+      externalPort: 8080,
+      mayChoosePort: false,
+      internalAddress: ip("10.0.0.2"),
+      internalPort: 80,
+      lifetimeSeconds: 0
+    })
+    assert.deepStrictEqual(network.reach("tcp", inet("203.0.113.1:8080")), inet("192.168.77.2:80"))
+    fiber.interruptUnsafe()
+    yield* network.run(host.start(), Effect.exit(Fiber.await(fiber)))
+  })
+)
