@@ -182,7 +182,7 @@ const defaultExternalAddress = (quirks: ReadonlySet<Quirk.Quirk>): NetAddress.Ip
 }
 
 /** NAT-PMP and PCP have no words for most refusals of an Internet Gateway Device, and no permanent leases. */
-const isIgd = (request: MapRequest): boolean => request.via === "upnp" || request.via === "mock"
+const isIgd = (request: { readonly via: Via }): boolean => request.via === "upnp" || request.via === "mock"
 
 interface Rule {
   readonly quirk: Quirk.Quirk
@@ -448,17 +448,18 @@ export class RouterModel {
   }
 
   /**
-   * The row that a repeated request renews: the same client's for the same internal port. NAT-PMP and PCP have one for
-   * each; otherwise one internal port may have several external ones.
+   * The row that a repeated request renews or changes: the same client's.
    */
   #ownEntry(now: number, request: MapRequest): Entry | undefined {
-    return this.entries(now).find(
-      (entry) =>
-        entry.protocol === request.protocol &&
-        entry.internalPort === request.internalPort &&
-        Equal.equals(entry.internalAddress, request.internalAddress) &&
-        ((request.mayChoosePort && !isIgd(request)) || entry.externalPort === request.externalPort)
-    )
+    return this.entries(now).find((entry) => {
+      if (entry.protocol !== request.protocol || !Equal.equals(entry.internalAddress, request.internalAddress)) {
+        return false
+      }
+      // NAT-PMP and PCP know a mapping by its internal port, UPnP by its external one.
+      return isIgd(request)
+        ? entry.externalPort === request.externalPort
+        : entry.internalPort === request.internalPort && (!isIgd(entry) || entry.externalPort === request.externalPort)
+    })
   }
 
   #portFor(now: number, request: MapRequest, known: Entry | undefined): number | undefined {
