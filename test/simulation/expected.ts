@@ -30,7 +30,6 @@ export const list: ReadonlyArray<Expected> = [
     why: "a renewal that is refused for good is not told before the lease has run out",
     matches: (plan, invariant) =>
       invariant === "live-or-lost" &&
-      plan.protocol === "natpmp" &&
       plan.wanted.some((wanted) => wanted.strictExternalPort) &&
       count(plan, "addressRenewal") + count(plan, "networkChange") > 0
   },

@@ -120,7 +120,11 @@ export const list: ReadonlyArray<Mutant> = [
         "acquire: udp.open({ connect: peer }),",
         "acquire: Effect.flatMap(Effect.scoped(udp.open({ connect: peer })), (one) => udp.open({ bind: { address: one.address.address } })),"
       ),
-      edit(channel, "socket.send(question.payload)", "socket.send(question.payload, peer)"),
+      edit(
+        channel,
+        "transmit(socket, question))",
+        "transmit({ ...socket, send: (payload) => socket.send(payload, peer) }, question))"
+      ),
       edit(channel, "if (!Equal.equals(address, peer)) {", "if (address === undefined) {")
     ]
   },

@@ -21,6 +21,7 @@ const hunt = async (mutant: Mutants.Mutant): Promise<Caught | undefined> => {
   await Pool.run({
     seeds,
     from: 1,
+    batch: 4,
     environment: { EFFECT_NAT_MUTANT: mutant.name },
     onReport: (report) => {
       const violation = report.violations.find(({ expected }) => expected === undefined)
@@ -37,8 +38,10 @@ const results: Array<readonly [Mutants.Mutant, Caught | undefined]> = []
 for (const mutant of chosen) {
   for (const { file } of mutant.edits) Fs.accessSync(new URL(`../../packages/${file}`, import.meta.url))
   const caught = await hunt(mutant)
-  if (process.stdout.isTTY) console.log(`${results.length + 1}/${chosen.length} ${mutant.name}`)
   results.push([mutant, caught])
+  console.log(
+    `${results.length}/${chosen.length} ${mutant.name}: ${caught === undefined ? "survived" : `seed ${caught.seed}`}`
+  )
 }
 
 const column = Math.max(...results.map(([{ name }]) => name.length)) + 2

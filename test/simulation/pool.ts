@@ -9,15 +9,15 @@ const script = (name: string) => fileURLToPath(new URL(name, import.meta.url))
 
 const workers = 2
 /** Small enough that both end at about the same time. */
-const batch = 20
+const defaultBatch = 20
 
 export interface Options {
   readonly seeds: number
   readonly from: number
   readonly environment: Readonly<Record<string, string>>
-  /** `false` ends the run. */
+  /** `false` ends the run, when the seeds that were given out are done: so the first seed is always the same one. */
   readonly onReport: (report: Campaign.Report) => boolean
-  readonly workers?: number
+  readonly batch?: number
 }
 
 const isReport = (message: unknown): message is Campaign.Report =>
@@ -25,7 +25,7 @@ const isReport = (message: unknown): message is Campaign.Report =>
 
 /** Runs so many seeds; each report comes as soon as it is there, in no order. Fails when a process breaks. */
 export const run = async (options: Options): Promise<void> => {
-  const { environment, from, onReport, seeds } = options
+  const { batch = defaultBatch, environment, from, onReport, seeds } = options
   let next = from
   const last = from + seeds
   let isStopped = false
@@ -48,13 +48,12 @@ export const run = async (options: Options): Promise<void> => {
       }
       child.on("message", (message) => {
         if (!isReport(message)) return feed()
-        if (isStopped || onReport(message)) return
-        isStopped = true
+        if (!onReport(message)) isStopped = true
       })
       child.on("error", reject)
       child.on("exit", (code) =>
         isDone && code === 0 ? resolve() : reject(new Error(`a process that runs worlds ended with ${code}`))
       )
     })
-  await Promise.all(Array.from({ length: Math.min(options.workers ?? workers, seeds) }, one))
+  await Promise.all(Array.from({ length: Math.min(workers, seeds) }, one))
 }

@@ -77,6 +77,8 @@ const slack = 60 * second
 const longestPause = 300 * second
 /** A whole search at once is 58 datagrams a network; then descriptions and calls. */
 const floodLimit = 150
+/** Pauses grow from a second, a request is sent at most six times, and users ask again, too. */
+const requestLimit = 80
 const samplesPerLease = 16
 
 const ip = NetAddress.ipFromStringUnsafe
@@ -112,6 +114,8 @@ interface Held {
   firstPort: number | undefined
   lostSince: number | undefined
   lastMapAt: number | undefined
+  /** The last requests for it, within a minute. */
+  readonly asked: Array<number>
   deletes: number
   isReleasing: boolean
 }
@@ -203,6 +207,7 @@ class World {
       firstPort: undefined,
       lostSince: undefined,
       lastMapAt: undefined,
+      asked: [],
       deletes: 0,
       isReleasing: false
     }))
@@ -679,6 +684,11 @@ class World {
     if (held === undefined || lease === 0) return
     if (lease > held.wanted.lifetimeSeconds) {
       this.violate("lease-as-asked", `${lease} s asked for where ${held.wanted.lifetimeSeconds} s were wanted`)
+    }
+    held.asked.push(this.now)
+    while ((held.asked[0] ?? this.now) < this.now - 60 * second) held.asked.shift()
+    if (held.asked.length > requestLimit) {
+      this.violate("no-flood", `mapping ${held.index} is asked for ${held.asked.length} times within a minute`)
     }
     const previous = held.lastMapAt
     held.lastMapAt = this.now
