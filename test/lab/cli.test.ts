@@ -243,6 +243,30 @@ labSuite("effect-nat without a gateway", () => {
   )
 })
 
+labSuite("effect-nat map at a router that has died", () => {
+  it.live(
+    "ends within the time for one release, however many mappings it holds, and says what may be left",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: daemons.upnp })
+        const program = yield* start(lab, "map 12000 12001 12002 12003 12004 --json")
+        yield* program.awaitLine(/"event":"mapped","protocol":"tcp","internal":"192\.168\.77\.2:12004"/, {
+          timeout: "20 seconds"
+        })
+        yield* (yield* lab.daemon).signal("SIGSTOP")
+        yield* program.signal("SIGHUP")
+        yield* program.signal("SIGHUP")
+        // One release may take 5 seconds; one after the other they would take 25.
+        assert.strictEqual((yield* program.awaitExit("15 seconds")).exitCode, 130)
+        const failed = events(yield* program.stdout).filter((one) => one["event"] === "failed")
+        assert.lengthOf(failed, 5)
+        assert.isTrue(failed.every((one) => one["error"] === "TimedOut"))
+        assert.match(yield* program.stderr, /may be left on the gateway/)
+      }),
+    60_000
+  )
+})
+
 labSuite("effect-nat map of a port that another host has", () => {
   it.live(
     "maps another one and says so on standard error",
