@@ -178,6 +178,8 @@ it.effect("joins the frames of a turn once, and writes the same bytes once to ea
     yield* settle
     const [block] = first.taken.slice(1)
     assert(block !== undefined)
+    // Plain bytes, on whatever platform.
+    assert.strictEqual(Object.getPrototypeOf(block), Uint8Array.prototype)
     for (const member of [first, second, third]) {
       assert.strictEqual(member.taken.length, 2)
       assert.strictEqual(member.taken[1], block)

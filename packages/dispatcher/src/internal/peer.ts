@@ -8,6 +8,7 @@ import type * as CloseReason from "../CloseReason.ts"
 import type * as SessionId from "../SessionId.ts"
 import type * as TcpListener from "../TcpListener.ts"
 import * as Wire from "../Wire.ts"
+import * as Bytes from "./bytes.ts"
 import type * as MessageRouter from "./messageRouter.ts"
 import * as Outbox from "./outbox.ts"
 
@@ -124,7 +125,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
   }
 
   private readHello(chunk: Uint8Array): void {
-    const bytes = this.hello.length === 0 ? chunk : Buffer.concat([this.hello, chunk])
+    const bytes = this.hello.length === 0 ? chunk : Bytes.concat([this.hello, chunk])
     const decoded = Wire.decodeHello(bytes)
     switch (decoded._tag) {
       case "Incomplete":
