@@ -1,9 +1,9 @@
 /**
  * Adds to package-lock.json the optional platform packages that npm left out.
  *
- * npm writes an optional dependency into the lock file only when the registry it asks knows it. A registry that
- * mirrors just some platforms thus yields a lock file that `npm ci` refuses everywhere ("Missing: … from lock
- * file"). The names and versions are known from the parents' own entries, so the entries can be completed without
+ * npm writes an optional dependency into the lock file only when it could read that package when the file was made. A
+ * lock file that lacks some is refused by `npm ci` everywhere ("Missing: … from lock file"). The names and versions
+ * are known from the parents' own entries, so the entries can be completed without
  * asking any registry. Run `npm run lockfile` after each change of the dependencies. With `--check` nothing is written,
  * and a lock file that would change is a failure.
  */

@@ -730,6 +730,19 @@ describe("LeaseEngine", () => {
       })
     )
 
+    it.effect("a mapping whose port is another's is lost at once, and asked for anew", () =>
+      Effect.gen(function* () {
+        const taken = NatError.fromReason(new NatError.Conflict({ externalPort: 12001, detail: "" }))
+        const script = scripted({ renew: () => Effect.fail(taken) })
+        const mapping = yield* LeaseEngine.map(script.protocol, request)
+        const { seen } = yield* watch(mapping)
+        // Long before the lease has run out.
+        yield* TestClock.adjust("51 seconds")
+        assert.deepStrictEqual(statuses(seen), ["mapped", "lost", "mapped"])
+        assert.deepStrictEqual(script.names(), ["request", "renew", "request"])
+      })
+    )
+
     it.effect("a lost mapping is still released", () =>
       Effect.gen(function* () {
         let first = true

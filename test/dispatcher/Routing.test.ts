@@ -178,6 +178,8 @@ it.effect("joins the frames of a turn once, and writes the same bytes once to ea
     yield* settle
     const [block] = first.taken.slice(1)
     assert(block !== undefined)
+    // Plain bytes, on whatever platform.
+    assert.strictEqual(Object.getPrototypeOf(block), Uint8Array.prototype)
     for (const member of [first, second, third]) {
       assert.strictEqual(member.taken.length, 2)
       assert.strictEqual(member.taken[1], block)
@@ -258,6 +260,90 @@ it.effect("cuts a member off at its limit, at the end of a whole frame, and with
     assert.deepStrictEqual(frames.at(-1), { _tag: "Close", reason: "TooSlow" })
     assert.strictEqual(slow.state(), "destroyed")
     assert.strictEqual(heard(other).length, 4)
+  })
+)
+
+/** Puts a member that takes nothing so far behind that it is not read from. */
+const leaveBehind = Effect.fnUntraced(function* (
+  slow: SimulatedConnection,
+  other: SimulatedConnection,
+  endTurn: () => number
+) {
+  slow.stall(true)
+  for (let i = 0; i < 5; i++) {
+    other.handler.onData(Wire.encodeMessage(new Uint8Array(100_000)))
+    endTurn()
+    yield* settle
+  }
+  assert.isTrue(slow.isPaused())
+})
+
+it.effect("sends away a member that is behind and takes nothing, when its time is over", () =>
+  Effect.gen(function* () {
+    const { endTurn, join, members } = yield* simulated()
+    const [slow, other] = [yield* join, yield* join]
+    yield* settle
+    yield* leaveBehind(slow, other, endTurn)
+    yield* TestClock.adjust("29999 millis")
+    assert.strictEqual(yield* members, 2)
+    yield* TestClock.adjust("1 millis")
+    assert.strictEqual(yield* members, 1)
+    yield* TestClock.adjust("1 second")
+    yield* settle
+    assert.strictEqual(slow.state(), "destroyed")
+    say(other, "still here")
+    endTurn()
+    yield* settle
+    assert.strictEqual(heard(other).at(-1), "still here")
+    yield* TestClock.adjust("1 hour")
+    assert.strictEqual(other.state(), "open")
+  })
+)
+
+it.effect("keeps a member that takes a little now and then, and tells the one that stops why, between two frames", () =>
+  Effect.gen(function* () {
+    const { endTurn, join, members } = yield* simulated({ stallTimeout: "10 seconds" })
+    const [slow, other] = [yield* join, yield* join]
+    yield* settle
+    yield* leaveBehind(slow, other, endTurn)
+    for (let i = 0; i < 4; i++) {
+      yield* TestClock.adjust("9 seconds")
+      slow.takeOne()
+    }
+    assert.isTrue(slow.isPaused())
+    yield* TestClock.adjust("9999 millis")
+    assert.strictEqual(yield* members, 2)
+    yield* TestClock.adjust("1 millis")
+    assert.strictEqual(yield* members, 1)
+    slow.stall(false)
+    yield* settle
+    assert.deepStrictEqual(
+      framesIn(afterReply(slow)).map((frame) => (frame._tag === "Message" ? frame.payload.length : frame)),
+      [100_000, 100_000, 100_000, 100_000, { _tag: "Close", reason: "TooSlow" }]
+    )
+    assert.strictEqual(slow.state(), "destroyed")
+  })
+)
+
+it.effect("lets a member that has caught up be idle for as long as it likes, and to fall behind again", () =>
+  Effect.gen(function* () {
+    const { endTurn, join, members } = yield* simulated()
+    const [slow, other] = [yield* join, yield* join]
+    yield* settle
+    yield* leaveBehind(slow, other, endTurn)
+    yield* TestClock.adjust("20 seconds")
+    slow.stall(false)
+    yield* settle
+    assert.isFalse(slow.isPaused())
+    yield* TestClock.adjust("5 seconds")
+    yield* leaveBehind(slow, other, endTurn)
+    yield* TestClock.adjust("29 seconds")
+    assert.strictEqual(yield* members, 2)
+    slow.stall(false)
+    yield* settle
+    yield* TestClock.adjust("1 hour")
+    assert.strictEqual(slow.state(), "open")
+    assert.strictEqual(yield* members, 2)
   })
 )
 

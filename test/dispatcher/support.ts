@@ -165,6 +165,8 @@ export interface SimulatedConnection {
   readonly waiting: () => number
   /** While stalled, nothing written is taken. */
   readonly stall: (stalled: boolean) => void
+  /** Takes one write, also while stalled. */
+  readonly takeOne: () => void
 }
 
 /** A listener without sockets: connections and turns happen when the test says so. */
@@ -238,9 +240,16 @@ const simulate = (
     },
     destroy: () => queueMicrotask(finish)
   })
+  const takeOne = () => {
+    const one = waiting.shift()
+    if (one === undefined) return
+    taken.push(...one.blocks)
+    one.flushed()
+  }
   return {
     handler,
     taken,
+    takeOne,
     state: () => state,
     isPaused: () => paused,
     waiting: () => waiting.reduce((sum, one) => sum + one.blocks.reduce((size, block) => size + block.length, 0), 0),

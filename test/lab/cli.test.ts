@@ -102,6 +102,12 @@ for (const strategy of ["upnp", "natpmp", "auto"] as const) {
           const lab = yield* Lab.make({ daemon: daemons[strategy] })
           const external = yield* effectNat(lab, "external", "--strategy", strategy)
           assert.deepStrictEqual(external, { exitCode: 0, stdout: "11.22.33.1\n", stderr: "" })
+          const externalJson = yield* effectNat(lab, "external", "--strategy", strategy, "--json")
+          assert.deepStrictEqual(externalJson, {
+            exitCode: 0,
+            stdout: '{"externalAddress":"11.22.33.1"}\n',
+            stderr: ""
+          })
 
           if (strategy === "natpmp") {
             const listed = yield* effectNat(lab, "list", "--strategy", strategy)
@@ -147,6 +153,14 @@ for (const strategy of ["upnp", "natpmp", "auto"] as const) {
           )
           const deleted = yield* effectNat(lab, "delete", "8080/tcp", "--strategy", strategy)
           assert.deepStrictEqual(deleted, { exitCode: 0, stdout: "deleted 8080/tcp\n", stderr: "" })
+          yield* lab.exec("lan", "upnpc", ["-u", location, "-a", "192.168.77.2", "80", "8080", "udp", "600"])
+          const deletedJson = yield* effectNat(lab, "delete", "8080/udp", "--strategy", strategy, "--json")
+          assert.deepStrictEqual(JSON.parse(deletedJson.stdout), {
+            event: "deleted",
+            protocol: "udp",
+            externalPort: 8080
+          })
+          assert.deepStrictEqual(yield* lab.mappings, [])
           const again = yield* effectNat(lab, "delete", "8080/tcp", "--strategy", strategy)
           assert.match(again.stderr, /^effect-nat: the gateway has no such mapping: .*\n$/)
           assert.strictEqual(again.exitCode, 1)
@@ -243,6 +257,55 @@ labSuite("effect-nat without a gateway", () => {
   )
 })
 
+labSuite("effect-nat map while the router is away", () => {
+  it.live(
+    "says that the mapping is lost, and what has changed when it is there again",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: daemons.upnp })
+        yield* lab.tcpEcho("lan", 12000)
+        const program = yield* start(lab, "map 12000:12001 --strategy upnp --lease 6s --json")
+        yield* program.awaitLine(/"event":"mapped"/, { timeout: "15 seconds" })
+        yield* lab.stopDaemon()
+        const lost = JSON.parse(yield* program.awaitLine(/"event":"failed"/, { timeout: "30 seconds" }))
+        assert.strictEqual(lost.error, "Lost")
+        assert.match(lost.message, /asking again until it does/)
+        yield* lab.restartDaemon()
+        const back = JSON.parse(yield* program.awaitLine(/"event":"changed"/, { timeout: "40 seconds" }))
+        assert.strictEqual(back.external, "11.22.33.1:12001")
+        assert.strictEqual(yield* lab.tcpProbe("wan", lab.addresses.external, 12001), "reachable")
+        yield* program.signal("SIGINT")
+        assert.strictEqual((yield* program.awaitExit()).exitCode, 130)
+        assert.deepStrictEqual(yield* lab.mappings, [])
+      }),
+    120_000
+  )
+})
+
+labSuite("effect-nat map at a router that has died", () => {
+  it.live(
+    "ends within the time for one release, however many mappings it holds, and says what may be left",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: daemons.upnp })
+        const program = yield* start(lab, "map 12000 12001 12002 12003 12004 --json")
+        yield* program.awaitLine(/"event":"mapped","protocol":"tcp","internal":"192\.168\.77\.2:12004"/, {
+          timeout: "20 seconds"
+        })
+        yield* (yield* lab.daemon).signal("SIGSTOP")
+        yield* program.signal("SIGHUP")
+        yield* program.signal("SIGHUP")
+        // One release may take 5 seconds; one after the other they would take 25.
+        assert.strictEqual((yield* program.awaitExit("15 seconds")).exitCode, 130)
+        const failed = events(yield* program.stdout).filter((one) => one["event"] === "failed")
+        assert.lengthOf(failed, 5)
+        assert.isTrue(failed.every((one) => one["error"] === "TimedOut"))
+        assert.match(yield* program.stderr, /may be left on the gateway/)
+      }),
+    60_000
+  )
+})
+
 labSuite("effect-nat map of a port that another host has", () => {
   it.live(
     "maps another one and says so on standard error",
@@ -297,7 +360,9 @@ labSuite("the strategies that ask nobody", () => {
       () =>
         Effect.gen(function* () {
           const lab = yield* Lab.make({ daemon: daemons.auto })
-          const capture = yield* lab.capture("lan", `src host ${lab.addresses.lan}`)
+          // Over IPv6 all but what the kernel says of its own accord (neighbours, groups).
+          const filter = `src host ${lab.addresses.lan} or (ip6 and not icmp6 and not ip6 proto 0)`
+          const capture = yield* lab.capture("lan", filter)
           const program = yield* start(lab, `map 12000:12001 --strategy ${strategy} --json`)
           const line = yield* program.awaitLine(/"event":"mapped"/, { timeout: "15 seconds" })
           assert.include(line, `"internal":"192.168.77.2:12000"`)

@@ -85,6 +85,38 @@ labSuite("effect-nat serve", () => {
   )
 
   it.live(
+    "is what npm start runs",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: { upnp: false, natpmp: true } })
+        const server = yield* lab.spawn("lan", "npm", ["start"], { cwd: path("../..") })
+        yield* server.awaitLine(/^contact point: internal 192\.168\.77\.2:12000; external 11\.22\.33\.1:12000; /, {
+          timeout: "30 seconds"
+        })
+        assert.lengthOf(yield* lab.mappings, 1)
+      }),
+    60_000
+  )
+
+  it.live(
+    "takes the description and the gateway that it is given, or none of them with the lan strategy",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: { upnp: true, natpmp: false } })
+        const server = yield* start(lab, "--strategy upnp --description island --gateway 192.168.77.1")
+        yield* server.awaitLine(/^contact point: .*external 11\.22\.33\.1:12000/, { timeout: "15 seconds" })
+        assert.include(yield* lab.exec("lan", "upnpc", ["-u", yield* lab.location, "-l"]), "'island'")
+        const other = yield* start(lab, "--strategy upnp --port 12002 --gateway 192.168.77.9")
+        yield* other.awaitLine(/^no gateway answered: serving this network only/, { timeout: "15 seconds" })
+        const lan = yield* start(lab, "--strategy lan --port 12003")
+        yield* lan.awaitLine(/^contact point: internal 192\.168\.77\.2:12003; external unknown; /, {
+          timeout: "15 seconds"
+        })
+      }),
+    60_000
+  )
+
+  it.live(
     "does not let in who names another session",
     () =>
       Effect.gen(function* () {

@@ -213,7 +213,7 @@ describe("Automatic", () => {
       )
       yield* mapper.remove({ protocol: "tcp", externalPort: 12001 })
       assert.strictEqual(yield* mapped(mapper), "natpmp")
-      assert.deepStrictEqual(yield* Ref.get(other.asked), ["list", "remove"])
+      assert.deepStrictEqual(yield* Ref.get(other.asked), ["list", "probe", "remove"])
     })
   )
 

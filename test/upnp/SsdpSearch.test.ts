@@ -2,10 +2,13 @@ import * as Ssdp from "@effect-nat/upnp/Ssdp"
 import * as SsdpSearch from "@effect-nat/upnp/SsdpSearch"
 import * as UpnpDiscovery from "@effect-nat/upnp/UpnpDiscovery"
 import * as HttpUrl from "@effect-nat/upnp/HttpUrl"
+import * as Udp from "@effect-nat/core/Udp"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
+import * as DatagramSocket from "effect/socket/DatagramSocket"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Network from "./network.ts"
@@ -91,6 +94,38 @@ describe("what is sent", () => {
         interfaces: [["lo", "127.0.0.1/8"]]
       })
       assert.deepStrictEqual(yield* places(network), ["http://127.0.77.1:5000/desc.xml"])
+    })
+  )
+})
+
+describe("a socket that fails", () => {
+  const failing = (reason: DatagramSocket.DatagramSocketError["reason"]) =>
+    Effect.flip(Stream.runCollect(SsdpSearch.search())).pipe(
+      Effect.provide(
+        Layer.merge(
+          Network.makeNetwork({ devices: [] }).layer,
+          Layer.succeed(Udp.Udp, { open: () => Effect.fail(new DatagramSocket.DatagramSocketError({ reason })) })
+        )
+      )
+    )
+
+  it.effect.each([
+    [{ kind: "PermissionDenied", cause: new Error("bind EACCES") }, "PermissionDenied: bind EACCES"],
+    [{ kind: "Unknown", cause: "odd" }, "odd"],
+    [{ kind: "Unknown", cause: undefined }, "for an unknown reason"],
+    [{ kind: "AddressInUse", cause: new Error("") }, "AddressInUse"]
+  ] as const)("is described by its kind and its cause: %s", ([reason, words]) =>
+    Effect.gen(function* () {
+      const error = yield* failing(new DatagramSocket.DatagramSocketOpenError(reason))
+      assert.strictEqual(error.reason._tag, "Unreachable")
+      assert.isTrue(error.message.includes(`cannot search for UPnP: ${words}`), error.message)
+    })
+  )
+
+  it.effect("is described where it was closed", () =>
+    Effect.gen(function* () {
+      const error = yield* failing(new DatagramSocket.DatagramSocketClosedError({}))
+      assert.include(error.message, "the socket is closed")
     })
   )
 })

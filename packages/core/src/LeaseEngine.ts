@@ -143,8 +143,9 @@ const sameContact = (resolved: MappingRequest.Resolved, held: Held<unknown>): Ma
  * Requests a lease and keeps it alive until the scope closes, which releases it.
  *
  * The first request's failure is the caller's. After that a failing gateway does not end the mapping: renewal is
- * tried again with growing pauses (1 second to 5 minutes); when the lease has run out unrenewed the mapping's status
- * becomes `"lost"`, and a new lease with the same external port is asked for until there is one.
+ * tried again with growing pauses (1 second to 5 minutes). When the lease has run out unrenewed, or the gateway says
+ * that its port is another's now (`Conflict`), the mapping's status becomes `"lost"`, and a new lease with the same
+ * external port is asked for until there is one.
  *
  * The release takes at most `releaseTimeout`, whatever the protocol does; a release that is not confirmed is logged as a
  * warning when the scope closes.
@@ -221,7 +222,10 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
           ? Effect.logDebug(`${what}: ${error.value.message}`)
           : // A defect is a bug of the protocol, and no reason to give the mapping up.
             Effect.logError(what, cause)
-        if (Duration.isZero(yield* timeLeft(now.expiresAt))) yield* publishLost(now)
+        // The port is another's now: whatever the lease says, packets to it no longer come here.
+        const isTaken = Option.isSome(error) && error.value.reason._tag === "Conflict"
+        if (isTaken) yield* Ref.set(held, { ...now, expiresAt: yield* Clock.currentTimeMillis })
+        if (isTaken || Duration.isZero(yield* timeLeft(now.expiresAt))) yield* publishLost(now)
       })
       const renewals = Effect.gen(function* () {
         let failures = 0

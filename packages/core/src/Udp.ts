@@ -89,3 +89,20 @@ export const localAddressTowards = Effect.fn("Udp.localAddressTowards")(function
   const socket = yield* Effect.scoped(udp.open({ connect: NetAddress.inetAddressUnsafe(remote, 9) }))
   return socket.address.address
 })
+
+const causeText = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause ?? ""))
+
+/**
+ * What went wrong with a socket, in words: the kind of the failure and what the system said. The error's own `message`
+ * is empty for most of them.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const describeError = (error: DatagramSocket.DatagramSocketError): string => {
+  const { reason } = error
+  if (!("kind" in reason)) return reason.message === "" ? "the socket is closed" : reason.message
+  const kind = reason.kind === "Unknown" ? "" : reason.kind
+  const words = [kind, causeText(reason.cause)].filter((text) => text !== "")
+  return words.length === 0 ? "for an unknown reason" : words.join(": ")
+}

@@ -23,7 +23,7 @@ const codes = {
   SessionFull: 6,
   /** A frame is longer than the dispatcher takes. */
   FrameTooLarge: 7,
-  /** The member did not read fast enough, and too much was waiting for it. */
+  /** The member did not read fast enough: too much was waiting for it, or something for too long. */
   TooSlow: 8,
   /** A frame of a type that the receiver must know and does not. */
   UnknownFrameType: 9,
@@ -116,7 +116,7 @@ const descriptions: Readonly<Record<CloseReason, string>> = {
   TooManyHandshakes: "too many other handshakes are under way: try again",
   SessionFull: "the session is full",
   FrameTooLarge: "a frame was larger than allowed",
-  TooSlow: "too many messages were waiting to be read",
+  TooSlow: "messages were not read fast enough: too many were waiting, or for too long",
   UnknownFrameType: "a frame was of a type that the receiver does not know",
   SessionClosed: "the session was closed",
   ShuttingDown: "the dispatcher is shutting down",

@@ -215,6 +215,11 @@ export interface Limits {
   readonly maxHandshakes: number
   /** How long a handshake may take. Defaults to 5 seconds. */
   readonly handshakeTimeout: Duration.Input
+  /**
+   * How long a member that is not read from because it is behind may take nothing at all of what waits for it, before
+   * its connection is closed. Whatever it takes, 64 KiB at a time, begins the time anew. Defaults to 30 seconds.
+   */
+  readonly stallTimeout: Duration.Input
   /** How long a peer that is sent away may take to read the reason. Defaults to 1 second. */
   readonly closeTimeout: Duration.Input
 }
@@ -264,6 +269,7 @@ export const defaultLimits: Limits = {
   maxSessions: 1024,
   maxHandshakes: 256,
   handshakeTimeout: Duration.seconds(5),
+  stallTimeout: Duration.seconds(30),
   closeTimeout: Duration.seconds(1)
 }
 
@@ -339,6 +345,7 @@ const resolveLimits = Effect.fnUntraced(function* (given: Partial<Limits> | unde
     maxSessions: yield* checkWhole("maxSessions", limits.maxSessions, 1, Number.MAX_SAFE_INTEGER),
     maxHandshakes: yield* checkWhole("maxHandshakes", limits.maxHandshakes, 1, Number.MAX_SAFE_INTEGER),
     handshakeTimeout: yield* checkTime("handshakeTimeout", limits.handshakeTimeout),
+    stallTimeout: yield* checkTime("stallTimeout", limits.stallTimeout),
     closeTimeout: yield* checkTime("closeTimeout", limits.closeTimeout)
   }
 })

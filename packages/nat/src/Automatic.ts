@@ -145,7 +145,10 @@ export const make = Effect.fnUntraced(function* (
       return yield* run(best.mapper).pipe(
         Effect.catchIf(worthAnotherTry, (error) =>
           reconsider(error).pipe(
-            Effect.andThen(Effect.firstSuccessOf(othersThan(best).map((other) => run(other.mapper)))),
+            // A probe says soon that nobody speaks a protocol; a request would go on asking.
+            Effect.andThen(
+              Effect.firstSuccessOf(othersThan(best).map((other) => Effect.andThen(other.probe, run(other.mapper))))
+            ),
             // That a protocol lacks an operation says less than what another said to it.
             Effect.mapError((other) => (error.reason._tag === "Unsupported" ? other : error))
           )

@@ -152,7 +152,7 @@ const openSome = Effect.fnUntraced(function* <R>(
   const [failure] = results.filter(Result.isFailure).map((result) => result.failure)
   if (searchers.length === 0 && failure !== undefined) {
     return yield* NatError.fromReason(
-      new NatError.Unreachable({ detail: `cannot search for UPnP: ${failure.message}` })
+      new NatError.Unreachable({ detail: `cannot search for UPnP: ${Udp.describeError(failure)}` })
     )
   }
   return searchers
@@ -162,7 +162,7 @@ const ask = (socket: Udp.UdpSocket, address: NetAddress.Ipv4Address, searchTarge
   const to = NetAddress.inetAddressUnsafe(address, Ssdp.port)
   const message = new Ssdp.SearchRequest({ host: NetAddress.formatInet(to), searchTarget, mx })
   return Effect.catch(socket.send(Ssdp.encode(message), to), (error) =>
-    Effect.logDebug(`a search to ${NetAddress.formatInet(to)} could not be sent: ${error.message}`)
+    Effect.logDebug(`a search to ${NetAddress.formatInet(to)} could not be sent: ${Udp.describeError(error)}`)
   )
 }
 
@@ -191,7 +191,7 @@ const received = (searcher: Searcher): Stream.Stream<DatagramSocket.Datagram> =>
   Stream.fromEffectRepeat(searcher.socket.receive).pipe(
     Stream.flattenIterable,
     Stream.catch((error) =>
-      Stream.drain(Stream.fromEffect(Effect.logDebug(`no more answers on one socket: ${error.message}`)))
+      Stream.drain(Stream.fromEffect(Effect.logDebug(`no more answers on one socket: ${Udp.describeError(error)}`)))
     )
   )
 

@@ -1,4 +1,5 @@
 /** All peers and message routers of one dispatcher. */
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -34,6 +35,7 @@ export const make = Effect.fnUntraced(function* (
   atTurnEnd: TcpListener.TcpListener["Service"]["atTurnEnd"]
 ) {
   const { after, run } = yield* makeTimer
+  const clock = yield* Clock.Clock
   const routers = new Map<SessionId.SessionId, MessageRouter.MessageRouter>()
   const peers = new Set<Peer.Peer>()
   const empty = yield* Deferred.make<void>()
@@ -50,6 +52,7 @@ export const make = Effect.fnUntraced(function* (
     refusals: 0,
     routerOf: (id) => routers.get(id),
     after,
+    now: () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6,
     onGone: (peer) => {
       peers.delete(peer)
       finishWhenEmpty()

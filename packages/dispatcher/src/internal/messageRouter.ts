@@ -5,6 +5,7 @@
  */
 import type * as CloseReason from "../CloseReason.ts"
 import type * as SessionId from "../SessionId.ts"
+import * as Bytes from "./bytes.ts"
 
 export interface Member {
   /** Takes whole frames; it must neither throw nor block. */
@@ -67,5 +68,5 @@ export class MessageRouter {
 
 const join = (frames: ReadonlyArray<Uint8Array>): Uint8Array => {
   const [only] = frames
-  return only !== undefined && frames.length === 1 ? only : Buffer.concat(frames)
+  return only !== undefined && frames.length === 1 ? only : Bytes.concat(frames)
 }

@@ -1,19 +1,37 @@
 /** What goes out to one peer: at most one write under way, the rest waits here where it can be counted and dropped. */
 import type * as TcpListener from "../TcpListener.ts"
 
+/**
+ * The most bytes of one write: each that the kernel has taken shows that the peer reads, so a peer that is behind
+ * shows it at least this often, however large the blocks are.
+ */
+const pieceBytes = 65_536
+
+/** What the owner hears of the way out. */
+export interface Listener {
+  /** The kernel has taken a piece. */
+  readonly onProgress: () => void
+  /** Nothing waits any more. */
+  readonly onDrained: () => void
+}
+
+const nothing = new Uint8Array(0)
+
 export class Outbox {
   private readonly connection: TcpListener.Connection
   private readonly maxBacklogBytes: number
-  private readonly onDrained: () => void
+  private readonly listener: Listener
+  /** What is left of a block that has been written in part. */
+  private rest: Uint8Array = nothing
   private waiting: Array<Uint8Array> = []
   private _backlog = 0
   private inFlight = 0
   private ended = false
 
-  constructor(connection: TcpListener.Connection, maxBacklogBytes: number, onDrained: () => void) {
+  constructor(connection: TcpListener.Connection, maxBacklogBytes: number, listener: Listener) {
     this.connection = connection
     this.maxBacklogBytes = maxBacklogBytes
-    this.onDrained = onDrained
+    this.listener = listener
   }
 
   /** The bytes given to this peer that the kernel has not taken yet. */
@@ -25,13 +43,10 @@ export class Outbox {
   send(block: Uint8Array): boolean {
     if (this.ended) return true
     // A peer without a backlog takes a block of any size: the limit is on what waits, not on what arrives at once.
-    if (this.inFlight === 0) {
-      this.write([block], block.length)
-      return true
-    }
-    if (this._backlog + block.length > this.maxBacklogBytes) return false
-    this.waiting.push(block)
+    if (this.inFlight > 0 && this._backlog + block.length > this.maxBacklogBytes) return false
     this._backlog += block.length
+    this.waiting.push(block)
+    if (this.inFlight === 0) this.writeNext()
     return true
   }
 
@@ -42,7 +57,10 @@ export class Outbox {
     if (this.inFlight === 0) this.connection.end()
   }
 
-  /** Drops what waits, sends this last block and ends the connection. Blocks hold whole frames: no frame is cut. */
+  /**
+   * Drops what waits, sends this last block and ends the connection. Blocks hold whole frames, and one that has been
+   * written in part is written to its end: no frame is cut.
+   */
   endWith(last: Uint8Array): void {
     if (this.ended) return
     this.ended = true
@@ -52,28 +70,36 @@ export class Outbox {
       return
     }
     this.waiting = [last]
+    this._backlog = this.inFlight + this.rest.length + last.length
   }
 
-  private write(blocks: ReadonlyArray<Uint8Array>, size: number): void {
+  private writeNext(): void {
+    const first = this.rest.subarray(0, pieceBytes)
+    this.rest = this.rest.subarray(first.length)
+    const blocks = first.length === 0 ? [] : [first]
+    let size = first.length
+    let whole = 0
+    for (const block of this.waiting) {
+      const room = pieceBytes - size
+      if (room === 0) break
+      whole++
+      const piece = block.length > room ? block.subarray(0, room) : block
+      if (piece !== block) this.rest = block.subarray(room)
+      blocks.push(piece)
+      size += piece.length
+    }
+    this.waiting.splice(0, whole)
     this.inFlight = size
-    this._backlog = size
     this.connection.write(blocks, () => this.flushed())
   }
 
   private flushed(): void {
+    this._backlog -= this.inFlight
     this.inFlight = 0
-    this._backlog = 0
-    if (this.waiting.length > 0) {
-      const blocks = this.waiting
-      this.waiting = []
-      this.write(
-        blocks,
-        blocks.reduce((total, block) => total + block.length, 0)
-      )
-    }
-    if (this.inFlight > 0) return
+    this.listener.onProgress()
+    if (this.rest.length > 0 || this.waiting.length > 0) return this.writeNext()
     if (this.ended) this.connection.end()
-    this.onDrained()
+    this.listener.onDrained()
   }
 }
 

@@ -3,11 +3,12 @@
  *
  * Everything runs in the callbacks of the connection; only the time limits are the work of fibers.
  */
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import type * as CloseReason from "../CloseReason.ts"
 import type * as SessionId from "../SessionId.ts"
 import type * as TcpListener from "../TcpListener.ts"
 import * as Wire from "../Wire.ts"
+import * as Bytes from "./bytes.ts"
 import type * as MessageRouter from "./messageRouter.ts"
 import * as Outbox from "./outbox.ts"
 
@@ -22,6 +23,8 @@ export interface Host {
   readonly routerOf: (id: SessionId.SessionId) => MessageRouter.MessageRouter | undefined
   /** Runs a task later, unless cancelled before. */
   readonly after: (time: Duration.Duration, task: () => void) => () => void
+  /** In milliseconds of a clock that is never set back. */
+  readonly now: () => number
   readonly onGone: (peer: Peer) => void
 }
 
@@ -31,6 +34,7 @@ export interface Limits {
   readonly maxMembers: number
   readonly maxHandshakes: number
   readonly handshakeTimeout: Duration.Duration
+  readonly stallTimeout: Duration.Duration
   readonly closeTimeout: Duration.Duration
 }
 
@@ -55,13 +59,19 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
   private router: MessageRouter.MessageRouter | undefined = undefined
   private decoder: Wire.FrameDecoder | undefined = undefined
   private paused = false
+  /** When this member was paused, or last took something. */
+  private progressAt = 0
+  private watched = false
   private cancelTimer: () => void = noop
   private readonly onFrame = (frame: Uint8Array) => this.take(frame)
 
   constructor(host: Host, connection: TcpListener.Connection) {
     this.host = host
     this.connection = connection
-    this.outbox = new Outbox.Outbox(connection, host.limits.maxBacklogBytes, () => this.readOn())
+    this.outbox = new Outbox.Outbox(connection, host.limits.maxBacklogBytes, {
+      onProgress: () => this.noteProgress(),
+      onDrained: () => this.readOn()
+    })
   }
 
   /** Begins the handshake, with its time limit. */
@@ -102,6 +112,8 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     if (this.paused || this.outbox.backlog < pauseAtBacklogBytes) return
     this.paused = true
     this.connection.pause()
+    this.progressAt = this.host.now()
+    if (!this.watched) this.watch(this.host.limits.stallTimeout)
   }
 
   /** Tells the peer why and ends its connection, in whatever phase it is. */
@@ -113,7 +125,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
   }
 
   private readHello(chunk: Uint8Array): void {
-    const bytes = this.hello.length === 0 ? chunk : Buffer.concat([this.hello, chunk])
+    const bytes = this.hello.length === 0 ? chunk : Bytes.concat([this.hello, chunk])
     const decoded = Wire.decodeHello(bytes)
     switch (decoded._tag) {
       case "Incomplete":
@@ -163,6 +175,27 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     if (!this.paused) return
     this.paused = false
     if (this.phase !== "gone") this.connection.resume()
+  }
+
+  private noteProgress(): void {
+    if (this.paused) this.progressAt = this.host.now()
+  }
+
+  /**
+   * One timer outlives many pauses and asks, when it ends, how long nothing has moved: a member that keeps up with a
+   * fast session is paused thousands of times a second.
+   */
+  private watch(time: Duration.Duration): void {
+    this.watched = true
+    this.cancelTimer = this.host.after(time, () => this.onWatched())
+  }
+
+  private onWatched(): void {
+    this.watched = false
+    if (this.phase !== "joined" || !this.paused) return
+    const left = Duration.toMillis(this.host.limits.stallTimeout) - (this.host.now() - this.progressAt)
+    if (left <= 0) return this.close("TooSlow")
+    this.watch(Duration.millis(left))
   }
 
   private onHandshakeTimeout(): void {

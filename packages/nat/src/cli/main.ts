@@ -108,11 +108,12 @@ const logger = Logger.withConsoleError(
   })
 )
 
-/** Ends the program as `kill` would: what is mapped must be released, and once is enough. */
+/** Ends the program as `kill` would: what is mapped must be released. */
 const end = () => process.kill(process.pid, "SIGTERM")
 
-// A closed terminal and a reader that has gone (`| head -1`) are reasons to end like any other.
-process.once("SIGHUP", end)
+// A closed terminal, which may say so more than once, and a reader that has gone (`| head -1`) are reasons to end like
+// any other.
+process.on("SIGHUP", end)
 process.stdout.once("error", end).on("error", () => {})
 process.stderr.on("error", () => {})
 

@@ -3,6 +3,7 @@
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Scope from "effect/Scope"
 import type * as Flags from "../Flags.ts"
 import * as Hold from "../Hold.ts"
 import * as Strategy from "../Strategy.ts"
@@ -16,16 +17,18 @@ export interface Input extends Strategy.Choice {
 }
 
 /** Maps every port or none, then reports changes until it is interrupted. */
-export const run = (input: Input) =>
-  Effect.forEach(input.specs, (spec) =>
-    Hold.acquire(input.json, { ...spec, lifetime: input.lease, description: input.description })
-  ).pipe(
-    Effect.flatMap(
-      Effect.forEach(({ mapping, printed }) => Hold.watch(input.json, mapping, printed), {
-        concurrency: "unbounded",
-        discard: true
-      })
-    ),
-    Effect.scoped,
-    Effect.provide(Strategy.layer(input))
-  )
+export const run = Effect.fnUntraced(
+  function* (input: Input) {
+    // A router may be slow to answer at the end: no mapping's release waits for another's.
+    const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
+    const held = yield* Effect.forEach(input.specs, (spec) =>
+      Hold.acquire(input.json, { ...spec, lifetime: input.lease, description: input.description })
+    ).pipe(Scope.provide(scope))
+    yield* Effect.forEach(held, ({ mapping, printed }) => Hold.watch(input.json, mapping, printed), {
+      concurrency: "unbounded",
+      discard: true
+    })
+  },
+  Effect.scoped,
+  (effect, input) => Effect.provide(effect, Strategy.layer(input))
+)

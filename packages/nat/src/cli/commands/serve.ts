@@ -90,6 +90,9 @@ const printContactPoint = Effect.fnUntraced(function* (
   yield* Output.json({ event: "serving", contactPoint: yield* encodeContactPoint(contactPoint), session })
 })
 
+const requestOf = (input: Input) =>
+  ({ protocol: "tcp", internalPort: input.port, externalPort: input.externalPort }) as const
+
 /** Serves one session until it is interrupted. */
 export const run = (input: Input) =>
   Effect.gen(function* () {
@@ -103,7 +106,7 @@ export const run = (input: Input) =>
             lifetime: input.lease,
             description: input.description
           })
-        )
+        ).pipe(Effect.tapErrorTag("NatError", (error) => Output.requestFailure(input.json, requestOf(input), error)))
       )
     )
     yield* released(dispatcher.mapping)
