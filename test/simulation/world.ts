@@ -111,6 +111,8 @@ interface Held {
   isWanted: boolean
   badSince: number | undefined
   badWhy: string | undefined
+  /** When the lease ends that the router had when it was last looked at. */
+  expiresAt: number | undefined
   firstPort: number | undefined
   lostSince: number | undefined
   lastMapAt: number | undefined
@@ -204,6 +206,7 @@ class World {
       isWanted: true,
       badSince: undefined,
       badWhy: undefined,
+      expiresAt: undefined,
       firstPort: undefined,
       lostSince: undefined,
       lastMapAt: undefined,
@@ -396,6 +399,7 @@ class World {
         held.heldSince = this.now
         held.badSince = undefined
         held.lostSince = undefined
+        held.expiresAt = undefined
         held.error = undefined
         program.foundAt ??= this.now
         this.network.note(`mapping ${held.index} is held`)
@@ -804,6 +808,12 @@ class World {
     return undefined
   }
 
+  #expiryOf({ externalPort, protocol }: PortMapping.PortMapping): number | undefined {
+    return this.router.model
+      .entries(this.now)
+      .find((one) => one.protocol === protocol && one.externalPort === externalPort)?.expiresAt
+  }
+
   /** Looks at every mapping that is held. */
   sample() {
     for (const held of this.helds) {
@@ -833,7 +843,15 @@ class World {
     const wrong = this.#wrong(held, mapping)
     if (wrong === undefined) {
       held.badSince = undefined
+      held.expiresAt = this.#expiryOf(mapping)
       return
+    }
+    const isOverdue = held.expiresAt !== undefined && this.now > held.expiresAt + slack
+    if (isOverdue && this.plan.quirk === undefined && !this.hasChangedRouter && !this.hasMoved) {
+      return this.violate(
+        "live-or-lost",
+        `mapping ${held.index}: its lease has run out, and it is not reported as lost`
+      )
     }
     if (wrong.startsWith("forged")) return this.violate("live-or-lost", `mapping ${held.index}: ${wrong}`)
     // A permanent mapping is never looked at again: its loss stays unseen.
