@@ -111,7 +111,8 @@ export const draw = (seed: number): Plan => {
   const protocol = random.pick(protocols)
   const topology = random.pick(topologies)
   const quirk = random.chance(0.5) ? random.pick(quirksFor(protocol) as [Quirk.Quirk]) : undefined
-  const isUpnpOnly = quirk !== undefined && !concernsNatPmp(Quirk.profileOf(quirk))
+  // Only a search finds a router that is not the default gateway.
+  const isUpnpOnly = quirk === "FailoverPair" || (quirk !== undefined && !concernsNatPmp(Quirk.profileOf(quirk)))
   const lifetimeSeconds = random.pick(lifetimes)
   const horizon = Math.max(3 * minute, 2500 * lifetimeSeconds)
   const wanted = Array.from({ length: random.between(1, 3) }, (_, index) => drawWanted(random, lifetimeSeconds, index))
