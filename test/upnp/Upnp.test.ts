@@ -649,6 +649,76 @@ describe("choosing the gateway", () => {
     })
   )
 
+  /** Answers every search with four places, and no call. */
+  const mute = (services: ReadonlyArray<Router.RouterService>, onCall: () => void): Network.Device => {
+    const address = "192.168.1.66"
+    let n = 0
+    return {
+      ...Router.makeRouter({ address }),
+      onSearch: (heard) =>
+        Router.makeRouter({ address, location: `http://${address}:5000/${n++ % 4}.xml` }).onSearch(heard),
+      onRequest: (request) => {
+        if (request.method === "GET") {
+          return Effect.succeed(Network.respond(200, Router.descriptionXml("Mute", "uuid:mute", services)))
+        }
+        onCall()
+        return Effect.never
+      }
+    }
+  }
+
+  const service = (controlUrl: string): Router.RouterService => ({
+    serviceType: Router.wanIp1,
+    controlUrl,
+    externalAddress: "",
+    status: ""
+  })
+
+  it.effect("takes the best there is where another answers the search and then no call", () =>
+    Effect.gen(function* () {
+      const lineDown = Router.makeRouter({ name: "Line down" })
+      lineDown.setExternalAddress("0.0.0.0")
+      const services = ["/a", "/b", "/c", "/d"].map(service)
+      const fiber = yield* Effect.forkChild(
+        Effect.provide(Upnp.probe, Network.makeNetwork({ devices: [mute(services, () => undefined), lineDown] }).layer)
+      )
+      yield* settle
+      yield* TestClock.adjust("7 seconds")
+      yield* settle
+      assert.isDefined(fiber.pollUnsafe())
+      assert.strictEqual((yield* Fiber.join(fiber)).gateway.name, "Line down")
+    })
+  )
+
+  it.effect("asks a service that has many descriptions once", () =>
+    Effect.gen(function* () {
+      let calls = 0
+      const device = mute([service("/only")], () => calls++)
+      const error = yield* inTime(
+        Effect.flip(Effect.provide(Upnp.probe, Network.makeNetwork({ devices: [device] }).layer))
+      )
+      assert.strictEqual(error.reason._tag, "NoGateway")
+      assert.include(error.message, "no answer")
+      assert.strictEqual(calls, 1)
+    })
+  )
+
+  it.effect("says so where one was not ready in time", () =>
+    Effect.gen(function* () {
+      const device = mute(["/a", "/b"].map(service), () => undefined)
+      const fiber = yield* Effect.forkChild(
+        Effect.flip(Effect.provide(Upnp.probe, Network.makeNetwork({ devices: [device] }).layer))
+      )
+      yield* settle
+      yield* TestClock.adjust("7 seconds")
+      yield* settle
+      assert.isDefined(fiber.pollUnsafe())
+      const error = yield* Fiber.join(fiber)
+      assert.strictEqual(error.reason._tag, "NoGateway")
+      assert.include(error.message, "not ready to be used after 7s")
+    })
+  )
+
   const two = (first: object, second: object): ReadonlyArray<Router.RouterService> => [
     {
       serviceType: Router.wanIp1,

@@ -47,7 +47,8 @@ import type * as WanIpConnection from "./WanIpConnection.ts"
 
 /**
  * Looks for the gateway to use, and changes nothing on it: the first that answers with an external address, else the
- * first that answers at all when the search is over (3 seconds). `Gateway.Selected` restricts the choice. Fails with
+ * first that answers at all when the search is over (3 seconds) and all that answered it have been asked, which takes 7
+ * seconds at most. `Gateway.Selected` restricts the choice. Fails with
  * `NoGateway`, or `Unreachable` where no socket can be opened.
  *
  * @category constructors
