@@ -867,6 +867,54 @@ describe("asking the router", () => {
     })
   )
 
+  const listed = Effect.fnUntraced(function* (router: Router.Router) {
+    const warnings: Array<string> = []
+    const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
+      if (logLevel === "Warn") warnings.push(String(message))
+    })
+    const fiber = yield* Effect.forkChild(
+      PortMapper.PortMapper.use((mapper) => Stream.runCollect(mapper.list)).pipe(
+        Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))),
+        Effect.provide(Logger.layer([logger]))
+      )
+    )
+    yield* settle
+    yield* TestClock.adjust("60 seconds")
+    yield* settle
+    assert.isDefined(fiber.pollUnsafe())
+    return { list: yield* Fiber.join(fiber), warnings }
+  })
+
+  it.effect("says how many mappings are not listed", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      router.entries.push(
+        entry({ internalClient: "a-name" }),
+        entry({ externalPort: 1 }),
+        entry({ internalClient: "another-name", externalPort: 2 })
+      )
+      const { list, warnings } = yield* listed(router)
+      assert.lengthOf(list, 1)
+      assert.deepStrictEqual(warnings, [
+        'mappings of Home Router that are not listed: 2 (the internal client "a-name" is no address)'
+      ])
+    })
+  )
+
+  it.effect("ends a list that takes longer than a minute, and says so", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({
+        before: (call) => (call.action.startsWith("GetGeneric") ? Effect.sleep("3 seconds") : Effect.void)
+      })
+      router.entries.push(...Array.from({ length: 1000 }, (_, index) => entry({ externalPort: index + 1 })))
+      const { list, warnings } = yield* listed(router)
+      assert.isAtLeast(list.length, 18)
+      assert.isAtMost(list.length, 20)
+      assert.lengthOf(warnings, 1)
+      assert.include(warnings[0] ?? "", "the list ends after 1m")
+    })
+  )
+
   it.effect("ends the list of a router that repeats itself", () =>
     Effect.gen(function* () {
       const router = Router.makeRouter()
