@@ -534,21 +534,33 @@ describe("NatPmp", () => {
     })
     const isThere = Effect.provideService(Gateway.Selected, "192.168.78.1")
 
-    it.effect("may be given with the call", () =>
+    it.effect("is not the call's to choose", () =>
       Effect.gen(function* () {
         const { here, mapper, there } = yield* two(NatPmp.layer)
-        yield* isThere(mapper.map(wish))
-        assert.deepStrictEqual([here.entries.length, there.entries.length], [0, 1])
-        assert.deepStrictEqual(here.requests, [])
+        yield* isThere(mapper.map({ ...wish, internalPort: 12002 }))
+        yield* isThere(mapper.externalAddress)
+        assert.deepStrictEqual([here.entries.length, there.entries.length], [1, 0])
       })
     )
 
-    it.effect("or with the layer", () =>
+    it.effect("is given with the layer", () =>
       Effect.gen(function* () {
         const selected = Layer.succeed(Gateway.Selected, "192.168.78.1")
         const { here, mapper, there } = yield* two(NatPmp.layer.pipe(Layer.provide(selected)))
         yield* mapper.map(wish)
         assert.deepStrictEqual([here.entries.length, there.entries.length], [0, 1])
+      })
+    )
+
+    it.effect("or with the strategy, also for its probe", () =>
+      Effect.gen(function* () {
+        const router = Net.makeRouter()
+        const network = yield* Net.make(router.peer)
+        network.gateways = [Net.gateway, second]
+        const strategy = yield* NatPmp.makeStrategy().pipe(isThere, Effect.provide(network.layer))
+        assert.strictEqual((yield* strategy.probe).name, "192.168.78.1")
+        const found = yield* strategy.probe.pipe(Effect.provideService(Gateway.Selected, "192.168.77.1"))
+        assert.strictEqual(found.name, "192.168.78.1")
       })
     )
   })

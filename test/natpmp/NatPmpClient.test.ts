@@ -370,7 +370,7 @@ describe("NatPmpClient", () => {
         network.isDown = true
         const failure = yield* reason(client.map(mapping))
         assert.strictEqual(failure._tag, "Unreachable")
-        assert.include(failure.message, "192.168.77.1")
+        assert.include(failure.message, "192.168.77.1 or receive from it: ENETUNREACH")
       })
     )
   })

@@ -3,6 +3,7 @@ import * as Http from "@effect-nat/core/Http"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as PortMappingEntry from "@effect-nat/upnp/PortMappingEntry"
+import type * as Soap from "@effect-nat/upnp/Soap"
 import * as Upnp from "@effect-nat/upnp/Upnp"
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
@@ -66,6 +67,8 @@ describe("mapping", () => {
         "GetExternalIPAddress()",
         "GetSpecificPortMappingEntry(, 12001, TCP)",
         "AddPortMapping(, 12001, TCP, 12000, 192.168.1.2, 1, effect-nat, 7200)",
+        "GetSpecificPortMappingEntry(, 12001, TCP)",
+        "GetSpecificPortMappingEntry(, 12001, TCP)",
         "DeletePortMapping(, 12001, TCP)"
       ])
       assert.strictEqual(network.openSockets(), 0)
@@ -254,15 +257,19 @@ describe("mapping", () => {
     })
   )
 
-  it.effect("counts 714 on release as deleted", () =>
+  it.effect.each([714, 713, 730])("counts a mapping that is gone (error %i) as deleted on release", (code) =>
     Effect.gen(function* () {
-      const router = Router.makeRouter()
+      const router: Router.Router = Router.makeRouter({
+        before: () => (router.entries.length === 0 && isGone ? Effect.fail(Router.fault(code)) : Effect.void)
+      })
+      let isGone = false
       yield* Effect.gen(function* () {
         const mapping = yield* map
         router.entries.length = 0
+        isGone = true
         yield* mapping.release
       }).pipe(Effect.scoped, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
-      assert.include(router.calls, "DeletePortMapping(, 12001, TCP)")
+      assert.notInclude(router.calls.join(), "DeletePortMapping")
     })
   )
 
@@ -387,6 +394,206 @@ describe("mapping", () => {
   )
 })
 
+const portsOf = (router: Router.Router) => router.entries.map((one) => [one.description, one.externalPort])
+
+const isAdd = (call: Soap.Call) => call.action === "AddPortMapping"
+const isLook = (call: Soap.Call) => call.action === "GetSpecificPortMappingEntry"
+
+describe("what is not ours", () => {
+  const program = entry({ description: "theirs", leaseDuration: 0 })
+  const otherHost = entry({ internalClient: "192.168.1.77" })
+
+  it.effect("is another program's mapping of the same service: another port is taken", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      router.entries.push(program)
+      yield* Effect.gen(function* () {
+        const mapping = yield* (yield* map).current
+        assert.notStrictEqual(mapping.externalPort, 12001)
+        assert.deepStrictEqual(router.entries[0], program)
+      }).pipe(Effect.scoped, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+      assert.deepStrictEqual(router.entries, [program])
+    })
+  )
+
+  it.effect("is another program's mapping of the same service: a conflict where no other port is wanted", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      router.entries.push(program)
+      const error = yield* mapWith({ strictExternalPort: true }).pipe(
+        Effect.flip,
+        Effect.provide(strategy(Network.makeNetwork({ devices: [router] })))
+      )
+      assert.strictEqual(error.reason._tag, "Conflict")
+      assert.include(error.message, 'as "theirs"')
+      assert.deepStrictEqual(router.entries, [program])
+    })
+  )
+
+  it.effect("is what a second process of this host mapped under another description", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      const network = Network.makeNetwork({ devices: [router] })
+      yield* Effect.gen(function* () {
+        yield* mapWith({ description: "first" })
+        yield* Effect.scoped(mapWith({ description: "second" })).pipe(Effect.provide(strategy(network)))
+        assert.deepStrictEqual(portsOf(router), [["first", 12001]])
+      }).pipe(Effect.scoped, Effect.provide(strategy(network)))
+      assert.deepStrictEqual(router.entries, [])
+    })
+  )
+
+  it.effect.each([
+    ["another port of this host", entry({ internalPort: 999 })],
+    ["another program", program],
+    ["another host", otherHost]
+  ] as const)("is what %s has mapped since the router restarted: the release leaves it", ([, held]) =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      yield* Effect.gen(function* () {
+        yield* map
+        router.restart(6000)
+        router.entries.push(held)
+      }).pipe(Effect.scoped, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+      assert.deepStrictEqual(router.entries, [held])
+    })
+  )
+
+  it.effect("is what another host has taken: the renewal leaves it, and another port is taken", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({ overwrites: true })
+      yield* Effect.gen(function* () {
+        const mapping = yield* map
+        router.entries[0] = otherHost
+        yield* TestClock.adjust("1 hour")
+        yield* settle
+        assert.deepStrictEqual(router.entries[0], otherHost)
+        const current = yield* mapping.current
+        assert.strictEqual(current.status, "mapped")
+        assert.notStrictEqual(current.externalPort, 12001)
+        assert.strictEqual(router.entries.length, 2)
+      }).pipe(Effect.scoped, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+      assert.deepStrictEqual(router.entries, [otherHost])
+    })
+  )
+
+  it.effect("is what another host has taken while this one moved", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({ overwrites: true })
+      const network = Network.makeNetwork({ devices: [router] })
+      yield* Effect.gen(function* () {
+        yield* map
+        network.moveTo("192.168.1.3")
+        router.entries[0] = otherHost
+        yield* TestClock.adjust("1 hour")
+        yield* settle
+        assert.deepStrictEqual(
+          router.entries.map((one) => one.internalClient),
+          ["192.168.1.77", "192.168.1.3"]
+        )
+      }).pipe(Effect.scoped, Effect.provide(strategy(network)))
+      assert.deepStrictEqual(router.entries, [otherHost])
+    })
+  )
+})
+
+describe("what is ours", () => {
+  const held = (router: Router.Router) =>
+    Effect.gen(function* () {
+      yield* Effect.gen(function* () {
+        const mapping = yield* map
+        yield* TestClock.adjust("1 hour")
+        yield* settle
+        assert.lengthOf(
+          router.calls.filter((call) => call.startsWith("AddPortMapping")),
+          2
+        )
+        assert.strictEqual((yield* mapping.current).externalPort, 12001)
+      }).pipe(Effect.scoped, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+      assert.deepStrictEqual(router.entries, [])
+    })
+
+  it.effect.each(["effe", "", "UPnP"])("is renewed and deleted where the router calls it '%s'", (description) => {
+    const router: Router.Router = Router.makeRouter({
+      after: (call) =>
+        Effect.sync(() => {
+          if (isAdd(call)) router.entries[0] = entry({ description })
+        })
+    })
+    return held(router)
+  })
+
+  it.effect.each([714, 730, 401, 501])("is renewed and deleted where the router answers %i to every look", (code) =>
+    held(Router.makeRouter({ before: (call) => (isLook(call) ? Effect.fail(Router.fault(code)) : Effect.void) }))
+  )
+})
+
+describe("a request of unknown outcome", () => {
+  const warned: Array<string> = []
+  const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
+    if (logLevel === "Warn") warned.push(String(message))
+  })
+
+  /** Interrupts the request when the router has taken it. */
+  const interrupted = Effect.fnUntraced(function* (
+    onLook: (looks: number) => Effect.Effect<void, Soap.UpnpFault>,
+    description = "effect-nat"
+  ) {
+    warned.length = 0
+    const taken = yield* Deferred.make<void>()
+    let looks = 0
+    const router: Router.Router = Router.makeRouter({
+      before: (call) => (isLook(call) ? Effect.suspend(() => onLook(looks++)) : Effect.void),
+      after: (call) => {
+        if (!isAdd(call)) return Effect.void
+        router.entries[0] = entry({ description })
+        return Effect.andThen(Deferred.succeed(taken, undefined), Effect.never)
+      }
+    })
+    yield* Effect.gen(function* () {
+      const fiber = yield* Effect.forkChild(Effect.scoped(map))
+      yield* Deferred.await(taken)
+      yield* Fiber.interrupt(fiber)
+    }).pipe(
+      Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))),
+      Effect.provide(Logger.layer([logger]))
+    )
+    return router
+  })
+
+  it.effect.each([401, 501, 606])("is undone where the port was free, though the router then answers %i", (code) =>
+    Effect.gen(function* () {
+      const router = yield* interrupted((looks) => (looks === 0 ? Effect.void : Effect.fail(Router.fault(code))))
+      assert.deepStrictEqual(router.entries, [])
+      assert.deepStrictEqual(warned, [])
+    })
+  )
+
+  it.effect("is undone where the port was free, whatever the router calls the mapping", () =>
+    Effect.gen(function* () {
+      const router = yield* interrupted(() => Effect.void, "UPnP")
+      assert.deepStrictEqual(router.entries, [])
+    })
+  )
+
+  it.effect("is undone where error 730 said that the port was free", () =>
+    Effect.gen(function* () {
+      const router = yield* interrupted((looks) => Effect.fail(Router.fault(looks === 0 ? 730 : 501)))
+      assert.deepStrictEqual(router.entries, [])
+    })
+  )
+
+  it.effect("is left with a warning where the router never tells what is there", () =>
+    Effect.gen(function* () {
+      const router = yield* interrupted(() => Effect.fail(Router.fault(401)))
+      assert.deepStrictEqual(router.entries, [entry()])
+      assert.lengthOf(warned, 1)
+      assert.include(warned[0] ?? "", "may have left a mapping on the gateway")
+      assert.include(warned[0] ?? "", "401")
+    })
+  )
+})
+
 describe("a router that restarts", () => {
   it.effect("is found again at its new port, by the renewal and by the release", () =>
     Effect.gen(function* () {
@@ -439,6 +646,76 @@ describe("choosing the gateway", () => {
       const found = yield* Effect.sync(() => fiber.pollUnsafe())
       assert.isDefined(found)
       assert.strictEqual((yield* Fiber.join(fiber)).gateway.name, "Home Router")
+    })
+  )
+
+  /** Answers every search with four places, and no call. */
+  const mute = (services: ReadonlyArray<Router.RouterService>, onCall: () => void): Network.Device => {
+    const address = "192.168.1.66"
+    let n = 0
+    return {
+      ...Router.makeRouter({ address }),
+      onSearch: (heard) =>
+        Router.makeRouter({ address, location: `http://${address}:5000/${n++ % 4}.xml` }).onSearch(heard),
+      onRequest: (request) => {
+        if (request.method === "GET") {
+          return Effect.succeed(Network.respond(200, Router.descriptionXml("Mute", "uuid:mute", services)))
+        }
+        onCall()
+        return Effect.never
+      }
+    }
+  }
+
+  const service = (controlUrl: string): Router.RouterService => ({
+    serviceType: Router.wanIp1,
+    controlUrl,
+    externalAddress: "",
+    status: ""
+  })
+
+  it.effect("takes the best there is where another answers the search and then no call", () =>
+    Effect.gen(function* () {
+      const lineDown = Router.makeRouter({ name: "Line down" })
+      lineDown.setExternalAddress("0.0.0.0")
+      const services = ["/a", "/b", "/c", "/d"].map(service)
+      const fiber = yield* Effect.forkChild(
+        Effect.provide(Upnp.probe, Network.makeNetwork({ devices: [mute(services, () => undefined), lineDown] }).layer)
+      )
+      yield* settle
+      yield* TestClock.adjust("7 seconds")
+      yield* settle
+      assert.isDefined(fiber.pollUnsafe())
+      assert.strictEqual((yield* Fiber.join(fiber)).gateway.name, "Line down")
+    })
+  )
+
+  it.effect("asks a service that has many descriptions once", () =>
+    Effect.gen(function* () {
+      let calls = 0
+      const device = mute([service("/only")], () => calls++)
+      const error = yield* inTime(
+        Effect.flip(Effect.provide(Upnp.probe, Network.makeNetwork({ devices: [device] }).layer))
+      )
+      assert.strictEqual(error.reason._tag, "NoGateway")
+      assert.include(error.message, "no answer")
+      assert.strictEqual(calls, 1)
+    })
+  )
+
+  it.effect("says so where one was not ready in time", () =>
+    Effect.gen(function* () {
+      const device = mute(["/a", "/b"].map(service), () => undefined)
+      const fiber = yield* Effect.forkChild(
+        Effect.flip(Effect.provide(Upnp.probe, Network.makeNetwork({ devices: [device] }).layer))
+      )
+      yield* settle
+      yield* TestClock.adjust("7 seconds")
+      yield* settle
+      assert.isDefined(fiber.pollUnsafe())
+      const error = yield* Fiber.join(fiber)
+      assert.strictEqual(error.reason._tag, "NoGateway")
+      assert.include(error.message, "not ready to be used after 7s")
     })
   )
 
@@ -587,6 +864,54 @@ describe("asking the router", () => {
       const list = yield* ask(router, (mapper) => Stream.runCollect(mapper.list))
       assert.deepStrictEqual(list.map(PortMappingEntry.fromPortMapping), [router.entries[0], router.entries[2]])
       assert.strictEqual(list.map(PortMapping.format).join(), "11.22.33.1:12001/tcp,11.22.33.1:12001/udp")
+    })
+  )
+
+  const listed = Effect.fnUntraced(function* (router: Router.Router) {
+    const warnings: Array<string> = []
+    const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
+      if (logLevel === "Warn") warnings.push(String(message))
+    })
+    const fiber = yield* Effect.forkChild(
+      PortMapper.PortMapper.use((mapper) => Stream.runCollect(mapper.list)).pipe(
+        Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))),
+        Effect.provide(Logger.layer([logger]))
+      )
+    )
+    yield* settle
+    yield* TestClock.adjust("60 seconds")
+    yield* settle
+    assert.isDefined(fiber.pollUnsafe())
+    return { list: yield* Fiber.join(fiber), warnings }
+  })
+
+  it.effect("says how many mappings are not listed", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      router.entries.push(
+        entry({ internalClient: "a-name" }),
+        entry({ externalPort: 1 }),
+        entry({ internalClient: "another-name", externalPort: 2 })
+      )
+      const { list, warnings } = yield* listed(router)
+      assert.lengthOf(list, 1)
+      assert.deepStrictEqual(warnings, [
+        'mappings of Home Router that are not listed: 2 (the internal client "a-name" is no address)'
+      ])
+    })
+  )
+
+  it.effect("ends a list that takes longer than a minute, and says so", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({
+        before: (call) => (call.action.startsWith("GetGeneric") ? Effect.sleep("3 seconds") : Effect.void)
+      })
+      router.entries.push(...Array.from({ length: 1000 }, (_, index) => entry({ externalPort: index + 1 })))
+      const { list, warnings } = yield* listed(router)
+      assert.isAtLeast(list.length, 18)
+      assert.isAtMost(list.length, 20)
+      assert.lengthOf(warnings, 1)
+      assert.include(warnings[0] ?? "", "the list ends after 1m")
     })
   )
 

@@ -43,6 +43,13 @@ export * as GatewayDiscovery from "./GatewayDiscovery.ts"
 export * as Http from "./Http.ts"
 
 /**
+ * Which IPv4 addresses can the world reach?
+ *
+ * @since 0.1.0
+ */
+export * as Ipv4Scope from "./Ipv4Scope.ts"
+
+/**
  * The LAN strategy: nothing is mapped and nothing is sent; a service is reachable on this host's own network.
  *
  * @since 0.1.0

@@ -317,13 +317,10 @@ const makeProbe = ({ candidates, clients }: Environment) =>
 const makeEnvironment = Effect.fnUntraced(function* (options: Options) {
   const udp = yield* Udp.Udp
   const { routes } = yield* DefaultRoute.DefaultRoute
-  const selectedHere = yield* Gateway.Selected
+  const selected = yield* Gateway.Selected
   const environment: Environment = {
     clients: yield* Gateways.makeClients,
-    candidates: Effect.gen(function* () {
-      const selected = (yield* Gateway.Selected) ?? selectedHere
-      return { gateways: Gateways.usable(yield* routes, selected), selected }
-    }),
+    candidates: Effect.map(routes, (known) => ({ gateways: Gateways.usable(known, selected), selected })),
     localAddress: (gateway) => Gateways.localAddressTowards(gateway).pipe(Effect.provideService(Udp.Udp, udp)),
     timeout: options.requestTimeout ?? requestTimeout
   }
@@ -331,8 +328,7 @@ const makeEnvironment = Effect.fnUntraced(function* (options: Options) {
 })
 
 /**
- * The strategy with its probe, for as long as the scope is open. `Gateway.Selected` is taken from each call, or else
- * from here.
+ * The strategy with its probe, for as long as the scope is open. `Gateway.Selected` is read here, once, and by no call.
  *
  * @category constructors
  * @since 0.1.0
@@ -348,7 +344,8 @@ export const makeStrategy = (
 
 /**
  * Asks the IPv4 default gateways for their external address, all at once, and returns the first that has one; changes
- * nothing on any of them. A gateway selected by its address is asked whether or not it is a default gateway.
+ * nothing on any of them. A gateway selected by its address is asked whether or not it is a default gateway;
+ * `Gateway.Selected` is read when the probe is run.
  *
  * Takes at most `probeTimeout`. Fails with `NoGateway` when nobody answers, else with what a gateway said:
  * `NoExternalAddress`, `NotAuthorized`, `Unsupported`, `OutOfResources` or `MalformedAnswer` (RFC 6886 §3.2).
@@ -380,7 +377,8 @@ export const layerWith = (
  *
  * A request fails with `NoGateway` when nobody answers, `Unsupported` for the family `"ipv6"`, for an
  * `internalAddress` that is not this host's own, and for an internal port that is held already; else with what the
- * gateway said (see `NatPmpResultCode`). `list` and `remove` always fail with `Unsupported`.
+ * gateway said (see `NatPmpResultCode`). `list` and `remove` always fail with `Unsupported`. `Gateway.Selected` is read
+ * when the layer is built.
  *
  * @category layers
  * @since 0.1.0

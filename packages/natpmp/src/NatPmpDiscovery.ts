@@ -29,10 +29,10 @@ const look = Effect.fnUntraced(function* (clients: Gateways.Clients, gateway: Ne
   )
 })
 
-const search = Effect.gen(function* () {
+const search = Effect.fnUntraced(function* (selected: string | undefined) {
   const clients = yield* Gateways.makeClients
   const { routes } = yield* DefaultRoute.DefaultRoute
-  const gateways = Gateways.visible(yield* routes, yield* Gateway.Selected)
+  const gateways = Gateways.visible(yield* routes, selected)
   return Stream.fromIterable(gateways).pipe(
     Stream.mapEffect((gateway) => look(clients, gateway), { concurrency: "unbounded", unordered: true }),
     Stream.flattenIterable
@@ -41,7 +41,8 @@ const search = Effect.gen(function* () {
 
 /**
  * Reports each gateway as it answers, within `NatPmp.probeTimeout`. All visible gateways are asked, whichever is
- * selected; a selected address is asked as well when it is no default gateway's.
+ * selected; a selected address is asked as well when it is no default gateway's. `Gateway.Selected` is read when the
+ * layer is built.
  *
  * @category layers
  * @since 0.1.0
@@ -49,7 +50,9 @@ const search = Effect.gen(function* () {
 export const layer: Layer.Layer<GatewayDiscovery.GatewayDiscovery, never, Udp.Udp | DefaultRoute.DefaultRoute> =
   Layer.effect(
     GatewayDiscovery.GatewayDiscovery,
-    Effect.map(Effect.context<Udp.Udp | DefaultRoute.DefaultRoute>(), (context) => ({
-      gateways: Stream.unwrap(search).pipe(Stream.provideContext(context))
-    }))
+    Effect.gen(function* () {
+      const context = yield* Effect.context<Udp.Udp | DefaultRoute.DefaultRoute>()
+      const selected = yield* Gateway.Selected
+      return { gateways: Stream.unwrap(search(selected)).pipe(Stream.provideContext(context)) }
+    })
   )

@@ -28,6 +28,7 @@ import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import type * as Strategy from "@effect-nat/core/Strategy"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
@@ -47,7 +48,8 @@ import type * as WanIpConnection from "./WanIpConnection.ts"
 
 /**
  * Looks for the gateway to use, and changes nothing on it: the first that answers with an external address, else the
- * first that answers at all when the search is over (3 seconds). `Gateway.Selected` restricts the choice. Fails with
+ * first that answers at all when the search is over (3 seconds) and all that answered it have been asked, which takes 7
+ * seconds at most. `Gateway.Selected` restricts the choice. Fails with
  * `NoGateway`, or `Unreachable` where no socket can be opened.
  *
  * @category constructors
@@ -62,6 +64,9 @@ export const probe: Effect.Effect<UpnpGateway.Usable, NatError.NatError, UpnpDis
 
 /** Routers hold some dozens; a list without end is an attack or a mistake. */
 const maximumEntries = 10_000
+
+/** A slow router's long list must end as well: each entry is a call. */
+const longestListing = Duration.minutes(1)
 
 /** 402 in place of 713 is how some routers end their list; before the first entry it is a refusal. */
 const isEndOfList = (error: WanIpConnection.ActionError, index: number): boolean =>
@@ -106,13 +111,31 @@ const entries = (connection: WanIpConnection.WanIpConnection) =>
   )
 
 const mappings = (found: UpnpGateway.Usable, externalAddress: NetAddress.IpAddress | undefined) =>
-  entries(found.connection).pipe(
-    Stream.map((entry) => PortMappingEntry.toPortMapping(entry, { gateway: found.gateway.address, externalAddress })),
-    Stream.tap((mapping) =>
-      Result.isFailure(mapping) ? Effect.logDebug(`an entry is left out: ${mapping.failure}`) : Effect.void
-    ),
-    Stream.filterMap((mapping) => mapping)
-  )
+  Stream.suspend(() => {
+    const leftOut: Array<string> = []
+    const isCutOff = Effect.andThen(
+      Effect.sleep(longestListing),
+      Effect.logWarning(
+        `${found.gateway.name} takes too long to list its mappings: the list ends after ${Duration.format(longestListing)}`
+      )
+    )
+    const warnOfLeftOut = Effect.suspend(() =>
+      leftOut.length === 0
+        ? Effect.void
+        : Effect.logWarning(`mappings of ${found.gateway.name} that are not listed: ${leftOut.length} (${leftOut[0]})`)
+    )
+    return entries(found.connection).pipe(
+      Stream.interruptWhen(isCutOff),
+      Stream.map((entry) => PortMappingEntry.toPortMapping(entry, { gateway: found.gateway.address, externalAddress })),
+      Stream.tap((mapping) => {
+        if (Result.isSuccess(mapping)) return Effect.void
+        leftOut.push(mapping.failure)
+        return Effect.logDebug(`an entry is left out: ${mapping.failure}`)
+      }),
+      Stream.filterMap((mapping) => mapping),
+      Stream.onEnd(warnOfLeftOut)
+    )
+  })
 
 const noExternalAddress = (found: UpnpGateway.Usable) =>
   NatError.fromReason(

@@ -62,6 +62,9 @@ export const noSuchEntryInArray = 714
  */
 export const samePortValuesRequired = 724
 
+/** WANIPConnection:2 §2.5.21 has it in place of 714 for some actions. */
+const portMappingNotFound = 730
+
 /** From the UPnP Device Architecture 1.1 §3.2.2, WANIPConnection:1 §2.4 and WANIPConnection:2 §2.5. */
 const table: Readonly<Record<number, readonly [name: string, reason: Reason]>> = {
   [invalidAction]: ["Invalid Action", unsupported],
@@ -92,7 +95,7 @@ const table: Readonly<Record<number, readonly [name: string, reason: Reason]>> =
   727: ["ExternalPortOnlySupportsWildcard", unsupported],
   728: ["NoPortMapsAvailable", outOfResources],
   729: ["ConflictWithOtherMechanisms", conflict],
-  730: ["PortMappingNotFound", noSuchMapping],
+  [portMappingNotFound]: ["PortMappingNotFound", noSuchMapping],
   732: ["WildCardNotPermittedInIntPort", unsupported],
   733: ["InconsistentParameters", unsupported]
 }
@@ -130,7 +133,7 @@ export const toNatError = (fault: Soap.UpnpFault, asked: Asked): NatError.NatErr
  * @since 0.1.0
  */
 export const isNoSuchEntry = (fault: Soap.UpnpFault): boolean =>
-  fault.code === noSuchEntryInArray || fault.code === specifiedArrayIndexInvalid
+  fault.code === noSuchEntryInArray || fault.code === specifiedArrayIndexInvalid || fault.code === portMappingNotFound
 
 /**
  * Whether a refusal of a limited lease may mean that only permanent ones are taken: 725, or 402, which some routers

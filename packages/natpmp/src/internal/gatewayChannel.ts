@@ -73,7 +73,7 @@ const unreachable = (peer: NetAddress.InetAddress) => (error: DatagramSocket.Dat
     new Unreachable({
       detail: isRefusal(error)
         ? `${gateway} refuses UDP port ${peer.port}: NAT-PMP is switched off there`
-        : `cannot send to ${gateway} or receive from it: ${error.message}`
+        : `cannot send to ${gateway} or receive from it: ${Udp.describeError(error)}`
     })
   )
 }

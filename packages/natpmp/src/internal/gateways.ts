@@ -78,7 +78,7 @@ export const localAddressTowards = (gateway: NetAddress.Ipv4Address) =>
   Udp.localAddressTowards(gateway).pipe(
     Effect.mapError((error) =>
       NatError.fromReason(
-        new NatError.Unreachable({ detail: `no way to ${NetAddress.formatIp(gateway)}: ${error.message}` })
+        new NatError.Unreachable({ detail: `no way to ${NetAddress.formatIp(gateway)}: ${Udp.describeError(error)}` })
       )
     )
   )

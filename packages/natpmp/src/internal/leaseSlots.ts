@@ -34,14 +34,18 @@ export const make = (): LeaseSlots => {
   const holders = new Map<string, symbol>()
   const take = Effect.fnUntraced(function* (end: NatPmpClient.InternalEnd) {
     const key = keyOf(end)
-    if (holders.has(key)) return yield* taken(key)
     const holder = Symbol(key)
     // Given back twice, by hand and by the scope, it may already be somebody else's the second time.
     const giveBack = Effect.sync(() => {
       if (holders.get(key) === holder) holders.delete(key)
     })
     yield* Effect.acquireRelease(
-      Effect.sync(() => holders.set(key, holder)),
+      // In one step: a fiber may yield between any two.
+      Effect.suspend(() => {
+        if (holders.has(key)) return Effect.fail(taken(key))
+        holders.set(key, holder)
+        return Effect.void
+      }),
       () => giveBack
     )
     return { giveBack }

@@ -1,5 +1,11 @@
 /**
  * One lease on an Internet Gateway Device, as the lease engine wants it.
+ *
+ * A router lets anybody overwrite and delete what others of the same host have mapped, and some let every host. So
+ * nothing is overwritten or deleted before the router has shown what is there, and only an entry with our internal
+ * client, our internal port and our description is ours. Some routers cut descriptions short or put their own in their
+ * place: what a router shows just after our own request is ours as well. A router that cannot tell is believed to hold
+ * what we last put there.
  */
 import type * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
@@ -64,14 +70,34 @@ export const removeEntry = (session: UpnpGateway.Usable, key: PortMappingEntry.K
 const clearEntry = (session: UpnpGateway.Usable, key: PortMappingEntry.Key) =>
   Effect.catchReason(deleteEntry(session, key), "NatError", "NoSuchMapping", () => Effect.void)
 
-const nothingThere: Effect.Effect<PortMappingEntry.PortMappingEntry | undefined> = Effect.undefined
+/** What a router says about a key. */
+type Seen =
+  | { readonly _tag: "Entry"; readonly entry: PortMappingEntry.PortMappingEntry }
+  | { readonly _tag: "Nothing" }
+  | { readonly _tag: "Untold"; readonly error: NatError.NatError }
 
-/** The entry with a key; `undefined` where there is none or the router does not tell. */
-const entryAt = (session: UpnpGateway.Usable, key: PortMappingEntry.Key) =>
+const nothingSeen: Seen = { _tag: "Nothing" }
+
+const untold = (error: NatError.NatError): Seen => ({ _tag: "Untold", error })
+
+/** Asks for the entry with a key. A refusal other than "no such entry" is no answer to that. */
+const look = (session: UpnpGateway.Usable, key: PortMappingEntry.Key) =>
   session.connection.getSpecificPortMappingEntry(key).pipe(
-    Effect.catchTag("UpnpFault", () => nothingThere),
+    Effect.map((entry): Seen => ({ _tag: "Entry", entry })),
+    Effect.catchTag("UpnpFault", (fault) =>
+      Effect.succeed(
+        UpnpErrorCode.isNoSuchEntry(fault)
+          ? nothingSeen
+          : untold(
+              UpnpErrorCode.toNatError(fault, {
+                action: "GetSpecificPortMappingEntry",
+                externalPort: key.externalPort
+              })
+            )
+      )
+    ),
     // An entry without the fields it should have says nothing about who holds the port.
-    Effect.catchReason("NatError", "MalformedAnswer", () => nothingThere)
+    Effect.catchReason("NatError", "MalformedAnswer", (_, error) => Effect.succeed(untold(error)))
   )
 
 const leaseSeconds = Effect.fnUntraced(function* (session: CurrentGateway.Session, lifetime: Duration.Duration) {
@@ -118,27 +144,43 @@ const conflict = (externalPort: number, detail: string) =>
 
 const isAddress = (text: string): boolean => Result.isSuccess(NetAddress.ipFromString(text))
 
-/** Mapped already to where it is wanted: our own mapping of an earlier run, which is renewed rather than joined. */
-const isSameService = (held: PortMappingEntry.PortMappingEntry, wanted: PortMappingEntry.PortMappingEntry): boolean => {
-  if (held.internalPort !== wanted.internalPort) return false
-  if (held.internalClient === wanted.internalClient) return true
-  // Some routers list their clients by name; then only the description can tell.
-  return !isAddress(held.internalClient) && hasDescription(held, wanted.description)
+const oneLine = (description: string): string => WireText.oneLine(description, Math.max(description.length, 1))
+
+/** What a router shows of our own entry, learnt just after it was added. */
+interface Shown {
+  /** The description that the router shows in place of ours; `undefined` where that is not known. */
+  readonly description: string | undefined
+  /** It showed nothing, so that "no such entry" from it says nothing. */
+  readonly isHidden: boolean
 }
 
-const hasDescription = (held: PortMappingEntry.PortMappingEntry, description: string): boolean =>
-  held.description === WireText.oneLine(description, Math.max(description.length, 1))
+const notShown: Shown = { description: undefined, isHidden: false }
 
-/** Not every router refuses to give one host's port to another, so that is looked at first. */
-const checkNotTaken = Effect.fnUntraced(function* (
-  session: CurrentGateway.Session,
-  entry: PortMappingEntry.PortMappingEntry
-) {
-  const held = yield* entryAt(session, entry)
-  if (held === undefined) return
-  if (isSameService(held, entry)) return
-  return yield* conflict(entry.externalPort, `it is mapped to ${held.internalClient}:${held.internalPort}`)
-})
+const isForSameHost = (
+  held: PortMappingEntry.PortMappingEntry,
+  ours: PortMappingEntry.PortMappingEntry,
+  // Some routers list their clients by name, which is none of ours and none of another's.
+  mayHaveName: boolean
+): boolean =>
+  held.internalPort === ours.internalPort &&
+  (held.internalClient === ours.internalClient || (mayHaveName && !isAddress(held.internalClient)))
+
+/**
+ * Our own entry, of this run or an earlier one, which is renewed rather than joined. Another program's entry for the
+ * same service is not: that program deletes it when it likes, and we would delete it under that program.
+ */
+const isOurs = (
+  held: PortMappingEntry.PortMappingEntry,
+  ours: PortMappingEntry.PortMappingEntry,
+  shown: Shown
+): boolean =>
+  isForSameHost(held, ours, true) &&
+  (held.description === oneLine(ours.description) || held.description === shown.description)
+
+const heldBy = (held: PortMappingEntry.PortMappingEntry): string => {
+  const description = held.description === "" ? "" : ` as "${held.description}"`
+  return `it is mapped to ${held.internalClient}:${held.internalPort}${description}`
+}
 
 /** Adds an entry, or renews it in place; the entry that the router took is the result. */
 const add = Effect.fnUntraced(function* (
@@ -191,35 +233,82 @@ const otherPort = Effect.fnUntraced(function* (
 })
 
 /** What a mapping's request last put on the wire: that is what may be left behind. */
-type Attempted = Ref.Ref<Handle | undefined>
-
-const requestOn = Effect.fnUntraced(function* (
-  session: CurrentGateway.Session,
-  request: MappingRequest.Resolved,
-  attempted: Attempted
-): Effect.fn.Return<Handle, NatError.NatError> {
-  let externalPort = request.externalPort
-  for (let others = 0; ; others++) {
-    const wanted = yield* makeEntry(session, request, externalPort)
-    const added = yield* checkNotTaken(session, wanted).pipe(
-      Effect.andThen(Ref.set(attempted, { session, entry: wanted })),
-      Effect.andThen(add(session, wanted)),
-      Effect.result
-    )
-    if (Result.isSuccess(added)) return { session, entry: added.success }
-    const next = others < maximumOtherPorts ? yield* otherPort(added.failure, request, externalPort) : undefined
-    if (next === undefined)
-      return yield* ActionFailure.toNatError(added.failure, { action: "AddPortMapping", externalPort })
-    externalPort = next
-  }
-})
-
-const isOurs = (held: PortMappingEntry.PortMappingEntry, ours: PortMappingEntry.PortMappingEntry): boolean =>
-  isSameService(held, ours) && hasDescription(held, ours.description)
+interface Attempt extends Handle {
+  /** Whether nothing of another's was there just before: then our client and internal port alone make it ours. */
+  readonly wasFree: boolean
+}
 
 /** The protocol of one mapping. Each has its own, which knows what that mapping's requests attempted. */
 export const make = Effect.fnUntraced(function* (current: CurrentGateway.CurrentGateway) {
-  const attempted: Attempted = yield* Ref.make<Handle | undefined>(undefined)
+  const attempted = yield* Ref.make<Attempt | undefined>(undefined)
+  const shown = yield* Ref.make(notShown)
+
+  const lookAt = Effect.fnUntraced(function* (session: UpnpGateway.Usable, key: PortMappingEntry.Key) {
+    const seen = yield* look(session, key)
+    if (seen._tag !== "Nothing" || !(yield* Ref.get(shown)).isHidden) return seen
+    return untold(
+      NatError.fromReason(new NatError.NoSuchMapping({ detail: "the router did not show our own mapping either" }))
+    )
+  })
+
+  /** Not every router refuses to give away a port that is taken, so that is looked at before an entry is added. */
+  const lookFor = Effect.fnUntraced(function* (
+    session: CurrentGateway.Session,
+    wanted: PortMappingEntry.PortMappingEntry
+  ) {
+    const seen = yield* lookAt(session, wanted)
+    if (seen._tag !== "Entry" || isOurs(seen.entry, wanted, yield* Ref.get(shown))) return seen
+    return yield* conflict(wanted.externalPort, heldBy(seen.entry))
+  })
+
+  /** The port may have been taken by another meanwhile; that entry stays, and ours counts as deleted. */
+  const clearOurs = Effect.fnUntraced(function* (session: UpnpGateway.Usable, ours: PortMappingEntry.PortMappingEntry) {
+    const seen = yield* lookAt(session, ours)
+    if (seen._tag === "Nothing") return
+    if (seen._tag === "Entry" && !isOurs(seen.entry, ours, yield* Ref.get(shown))) {
+      return yield* Effect.logDebug(`external port ${ours.externalPort} is not deleted: ${heldBy(seen.entry)}`)
+    }
+    yield* clearEntry(session, ours)
+  })
+
+  /** Asked once: what the router shows now is what it will show when the mapping is to be renewed or deleted. */
+  const learn = Effect.fnUntraced(function* ({ entry, session }: Handle, before: Seen) {
+    const known = yield* Ref.get(shown)
+    if (known.description !== undefined || known.isHidden) return
+    const seen = before._tag === "Entry" ? before : yield* look(session, entry)
+    if (seen._tag === "Nothing") yield* Ref.set(shown, { description: undefined, isHidden: true })
+    if (seen._tag === "Entry" && isForSameHost(seen.entry, entry, true)) {
+      yield* Ref.set(shown, { description: seen.entry.description, isHidden: false })
+    }
+  })
+
+  const requestOn = Effect.fnUntraced(function* (
+    session: CurrentGateway.Session,
+    request: MappingRequest.Resolved
+  ): Effect.fn.Return<Handle, NatError.NatError> {
+    // What was seen before an earlier attempt may not be so any more.
+    yield* Ref.update(attempted, (earlier) => earlier && { ...earlier, wasFree: false })
+    let externalPort = request.externalPort
+    for (let others = 0; ; others++) {
+      const wanted = yield* makeEntry(session, request, externalPort)
+      const added = yield* lookFor(session, wanted).pipe(
+        Effect.tap((seen) => Ref.set(attempted, { session, entry: wanted, wasFree: seen._tag === "Nothing" })),
+        Effect.flatMap((seen) =>
+          Effect.tap(
+            Effect.map(add(session, wanted), (entry): Handle => ({ session, entry })),
+            // It is mapped: nothing that goes wrong here is a reason to fail.
+            (handle) => Effect.ignore(learn(handle, seen))
+          )
+        ),
+        Effect.result
+      )
+      if (Result.isSuccess(added)) return added.success
+      const next = others < maximumOtherPorts ? yield* otherPort(added.failure, request, externalPort) : undefined
+      if (next === undefined)
+        return yield* ActionFailure.toNatError(added.failure, { action: "AddPortMapping", externalPort })
+      externalPort = next
+    }
+  })
 
   const leaseOf = Effect.fnUntraced(function* (handle: Handle) {
     const externalAddress = yield* handle.session.externalAddressNow
@@ -228,7 +317,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
   })
 
   const addOn = (session: CurrentGateway.Session, resolved: MappingRequest.Resolved) =>
-    Effect.flatMap(requestOn(session, resolved, attempted), leaseOf)
+    Effect.flatMap(requestOn(session, resolved), leaseOf)
 
   const request = (resolved: MappingRequest.Resolved) => current.use((session) => addOn(session, resolved))
 
@@ -242,10 +331,15 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     if (wanted.internalClient !== lease.handle.entry.internalClient) {
       // This host has moved: packets to its old address help nobody. Some routers delete only their asker's mappings;
       // then the old one keeps its port until it runs out, and the new one gets another.
-      yield* Effect.ignore(clearEntry(session, lease.handle.entry))
+      yield* Effect.ignore(clearOurs(session, lease.handle.entry))
       return yield* addOn(session, resolved)
     }
-    yield* Ref.set(attempted, { session, entry: wanted })
+    // What an earlier attempt left at this port is this lease, which its release deletes.
+    yield* Ref.update(attempted, (earlier) => (earlier?.entry.externalPort === externalPort ? undefined : earlier))
+    const seen = yield* lookFor(session, wanted).pipe(
+      Effect.mapError((error) => ActionFailure.toNatError(error, { action: "AddPortMapping", externalPort }))
+    )
+    yield* Ref.set(attempted, { session, entry: wanted, wasFree: seen._tag !== "Entry" })
     const entry = yield* Effect.mapError(add(session, wanted), (error) =>
       ActionFailure.toNatError(error, { action: "AddPortMapping", externalPort })
     )
@@ -260,16 +354,23 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     )
 
   const release = ({ handle: { entry, session } }: Lease) =>
-    Effect.catchReason(clearEntry(session, entry), "NatError", "Unreachable", (_, error) =>
+    Effect.catchReason(clearOurs(session, entry), "NatError", "Unreachable", (_, error) =>
       // It may have restarted at another place; another router's mapping of this port is not ours to delete.
-      current.use((now) => (UpnpGateway.isSameDevice(now, session) ? clearEntry(now, entry) : Effect.fail(error)))
+      current.use((now) => (UpnpGateway.isSameDevice(now, session) ? clearOurs(now, entry) : Effect.fail(error)))
     )
 
   const abandon = Effect.fnUntraced(function* () {
     const attempt = yield* Ref.get(attempted)
     if (attempt === undefined) return
-    const held = yield* entryAt(attempt.session, attempt.entry)
-    if (held !== undefined && isOurs(held, attempt.entry)) yield* clearEntry(attempt.session, attempt.entry)
+    const { entry, session, wasFree } = attempt
+    const seen = yield* lookAt(session, entry)
+    if (seen._tag === "Nothing") return
+    if (seen._tag === "Untold" && !wasFree) return yield* seen.error
+    const isLeft =
+      seen._tag === "Untold" ||
+      isOurs(seen.entry, entry, yield* Ref.get(shown)) ||
+      (wasFree && isForSameHost(seen.entry, entry, false))
+    if (isLeft) yield* clearEntry(session, entry)
   })
 
   const protocol: LeaseEngine.LeaseProtocol<Handle> = { request, renew, release, abandon }
