@@ -18,29 +18,10 @@ const quirk = (name: Quirk.Quirk, invariants: ReadonlyArray<World.Invariant>): E
   matches: (plan, invariant) => plan.quirk === name && invariants.includes(invariant)
 })
 
-const count = (plan: Plan.Plan, what: Plan.Event["what"]): number =>
-  plan.events.filter((event) => event.what === what).length
-
 export const list: ReadonlyArray<Expected> = [
   quirk("ExpiresLeasesAtOnce", ["live-or-lost"]),
   quirk("NeverForgets", ["nothing-left"]),
-  quirk("UrlBaseOnDeadPort", ["maps-when-healthy", "recovers"]),
-  {
-    name: "a strict port that the host's old address holds",
-    why: "a renewal that is refused for good is not told before the lease has run out",
-    matches: (plan, invariant) =>
-      invariant === "live-or-lost" &&
-      plan.wanted.some((wanted) => wanted.strictExternalPort) &&
-      count(plan, "addressRenewal") + count(plan, "networkChange") > 0
-  },
-  {
-    name: "UPnP release of a port that somebody else has by now",
-    why: "a mapping is deleted by its external port, without a look at whose it is",
-    matches: (plan, invariant) =>
-      invariant === "others-untouched" &&
-      plan.protocol !== "natpmp" &&
-      count(plan, "routerReplaced") + count(plan, "networkChange") > 0
-  }
+  quirk("UrlBaseOnDeadPort", ["maps-when-healthy", "recovers"])
 ]
 
 export const nameOf = (plan: Plan.Plan, invariant: World.Invariant): string | undefined =>

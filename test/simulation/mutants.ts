@@ -69,8 +69,8 @@ export const list: ReadonlyArray<Mutant> = [
     edits: [
       edit(
         lease,
-        "Effect.catchReason(clearEntry(session, entry),",
-        "Effect.catchReason(clearEntry(session, { ...entry, externalPort: entry.internalPort }),"
+        "yield* clearEntry(session, ours)\n",
+        "yield* clearEntry(session, { ...ours, externalPort: ours.internalPort })\n"
       )
     ]
   },
@@ -78,11 +78,7 @@ export const list: ReadonlyArray<Mutant> = [
     name: "delete-without-protocol",
     what: "The deletion names no protocol, so that nothing is deleted.",
     edits: [
-      edit(
-        lease,
-        "Effect.catchReason(clearEntry(session, entry),",
-        'Effect.catchReason(clearEntry(session, { ...entry, protocol: "" }),'
-      )
+      edit(lease, "yield* clearEntry(session, ours)\n", 'yield* clearEntry(session, { ...ours, protocol: "" })\n')
     ]
   },
   {
