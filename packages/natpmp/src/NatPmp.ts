@@ -65,7 +65,8 @@ export interface Options {
  */
 export interface Probe {
   readonly gateway: Gateway.Gateway
-  readonly externalAddress: NetAddress.Ipv4Address
+  /** `undefined` where the gateway has none now: its line is down, or it does not say. It may still map ports. */
+  readonly externalAddress: NetAddress.Ipv4Address | undefined
 }
 
 /**
@@ -106,7 +107,7 @@ interface Handle {
 }
 
 interface Chosen extends Handle {
-  readonly externalAddress: NetAddress.IpAddress | undefined
+  readonly externalAddress: NetAddress.Ipv4Address | undefined
 }
 
 interface Candidates {
@@ -158,7 +159,7 @@ const conflict = (request: MappingRequest.Resolved, granted: number) =>
 
 const leaseOf = (
   request: MappingRequest.Resolved,
-  { client, externalAddress }: Chosen,
+  { client, externalAddress }: Handle & { readonly externalAddress: NetAddress.IpAddress | undefined },
   granted: NatPmpClient.Granted
 ): LeaseEngine.Lease<Handle> => ({
   mapping: new PortMapping.PortMapping({
@@ -183,13 +184,16 @@ const hasLeftNothing = (error: NatError.NatError): boolean =>
   error.reason._tag !== "TimedOut" && error.reason._tag !== "Unreachable" && error.reason._tag !== "MalformedAnswer"
 
 /** A gateway whose line is down, or that stands behind another NAT, may still map: the mapping then has no address. */
-const choose = Effect.fnUntraced(function* ({ candidates, clients, timeout }: Environment) {
+const choose = Effect.fnUntraced(function* (
+  { candidates, clients }: Environment,
+  options: NatPmpClient.ExternalAddressOptions
+) {
   const { gateways, selected } = yield* candidates
   const patience = gateways.length > 1 ? addresslessPatience : Duration.zero
   const withoutAddress = (gateway: NetAddress.Ipv4Address) =>
     Effect.map(clients(gateway), (client): Chosen => ({ client, externalAddress: undefined }))
   const ask = (gateway: NetAddress.Ipv4Address): Effect.Effect<Chosen, NatError.NatError> =>
-    Gateways.ask(clients, gateway, { timeout, maxAge: addressFreshness }).pipe(
+    Gateways.ask(clients, gateway, options).pipe(
       Effect.catchReason("NatError", "NoExternalAddress", () => Effect.delay(withoutAddress(gateway), patience))
     )
   return yield* Gateways.first(gateways, selected, ask)
@@ -239,7 +243,7 @@ const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Handl
 
   const request = Effect.fn("NatPmp.request")(function* (resolved: MappingRequest.Resolved) {
     if (resolved.family === "ipv6") return yield* cannotMapIpv6
-    const chosen = yield* choose(environment)
+    const chosen = yield* choose(environment, { timeout, maxAge: addressFreshness })
     return leaseOf(resolved, chosen, yield* grant(chosen.client, resolved))
   })
 
@@ -305,12 +309,10 @@ const makeMapper = (environment: Environment): PortMapper.PortMapper["Service"] 
   }
 }
 
-const makeProbe = ({ candidates, clients }: Environment) =>
+const makeProbe = (environment: Environment) =>
   Effect.gen(function* () {
-    const { gateways, selected } = yield* candidates
-    const { client, externalAddress, localAddress } = yield* Gateways.first(gateways, selected, (gateway) =>
-      Gateways.ask(clients, gateway, { timeout: probeTimeout })
-    )
+    const { client, externalAddress } = yield* choose(environment, { timeout: probeTimeout })
+    const localAddress = yield* environment.localAddress(client.gateway)
     return { gateway: Gateways.describe(client.gateway, localAddress), externalAddress }
   }).pipe(Effect.withSpan("NatPmp.probe"))
 
@@ -344,11 +346,12 @@ export const makeStrategy = (
 
 /**
  * Asks the IPv4 default gateways for their external address, all at once, and returns the first that has one; changes
- * nothing on any of them. A gateway selected by its address is asked whether or not it is a default gateway;
- * `Gateway.Selected` is read when the probe is run.
+ * nothing on any of them. A gateway that has none is returned as well, as it would map: where there are several, when
+ * no other answered within a second after it. A gateway selected by its address is asked whether or not it is a default
+ * gateway; `Gateway.Selected` is read when the probe is run.
  *
- * Takes at most `probeTimeout`. Fails with `NoGateway` when nobody answers, else with what a gateway said:
- * `NoExternalAddress`, `NotAuthorized`, `Unsupported`, `OutOfResources` or `MalformedAnswer` (RFC 6886 §3.2).
+ * Takes at most `probeTimeout`, and that second. Fails with `NoGateway` when nobody answers, else with what a gateway
+ * said: `NotAuthorized`, `Unsupported`, `OutOfResources` or `MalformedAnswer` (RFC 6886 §3.2).
  *
  * @category constructors
  * @since 0.1.0
