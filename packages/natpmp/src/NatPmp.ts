@@ -53,7 +53,10 @@ import type * as NatPmpClient from "./NatPmpClient.ts"
  * @since 0.1.0
  */
 export interface Options {
-  /** How long each request to a gateway waits for its answer. Defaults to `requestTimeout`. */
+  /**
+   * How long each request to a gateway waits for its answer. Defaults to `requestTimeout`. A gateway that nothing was
+   * heard of yet gets `probeTimeout` where that is shorter.
+   */
   readonly requestTimeout?: Duration.Input | undefined
 }
 
@@ -70,7 +73,8 @@ export interface Probe {
 }
 
 /**
- * How long a probe waits: 2 seconds, which is time for four transmissions.
+ * How long it takes to find out whether a gateway speaks NAT-PMP: 2 seconds, in which it is asked eight times. So long
+ * a probe waits, and the first question to a gateway before a mapping.
  *
  * @category defaults
  * @since 0.1.0
@@ -78,7 +82,7 @@ export interface Probe {
 export const probeTimeout: Duration.Duration = Duration.seconds(2)
 
 /**
- * How long each request to a gateway waits for its answer: 16 seconds, which is time for six transmissions (RFC 6886
+ * How long each request to a gateway that speaks NAT-PMP waits for its answer: 16 seconds, which is time for seven transmissions (RFC 6886
  * §3.1 would go on for two minutes).
  *
  * @category defaults
@@ -122,7 +126,9 @@ interface Environment {
   readonly candidates: Effect.Effect<Candidates>
   /** This host's own address towards a gateway. */
   readonly localAddress: (gateway: NetAddress.Ipv4Address) => Effect.Effect<NetAddress.IpAddress, NatError.NatError>
-  readonly timeout: Duration.Input
+  readonly timeout: Duration.Duration
+  /** Those that answered when they were last asked for their address. */
+  readonly speaking: Set<NatPmpClient.NatPmpClient>
 }
 
 const unsupported = (operation: string, detail: string) =>
@@ -183,20 +189,38 @@ const leaseOf = (
 const hasLeftNothing = (error: NatError.NatError): boolean =>
   error.reason._tag !== "TimedOut" && error.reason._tag !== "Unreachable" && error.reason._tag !== "MalformedAnswer"
 
+/**
+ * The address question to one gateway. One that answered the last time gets as long as every request; of one that did
+ * not, or was never asked, it is soon known that it does not speak NAT-PMP, as most that stay silent do not.
+ */
+const ask = Effect.fnUntraced(function* (environment: Environment, gateway: NetAddress.Ipv4Address) {
+  const { clients, speaking, timeout } = environment
+  const client = yield* clients(gateway)
+  const question = speaking.has(client)
+    ? Gateways.ask(clients, gateway, { timeout, maxAge: addressFreshness })
+    : Gateways.knock(clients, gateway, { timeout: Duration.min(timeout, probeTimeout), maxAge: addressFreshness })
+  return yield* question.pipe(
+    Effect.tap(() => Effect.sync(() => speaking.add(client))),
+    Effect.tapError((error) =>
+      Effect.sync(() => (Gateways.isSilence(error) ? speaking.delete(client) : speaking.add(client)))
+    )
+  )
+})
+
 /** A gateway whose line is down, or that stands behind another NAT, may still map: the mapping then has no address. */
 const choose = Effect.fnUntraced(function* (
   { candidates, clients }: Environment,
-  options: NatPmpClient.ExternalAddressOptions
+  question: (gateway: NetAddress.Ipv4Address) => Effect.Effect<Chosen, NatError.NatError>
 ) {
   const { gateways, selected } = yield* candidates
   const patience = gateways.length > 1 ? addresslessPatience : Duration.zero
   const withoutAddress = (gateway: NetAddress.Ipv4Address) =>
     Effect.map(clients(gateway), (client): Chosen => ({ client, externalAddress: undefined }))
-  const ask = (gateway: NetAddress.Ipv4Address): Effect.Effect<Chosen, NatError.NatError> =>
-    Gateways.ask(clients, gateway, options).pipe(
+  return yield* Gateways.first(gateways, selected, (gateway) =>
+    question(gateway).pipe(
       Effect.catchReason("NatError", "NoExternalAddress", () => Effect.delay(withoutAddress(gateway), patience))
     )
-  return yield* Gateways.first(gateways, selected, ask)
+  )
 })
 
 /** The address that a renewed mapping has now, or is still believed to have when the gateway does not say. */
@@ -243,7 +267,7 @@ const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Handl
 
   const request = Effect.fn("NatPmp.request")(function* (resolved: MappingRequest.Resolved) {
     if (resolved.family === "ipv6") return yield* cannotMapIpv6
-    const chosen = yield* choose(environment, { timeout, maxAge: addressFreshness })
+    const chosen = yield* choose(environment, (gateway) => ask(environment, gateway))
     return leaseOf(resolved, chosen, yield* grant(chosen.client, resolved))
   })
 
@@ -293,11 +317,8 @@ const makeMapper = (environment: Environment): PortMapper.PortMapper["Service"] 
   })
 
   const externalAddress = Effect.gen(function* () {
-    const { candidates, clients, timeout } = environment
-    const { gateways, selected } = yield* candidates
-    const found = yield* Gateways.first(gateways, selected, (gateway) =>
-      Gateways.ask(clients, gateway, { timeout, maxAge: addressFreshness })
-    )
+    const { gateways, selected } = yield* environment.candidates
+    const found = yield* Gateways.first(gateways, selected, (gateway) => ask(environment, gateway))
     return found.externalAddress
   }).pipe(Effect.withSpan("NatPmp.externalAddress"))
 
@@ -311,7 +332,9 @@ const makeMapper = (environment: Environment): PortMapper.PortMapper["Service"] 
 
 const makeProbe = (environment: Environment) =>
   Effect.gen(function* () {
-    const { client, externalAddress } = yield* choose(environment, { timeout: probeTimeout })
+    const { client, externalAddress } = yield* choose(environment, (gateway) =>
+      Gateways.knock(environment.clients, gateway, { timeout: probeTimeout })
+    )
     const localAddress = yield* environment.localAddress(client.gateway)
     return { gateway: Gateways.describe(client.gateway, localAddress), externalAddress }
   }).pipe(Effect.withSpan("NatPmp.probe"))
@@ -324,7 +347,8 @@ const makeEnvironment = Effect.fnUntraced(function* (options: Options) {
     clients: yield* Gateways.makeClients,
     candidates: Effect.map(routes, (known) => ({ gateways: Gateways.usable(known, selected), selected })),
     localAddress: (gateway) => Gateways.localAddressTowards(gateway).pipe(Effect.provideService(Udp.Udp, udp)),
-    timeout: options.requestTimeout ?? requestTimeout
+    timeout: Duration.fromInputUnsafe(options.requestTimeout ?? requestTimeout),
+    speaking: new Set()
   }
   return environment
 })
@@ -378,7 +402,7 @@ export const layerWith = (
  * The strategy. A mapping has the external port and the lifetime that the gateway grants; with `strictExternalPort`
  * another port is given back at once and the request fails with `Conflict`. The family `"both"` maps IPv4.
  *
- * A request fails with `NoGateway` when nobody answers, `Unsupported` for the family `"ipv6"`, for an
+ * A request fails with `NoGateway` when nobody answers (within `probeTimeout`, where nothing was heard before), `Unsupported` for the family `"ipv6"`, for an
  * `internalAddress` that is not this host's own, and for an internal port that is held already; else with what the
  * gateway said (see `NatPmpResultCode`). `list` and `remove` always fail with `Unsupported`. `Gateway.Selected` is read
  * when the layer is built.
