@@ -14,6 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -233,6 +234,32 @@ describe("NatPmp", () => {
         router.externalAddress = Net.ipv4("0.0.0.0")
         const mapping = yield* mapper.map(wish)
         assert.deepInclude(fields(yield* mapping.current), { external: undefined, externalPort: 12001 })
+      })
+    )
+
+    it.effect("warns once of each address that the world cannot reach", () =>
+      Effect.gen(function* () {
+        const warnings: Array<string> = []
+        const logger = Logger.make(({ logLevel, message }) => {
+          if (logLevel === "Warn") warnings.push(String(message))
+        })
+        yield* Effect.gen(function* () {
+          const { mapper, router } = yield* withRouter()
+          router.externalAddress = Net.ipv4("192.168.0.20")
+          yield* mapper.map({ ...wish, lifetime: "1 hour" })
+          yield* mapper.map({ ...wish, protocol: "udp" })
+          yield* mapper.externalAddress
+          assert.deepStrictEqual(warnings, [
+            "192.168.77.1 reports the external address 192.168.0.20, which the world cannot reach: there is another router between it and the world (double NAT)"
+          ])
+          router.externalAddress = Net.ipv4("100.64.0.9")
+          yield* TestClock.adjust("2 hours")
+          assert.strictEqual(warnings.length, 2)
+          assert.include(warnings[1], "carrier-grade NAT")
+          router.externalAddress = Net.ipv4("11.22.33.1")
+          yield* TestClock.adjust("2 hours")
+          assert.strictEqual(warnings.length, 2)
+        }).pipe(Effect.provide(Logger.layer([logger])))
       })
     )
 

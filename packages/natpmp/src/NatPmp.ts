@@ -7,6 +7,8 @@
  *
  * NAT-PMP maps IPv4 ports for the host that asks and for no other, cannot list mappings, has no permanent ones (a
  * permanent request asks for `permanentLifetime` and is renewed), and holds one mapping per protocol and internal port.
+ * A gateway whose external address the world cannot reach (see `Ipv4Scope`) maps all the same; that is logged as a
+ * warning, once for each gateway and address.
  *
  * **Example** (Map a port over NAT-PMP)
  *
@@ -28,6 +30,7 @@
  */
 import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as Gateway from "@effect-nat/core/Gateway"
+import * as Ipv4Scope from "@effect-nat/core/Ipv4Scope"
 import * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
@@ -129,6 +132,8 @@ interface Environment {
   readonly timeout: Duration.Duration
   /** Those that answered when they were last asked for their address. */
   readonly speaking: Set<NatPmpClient.NatPmpClient>
+  /** What was warned of: a gateway and its address. */
+  readonly warned: Set<string>
 }
 
 const unsupported = (operation: string, detail: string) =>
@@ -188,6 +193,18 @@ const leaseOf = (
 /** Whether a failed mapping request has certainly left nothing on the gateway. */
 const hasLeftNothing = (error: NatError.NatError): boolean =>
   error.reason._tag !== "TimedOut" && error.reason._tag !== "Unreachable" && error.reason._tag !== "MalformedAnswer"
+
+/** Once for each gateway and address: behind another NAT a mapping works, and yet nobody outside reaches it. */
+const warnOfNat = ({ warned }: Environment, gateway: NetAddress.Ipv4Address, address: NetAddress.IpAddress) =>
+  Effect.suspend(() => {
+    const [name, external] = [NetAddress.formatIp(gateway), NetAddress.formatIp(address)]
+    const key = `${name} ${external}`
+    if (Ipv4Scope.isPublic(address) || warned.has(key)) return Effect.void
+    warned.add(key)
+    return Effect.logWarning(
+      `${name} reports the external address ${external}, which the world cannot reach: ${Ipv4Scope.whatIsBeyond(address)}`
+    )
+  })
 
 /**
  * The address question to one gateway. One that answered the last time gets as long as every request; of one that did
@@ -268,6 +285,9 @@ const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Handl
   const request = Effect.fn("NatPmp.request")(function* (resolved: MappingRequest.Resolved) {
     if (resolved.family === "ipv6") return yield* cannotMapIpv6
     const chosen = yield* choose(environment, (gateway) => ask(environment, gateway))
+    if (chosen.externalAddress !== undefined) {
+      yield* warnOfNat(environment, chosen.client.gateway, chosen.externalAddress)
+    }
     return leaseOf(resolved, chosen, yield* grant(chosen.client, resolved))
   })
 
@@ -280,11 +300,9 @@ const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Handl
     // In another network now: the old gateway can be asked for nothing, and forgets the mapping by itself.
     if (!gateways.some((gateway) => Equal.equals(gateway, client.gateway))) return yield* request(resolved)
     const granted = yield* grant(client, resolved)
-    return leaseOf(
-      resolved,
-      { client, externalAddress: yield* currentAddress(client, mapping.externalAddress) },
-      granted
-    )
+    const externalAddress = yield* currentAddress(client, mapping.externalAddress)
+    if (externalAddress !== undefined) yield* warnOfNat(environment, client.gateway, externalAddress)
+    return leaseOf(resolved, { client, externalAddress }, granted)
   })
 
   const deleteOn = Effect.fnUntraced(function* (client: NatPmpClient.NatPmpClient, end: NatPmpClient.InternalEnd) {
@@ -319,6 +337,7 @@ const makeMapper = (environment: Environment): PortMapper.PortMapper["Service"] 
   const externalAddress = Effect.gen(function* () {
     const { gateways, selected } = yield* environment.candidates
     const found = yield* Gateways.first(gateways, selected, (gateway) => ask(environment, gateway))
+    yield* warnOfNat(environment, found.client.gateway, found.externalAddress)
     return found.externalAddress
   }).pipe(Effect.withSpan("NatPmp.externalAddress"))
 
@@ -348,7 +367,8 @@ const makeEnvironment = Effect.fnUntraced(function* (options: Options) {
     candidates: Effect.map(routes, (known) => ({ gateways: Gateways.usable(known, selected), selected })),
     localAddress: (gateway) => Gateways.localAddressTowards(gateway).pipe(Effect.provideService(Udp.Udp, udp)),
     timeout: Duration.fromInputUnsafe(options.requestTimeout ?? requestTimeout),
-    speaking: new Set()
+    speaking: new Set(),
+    warned: new Set()
   }
   return environment
 })
