@@ -91,7 +91,9 @@ const commands: Readonly<
   interrupt,
   burst,
   probe: NatPmp.probe.pipe(
-    Effect.flatMap(({ externalAddress }) => print(NetAddress.formatIp(externalAddress))),
+    Effect.flatMap(({ externalAddress }) =>
+      print(externalAddress === undefined ? "none" : NetAddress.formatIp(externalAddress))
+    ),
     Effect.provide(NodeHost.layer)
   ),
   external: PortMapper.PortMapper.use((mapper) => mapper.externalAddress).pipe(

@@ -12,6 +12,7 @@ import * as IpNetwork from "effect/net/IpNetwork"
 import * as NetAddress from "effect/net/NetAddress"
 import * as ContactPoint from "./ContactPoint.ts"
 import * as DefaultRoute from "./DefaultRoute.ts"
+import * as Ipv4Scope from "./Ipv4Scope.ts"
 import * as NetworkInterfaces from "./NetworkInterfaces.ts"
 import * as PortMapping from "./PortMapping.ts"
 
@@ -82,12 +83,9 @@ const isOwn = (surroundings: Surroundings, address: NetAddress.IpAddress): boole
 const isExternal = (contactPoint: ContactPoint.ContactPoint, address: NetAddress.IpAddress): boolean =>
   contactPoint.external.some((one) => Equal.equals(one.address.address, address))
 
-/** Shared address space behind carrier-grade NAT, RFC 6598. */
-const carrierGrade = IpNetwork.fromStringUnsafe("100.64.0.0/10")
-
 const isPrivate = (address: NetAddress.IpAddress): boolean =>
   NetAddress.isIpv4Address(address)
-    ? NetAddress.isPrivate(address) || NetAddress.isLinkLocal(address) || IpNetwork.contains(carrierGrade, address)
+    ? NetAddress.isPrivate(address) || NetAddress.isLinkLocal(address) || Ipv4Scope.isShared(address)
     : NetAddress.isUniqueLocal(address) || NetAddress.isLinkLocal(address)
 
 const reachable = (addresses: ReadonlyArray<NetAddress.InetAddress>): Answer =>
@@ -116,7 +114,7 @@ const isNeighbour = (surroundings: Surroundings, own: NetAddress.IpAddress, othe
 const isSameOverlay = (own: NetAddress.IpAddress, other: NetAddress.IpAddress): boolean =>
   NetAddress.isIpv6Address(other)
     ? NetAddress.isUniqueLocal(other) && IpNetwork.contains(IpNetwork.fromAddressUnsafe(other, 48), own)
-    : IpNetwork.contains(carrierGrade, own) && IpNetwork.contains(carrierGrade, other)
+    : Ipv4Scope.isShared(own) && Ipv4Scope.isShared(other)
 
 /**
  * Which addresses for whom, from the requester's observed source: this host and its networks get internal addresses,

@@ -7,6 +7,8 @@
  *
  * NAT-PMP maps IPv4 ports for the host that asks and for no other, cannot list mappings, has no permanent ones (a
  * permanent request asks for `permanentLifetime` and is renewed), and holds one mapping per protocol and internal port.
+ * A gateway whose external address the world cannot reach (see `Ipv4Scope`) maps all the same; that is logged as a
+ * warning, once for each gateway and address.
  *
  * **Example** (Map a port over NAT-PMP)
  *
@@ -28,6 +30,7 @@
  */
 import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as Gateway from "@effect-nat/core/Gateway"
+import * as Ipv4Scope from "@effect-nat/core/Ipv4Scope"
 import * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
@@ -53,7 +56,10 @@ import type * as NatPmpClient from "./NatPmpClient.ts"
  * @since 0.1.0
  */
 export interface Options {
-  /** How long each request to a gateway waits for its answer. Defaults to `requestTimeout`. */
+  /**
+   * How long each request to a gateway waits for its answer. Defaults to `requestTimeout`. A gateway that nothing was
+   * heard of yet gets `probeTimeout` where that is shorter.
+   */
   readonly requestTimeout?: Duration.Input | undefined
 }
 
@@ -65,11 +71,13 @@ export interface Options {
  */
 export interface Probe {
   readonly gateway: Gateway.Gateway
-  readonly externalAddress: NetAddress.Ipv4Address
+  /** `undefined` where the gateway has none now: its line is down, or it does not say. It may still map ports. */
+  readonly externalAddress: NetAddress.Ipv4Address | undefined
 }
 
 /**
- * How long a probe waits: 2 seconds, which is time for four transmissions.
+ * How long it takes to find out whether a gateway speaks NAT-PMP: 2 seconds, in which it is asked eight times. So long
+ * a probe waits, and the first question to a gateway before a mapping.
  *
  * @category defaults
  * @since 0.1.0
@@ -77,7 +85,7 @@ export interface Probe {
 export const probeTimeout: Duration.Duration = Duration.seconds(2)
 
 /**
- * How long each request to a gateway waits for its answer: 16 seconds, which is time for six transmissions (RFC 6886
+ * How long each request to a gateway that speaks NAT-PMP waits for its answer: 16 seconds, which is time for seven transmissions (RFC 6886
  * §3.1 would go on for two minutes).
  *
  * @category defaults
@@ -106,7 +114,7 @@ interface Handle {
 }
 
 interface Chosen extends Handle {
-  readonly externalAddress: NetAddress.IpAddress | undefined
+  readonly externalAddress: NetAddress.Ipv4Address | undefined
 }
 
 interface Candidates {
@@ -121,7 +129,11 @@ interface Environment {
   readonly candidates: Effect.Effect<Candidates>
   /** This host's own address towards a gateway. */
   readonly localAddress: (gateway: NetAddress.Ipv4Address) => Effect.Effect<NetAddress.IpAddress, NatError.NatError>
-  readonly timeout: Duration.Input
+  readonly timeout: Duration.Duration
+  /** Those that answered when they were last asked for their address. */
+  readonly speaking: Set<NatPmpClient.NatPmpClient>
+  /** What was warned of: a gateway and its address. */
+  readonly warned: Set<string>
 }
 
 const unsupported = (operation: string, detail: string) =>
@@ -158,7 +170,7 @@ const conflict = (request: MappingRequest.Resolved, granted: number) =>
 
 const leaseOf = (
   request: MappingRequest.Resolved,
-  { client, externalAddress }: Chosen,
+  { client, externalAddress }: Handle & { readonly externalAddress: NetAddress.IpAddress | undefined },
   granted: NatPmpClient.Granted
 ): LeaseEngine.Lease<Handle> => ({
   mapping: new PortMapping.PortMapping({
@@ -182,17 +194,50 @@ const leaseOf = (
 const hasLeftNothing = (error: NatError.NatError): boolean =>
   error.reason._tag !== "TimedOut" && error.reason._tag !== "Unreachable" && error.reason._tag !== "MalformedAnswer"
 
+/** Once for each gateway and address: behind another NAT a mapping works, and yet nobody outside reaches it. */
+const warnOfNat = ({ warned }: Environment, gateway: NetAddress.Ipv4Address, address: NetAddress.IpAddress) =>
+  Effect.suspend(() => {
+    const [name, external] = [NetAddress.formatIp(gateway), NetAddress.formatIp(address)]
+    const key = `${name} ${external}`
+    if (Ipv4Scope.isPublic(address) || warned.has(key)) return Effect.void
+    warned.add(key)
+    return Effect.logWarning(
+      `${name} reports the external address ${external}, which the world cannot reach: ${Ipv4Scope.whatIsBeyond(address)}`
+    )
+  })
+
+/**
+ * The address question to one gateway. One that answered the last time gets as long as every request; of one that did
+ * not, or was never asked, it is soon known that it does not speak NAT-PMP, as most that stay silent do not.
+ */
+const ask = Effect.fnUntraced(function* (environment: Environment, gateway: NetAddress.Ipv4Address) {
+  const { clients, speaking, timeout } = environment
+  const client = yield* clients(gateway)
+  const question = speaking.has(client)
+    ? Gateways.ask(clients, gateway, { timeout, maxAge: addressFreshness })
+    : Gateways.knock(clients, gateway, { timeout: Duration.min(timeout, probeTimeout), maxAge: addressFreshness })
+  return yield* question.pipe(
+    Effect.tap(() => Effect.sync(() => speaking.add(client))),
+    Effect.tapError((error) =>
+      Effect.sync(() => (Gateways.isSilence(error) ? speaking.delete(client) : speaking.add(client)))
+    )
+  )
+})
+
 /** A gateway whose line is down, or that stands behind another NAT, may still map: the mapping then has no address. */
-const choose = Effect.fnUntraced(function* ({ candidates, clients, timeout }: Environment) {
+const choose = Effect.fnUntraced(function* (
+  { candidates, clients }: Environment,
+  question: (gateway: NetAddress.Ipv4Address) => Effect.Effect<Chosen, NatError.NatError>
+) {
   const { gateways, selected } = yield* candidates
   const patience = gateways.length > 1 ? addresslessPatience : Duration.zero
   const withoutAddress = (gateway: NetAddress.Ipv4Address) =>
     Effect.map(clients(gateway), (client): Chosen => ({ client, externalAddress: undefined }))
-  const ask = (gateway: NetAddress.Ipv4Address): Effect.Effect<Chosen, NatError.NatError> =>
-    Gateways.ask(clients, gateway, { timeout, maxAge: addressFreshness }).pipe(
+  return yield* Gateways.first(gateways, selected, (gateway) =>
+    question(gateway).pipe(
       Effect.catchReason("NatError", "NoExternalAddress", () => Effect.delay(withoutAddress(gateway), patience))
     )
-  return yield* Gateways.first(gateways, selected, ask)
+  )
 })
 
 /** The address that a renewed mapping has now, or is still believed to have when the gateway does not say. */
@@ -239,7 +284,10 @@ const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Handl
 
   const request = Effect.fn("NatPmp.request")(function* (resolved: MappingRequest.Resolved) {
     if (resolved.family === "ipv6") return yield* cannotMapIpv6
-    const chosen = yield* choose(environment)
+    const chosen = yield* choose(environment, (gateway) => ask(environment, gateway))
+    if (chosen.externalAddress !== undefined) {
+      yield* warnOfNat(environment, chosen.client.gateway, chosen.externalAddress)
+    }
     return leaseOf(resolved, chosen, yield* grant(chosen.client, resolved))
   })
 
@@ -252,11 +300,9 @@ const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Handl
     // In another network now: the old gateway can be asked for nothing, and forgets the mapping by itself.
     if (!gateways.some((gateway) => Equal.equals(gateway, client.gateway))) return yield* request(resolved)
     const granted = yield* grant(client, resolved)
-    return leaseOf(
-      resolved,
-      { client, externalAddress: yield* currentAddress(client, mapping.externalAddress) },
-      granted
-    )
+    const externalAddress = yield* currentAddress(client, mapping.externalAddress)
+    if (externalAddress !== undefined) yield* warnOfNat(environment, client.gateway, externalAddress)
+    return leaseOf(resolved, { client, externalAddress }, granted)
   })
 
   const deleteOn = Effect.fnUntraced(function* (client: NatPmpClient.NatPmpClient, end: NatPmpClient.InternalEnd) {
@@ -289,11 +335,9 @@ const makeMapper = (environment: Environment): PortMapper.PortMapper["Service"] 
   })
 
   const externalAddress = Effect.gen(function* () {
-    const { candidates, clients, timeout } = environment
-    const { gateways, selected } = yield* candidates
-    const found = yield* Gateways.first(gateways, selected, (gateway) =>
-      Gateways.ask(clients, gateway, { timeout, maxAge: addressFreshness })
-    )
+    const { gateways, selected } = yield* environment.candidates
+    const found = yield* Gateways.first(gateways, selected, (gateway) => ask(environment, gateway))
+    yield* warnOfNat(environment, found.client.gateway, found.externalAddress)
     return found.externalAddress
   }).pipe(Effect.withSpan("NatPmp.externalAddress"))
 
@@ -305,12 +349,12 @@ const makeMapper = (environment: Environment): PortMapper.PortMapper["Service"] 
   }
 }
 
-const makeProbe = ({ candidates, clients }: Environment) =>
+const makeProbe = (environment: Environment) =>
   Effect.gen(function* () {
-    const { gateways, selected } = yield* candidates
-    const { client, externalAddress, localAddress } = yield* Gateways.first(gateways, selected, (gateway) =>
-      Gateways.ask(clients, gateway, { timeout: probeTimeout })
+    const { client, externalAddress } = yield* choose(environment, (gateway) =>
+      Gateways.knock(environment.clients, gateway, { timeout: probeTimeout })
     )
+    const localAddress = yield* environment.localAddress(client.gateway)
     return { gateway: Gateways.describe(client.gateway, localAddress), externalAddress }
   }).pipe(Effect.withSpan("NatPmp.probe"))
 
@@ -322,7 +366,9 @@ const makeEnvironment = Effect.fnUntraced(function* (options: Options) {
     clients: yield* Gateways.makeClients,
     candidates: Effect.map(routes, (known) => ({ gateways: Gateways.usable(known, selected), selected })),
     localAddress: (gateway) => Gateways.localAddressTowards(gateway).pipe(Effect.provideService(Udp.Udp, udp)),
-    timeout: options.requestTimeout ?? requestTimeout
+    timeout: Duration.fromInputUnsafe(options.requestTimeout ?? requestTimeout),
+    speaking: new Set(),
+    warned: new Set()
   }
   return environment
 })
@@ -344,11 +390,12 @@ export const makeStrategy = (
 
 /**
  * Asks the IPv4 default gateways for their external address, all at once, and returns the first that has one; changes
- * nothing on any of them. A gateway selected by its address is asked whether or not it is a default gateway;
- * `Gateway.Selected` is read when the probe is run.
+ * nothing on any of them. A gateway that has none is returned as well, as it would map: where there are several, when
+ * no other answered within a second after it. A gateway selected by its address is asked whether or not it is a default
+ * gateway; `Gateway.Selected` is read when the probe is run.
  *
- * Takes at most `probeTimeout`. Fails with `NoGateway` when nobody answers, else with what a gateway said:
- * `NoExternalAddress`, `NotAuthorized`, `Unsupported`, `OutOfResources` or `MalformedAnswer` (RFC 6886 §3.2).
+ * Takes at most `probeTimeout`, and that second. Fails with `NoGateway` when nobody answers, else with what a gateway
+ * said: `NotAuthorized`, `Unsupported`, `OutOfResources` or `MalformedAnswer` (RFC 6886 §3.2).
  *
  * @category constructors
  * @since 0.1.0
@@ -375,7 +422,7 @@ export const layerWith = (
  * The strategy. A mapping has the external port and the lifetime that the gateway grants; with `strictExternalPort`
  * another port is given back at once and the request fails with `Conflict`. The family `"both"` maps IPv4.
  *
- * A request fails with `NoGateway` when nobody answers, `Unsupported` for the family `"ipv6"`, for an
+ * A request fails with `NoGateway` when nobody answers (within `probeTimeout`, where nothing was heard before), `Unsupported` for the family `"ipv6"`, for an
  * `internalAddress` that is not this host's own, and for an internal port that is held already; else with what the
  * gateway said (see `NatPmpResultCode`). `list` and `remove` always fail with `Unsupported`. `Gateway.Selected` is read
  * when the layer is built.

@@ -62,6 +62,11 @@ export interface ExternalAddressOptions {
   readonly timeout?: Duration.Input | undefined
   /** Take an answer that is no older than this and ask nothing. Defaults to zero: always ask. */
   readonly maxAge?: Duration.Input | undefined
+  /**
+   * Send the question again and again after this time. Defaults to the schedule of RFC 6886 §3.1, 250 ms and then twice
+   * as long each time, which leaves a short timeout few transmissions to lose.
+   */
+  readonly interval?: Duration.Input | undefined
 }
 
 /**
@@ -257,13 +262,13 @@ export const make = Effect.fnUntraced(function* (
     name: string,
     request: Codec.Request,
     read: (response: Codec.Response) => Result.Result<Answer<A>, string>,
-    options: RequestOptions | undefined
+    options: (RequestOptions & Pick<ExternalAddressOptions, "interval">) | undefined
   ) {
     const { localAddress, receivedAt, value } = yield* channel.ask({
       name,
       payload: Codec.encodeRequest(request),
       read: reading(read),
-      retransmission,
+      retransmission: options?.interval === undefined ? retransmission : Schedule.spaced(options.interval),
       timeout: options?.timeout ?? fullTimeout
     })
     if (value.epoch !== undefined) yield* Ref.update(state, noteEpoch({ seconds: value.epoch, receivedAt }))

@@ -21,7 +21,7 @@ const speaksNatPmp = (error: NatError.NatError): boolean =>
   !Gateways.isSilence(error) && error.reason._tag !== "Unsupported"
 
 const look = Effect.fnUntraced(function* (clients: Gateways.Clients, gateway: NetAddress.Ipv4Address) {
-  return yield* Gateways.ask(clients, gateway, { timeout: NatPmp.probeTimeout }).pipe(
+  return yield* Gateways.knock(clients, gateway, { timeout: NatPmp.probeTimeout }).pipe(
     Effect.map((found) => found.localAddress),
     Effect.catchIf(speaksNatPmp, () => Gateways.localAddressTowards(gateway)),
     Effect.map((localAddress) => [Gateways.describe(gateway, localAddress)]),

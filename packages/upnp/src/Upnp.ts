@@ -4,6 +4,10 @@
  * The gateway is searched for when it is first needed, remembered, and searched for again when it is no longer where
  * it was: routers change their ports when they restart.
  *
+ * Nothing of another's is overwritten or deleted: a mapping is ours by its internal address, internal port and
+ * description. Programs that map the same service of one host keep apart by their descriptions; a mapping that an
+ * earlier run left behind is taken over where the description is the same, and is in the way where it is not.
+ *
  * **Example** (Map a port on the router)
  *
  * ```ts

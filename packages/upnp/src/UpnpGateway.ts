@@ -5,6 +5,7 @@
  */
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as Http from "@effect-nat/core/Http"
+import * as Ipv4Scope from "@effect-nat/core/Ipv4Scope"
 import * as NatError from "@effect-nat/core/NatError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -13,7 +14,7 @@ import * as Result from "effect/Result"
 import * as DeviceDescription from "./DeviceDescription.ts"
 import type * as HttpUrl from "./HttpUrl.ts"
 import * as HttpFailure from "./internal/httpFailure.ts"
-import * as Ipv4Scope from "./internal/ipv4Scope.ts"
+
 import type * as SoapClient from "./SoapClient.ts"
 import type * as SsdpSearch from "./SsdpSearch.ts"
 import * as WanIpConnection from "./WanIpConnection.ts"

@@ -2,6 +2,7 @@
  * The gateway in use: found once, shared by everybody, given up when it is no longer where it was.
  */
 import * as Gateway from "@effect-nat/core/Gateway"
+import * as Ipv4Scope from "@effect-nat/core/Ipv4Scope"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as Udp from "@effect-nat/core/Udp"
 import * as Clock from "effect/Clock"
@@ -15,7 +16,7 @@ import * as SoapClient from "../SoapClient.ts"
 import type * as UpnpDiscovery from "../UpnpDiscovery.ts"
 import type * as UpnpGateway from "../UpnpGateway.ts"
 import * as ActionFailure from "./actionFailure.ts"
-import * as Ipv4Scope from "./ipv4Scope.ts"
+
 import * as UpnpProbe from "./upnpProbe.ts"
 
 /** A gateway in use, and what has been learnt about it. */
