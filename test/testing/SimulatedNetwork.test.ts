@@ -127,7 +127,7 @@ it.effect("a killed process says nothing more and runs no finalizer", () =>
         const mapper = yield* PortMapper.PortMapper
         yield* Effect.addFinalizer(() => Effect.sync(() => (finalized = true)))
         yield* mapper.map({ protocol: "udp", internalPort: 9000, lifetime: "1 minute" })
-        yield* Effect.never
+        return yield* Effect.never
       }).pipe(Effect.scoped, Effect.provide(NatPmp.layer))
     )
     network.runUntil(1000)
