@@ -102,6 +102,9 @@ export const requestTimeout: Duration.Duration = Duration.seconds(16)
  */
 export const permanentLifetime: Duration.Duration = Duration.days(1)
 
+/** So long a request may still be on its way to the gateway after this host has given it up. */
+const overtaking = Duration.seconds(1)
+
 /** Long enough for many mappings made in one go, short beside what it takes a line to come back with a new address. */
 const addressFreshness = Duration.seconds(30)
 
@@ -316,7 +319,11 @@ const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Handl
 
   const abandon = Effect.fn("NatPmp.abandon")(function* (resolved: MappingRequest.Resolved) {
     const client = mayHold.get(LeaseSlots.keyOf(resolved))
-    if (client !== undefined) yield* deleteOn(client, resolved)
+    if (client === undefined) return
+    yield* deleteOn(client, resolved)
+    // Datagrams may overtake each other: the request may reach the gateway after its own undoing.
+    yield* Effect.sleep(overtaking)
+    yield* deleteOn(client, resolved)
   })
 
   return { request, renew, release, abandon }

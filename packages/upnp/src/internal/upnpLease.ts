@@ -36,6 +36,9 @@ type Lease = LeaseEngine.Lease<Handle>
 /** WANIPConnection:2 takes at most a week, and takes 0 as just that. */
 const longestLeaseOfVersion2 = 604_800
 
+/** So long a request may still be on its way to the router after this host has given it up. */
+const overtaking = Duration.seconds(1)
+
 /** Another external port is tried this often where the wanted one is taken. */
 const maximumOtherPorts = 4
 const firstHighPort = 49_152
@@ -359,11 +362,22 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
       current.use((now) => (UpnpGateway.isSameDevice(now, session) ? clearOurs(now, entry) : Effect.fail(error)))
     )
 
+  /** The request went out on another connection: a look that finds nothing may have overtaken it. */
+  const lookAgain = Effect.fnUntraced(function* (
+    session: UpnpGateway.Usable,
+    entry: PortMappingEntry.PortMappingEntry
+  ) {
+    const seen = yield* lookAt(session, entry)
+    if (seen._tag !== "Nothing") return seen
+    yield* Effect.sleep(overtaking)
+    return yield* lookAt(session, entry)
+  })
+
   const abandon = Effect.fnUntraced(function* () {
     const attempt = yield* Ref.get(attempted)
     if (attempt === undefined) return
     const { entry, session, wasFree } = attempt
-    const seen = yield* lookAt(session, entry)
+    const seen = yield* lookAgain(session, entry)
     if (seen._tag === "Nothing") return
     if (seen._tag === "Untold" && !wasFree) return yield* seen.error
     const isLeft =
