@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
 
 /** What happened to a mapping. */
-export type MappingEvent = "mapped" | "changed" | "released" | "failed"
+type MappingEvent = "mapped" | "changed" | "released" | "failed"
 
 const inet = (address: NetAddress.InetAddress | undefined): string | null =>
   address === undefined ? null : NetAddress.formatInet(address)
@@ -31,7 +31,7 @@ const mappingFields = (event: MappingEvent, mapping: PortMapping.PortMapping) =>
 })
 
 /** How long a lease lasts, as a person says it. */
-export const lifetimeText = (mapping: PortMapping.PortMapping): string => {
+const lifetimeText = (mapping: PortMapping.PortMapping): string => {
   if (mapping.lifetime === undefined) return "no lease"
   return Duration.isFinite(mapping.lifetime) ? `lease ${Duration.format(mapping.lifetime)}` : "permanent"
 }

@@ -54,7 +54,7 @@ export interface GatewayChannel {
 const idleSocketLifetime: Duration.Input = "3 seconds"
 
 /** Datagrams that changed nothing: from elsewhere, malformed, or an answer to another question. */
-export const ignoredDatagrams = Metric.counter("effect_nat_natpmp_ignored_datagrams", {
+const ignoredDatagrams = Metric.counter("effect_nat_natpmp_ignored_datagrams", {
   description: "Datagrams received on NAT-PMP sockets that were no answer to the question asked",
   incremental: true
 })
