@@ -141,8 +141,9 @@ labSuite("effect-nat serve", () => {
     () =>
       Effect.gen(function* () {
         const lab = yield* Lab.make({ daemon: { upnp: false, natpmp: true } })
-        const piped = yield* lab.run("lan", "sh", ["-c", `"${process.execPath}" "${bin}" serve | head -1`])
-        assert.strictEqual(piped.stdout, "tried natpmp: 192.168.77.1 answered\n")
+        const piped = yield* lab.run("lan", "sh", ["-c", `"${process.execPath}" "${bin}" serve | true`])
+        // The reader has gone long before the first line: a write after it has is what the program can notice.
+        assert.strictEqual(piped.stdout, "")
         assert.strictEqual(piped.stderr, "")
         assert.deepStrictEqual(yield* lab.mappings, [])
       }),
