@@ -96,6 +96,10 @@ interface Program {
   foundAt: number | undefined
   /** When it last said that a mapping may be left. */
   warnedAt: number | undefined
+  /** It is being shut down: it begins nothing new. */
+  isEnding: boolean
+  /** How many releases are under way. */
+  releasing: number
 }
 
 /** One wish for a mapping and what became of it. */
@@ -143,7 +147,7 @@ class World {
   busiest = 0
   /** Until when something is wrong with the network; from then on it is healthy. */
   unhealthyUntil = 0
-  hadOutage = false
+  hasHadTrouble = false
   hasChangedRouter = false
   hasMoved = false
   mayLeavePermanent = false
@@ -235,6 +239,14 @@ class World {
 
   isHealthy(since = this.now): boolean {
     return this.unhealthyUntil <= since
+  }
+
+  get hadOutage(): boolean {
+    return this.hasHadTrouble || this.hasLostAnswer
+  }
+
+  get hasLostAnswer(): boolean {
+    return this.everyModel.some(({ lostAnswers }) => lostAnswers > 0)
   }
 
   /** A calm world has the strictest invariants. */
@@ -346,7 +358,9 @@ class World {
       startedAt: this.now,
       sentAt: [],
       foundAt: undefined,
-      warnedAt: undefined
+      warnedAt: undefined,
+      isEnding: false,
+      releasing: 0
     }
   }
 
@@ -375,7 +389,7 @@ class World {
   start(held: Held) {
     if (this.isOver || !held.isWanted || held.mapping !== undefined || held.fiber !== undefined) return
     const { program, wanted } = held
-    if (!program.process.isRunning) return
+    if (!program.process.isRunning || program.isEnding) return
     this.happened.add("map")
     const scope = Effect.runSync(Scope.make())
     const request: MappingRequest.MappingRequest = {
@@ -430,7 +444,9 @@ class World {
       byHandle && mapping !== undefined
         ? Effect.flatMap(Effect.exit(mapping.release), (exit) => Effect.as(close, Exit.isSuccess(exit)))
         : Effect.as(close, true)
+    program.releasing += 1
     program.process.fork(ended).addObserver((exit) => {
+      program.releasing -= 1
       if (Exit.isFailure(exit)) return this.#checkDefect(exit.cause)
       const isConfirmed = exit.value && (program.warnedAt ?? -1) < startedAt
       this.network.note(`mapping ${held.index} is released${isConfirmed ? "" : ", unconfirmed"}`)
@@ -441,8 +457,8 @@ class World {
 
   /** A request that is given up while it is under way. */
   interrupt() {
-    if (!this.program.process.isRunning) return
     const { program } = this
+    if (!program.process.isRunning || program.isEnding) return
     const internalPort = 40_000 + this.random.between(0, 999)
     const startedAt = this.now
     const request = Effect.scoped(
@@ -475,7 +491,9 @@ class World {
   restart() {
     for (const held of this.helds) this.stop(held, false)
     const old = this.program
+    old.isEnding = true
     this.network.after(10 * second, () => {
+      if (old.releasing > 0) this.mayLeavePermanent = true
       old.process.kill()
       this.#resume()
     })
@@ -515,7 +533,7 @@ class World {
   // ---------------------------------------------------------------------------
 
   trouble(lasts: number) {
-    this.hadOutage = true
+    this.hasHadTrouble = true
     this.unhealthyUntil = Math.max(this.unhealthyUntil, this.now + lasts)
   }
 
@@ -531,7 +549,8 @@ class World {
 
   happen({ lasts, mapping, what }: Plan.Event) {
     if (this.isOver) return
-    this.happened.add(what)
+    // Nothing has got lost before something is asked.
+    if (what !== "lostAnswer") this.happened.add(what)
     this.network.note(`event ${what}`)
     const held = this.helds[mapping]
     switch (what) {
@@ -553,7 +572,6 @@ class World {
       case "routerReplaced":
         return this.#replaceRouter()
       case "lostAnswer":
-        this.hadOutage = true
         return this.router.model.loseNextAnswer()
       case "garbage":
       case "forgery":
@@ -610,7 +628,7 @@ class World {
   }
 
   #attack(kind: "garbage" | "forgery", lasts: number) {
-    this.hadOutage = true
+    this.hasHadTrouble = true
     this.attacks = kind
     this.network.after(lasts, () => {
       this.attacks = undefined
@@ -959,7 +977,7 @@ export const run = (plan: Plan.Plan, options: { readonly keepsTrace: boolean }):
     plan,
     violations: world.violations,
     fingerprint: world.network.fingerprint,
-    happened: [...world.happened],
+    happened: [...world.happened, ...(world.hasLostAnswer ? ["lostAnswer"] : [])],
     trace: world.network.trace,
     busiest: world.busiest
   }

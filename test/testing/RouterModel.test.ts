@@ -200,7 +200,13 @@ describe("the router", () => {
   it("loses as many answers as it is told to", () => {
     const router = new RouterModel.RouterModel()
     router.loseNextAnswer()
-    assert.deepStrictEqual([router.losesAnswer(), router.losesAnswer()], [true, false])
+    const asked = { at: 0, via: "mock", client: router.address, action: "probe", isMutating: false } as const
+    const serve = () => router.serve(asked, () => "answer")
+    // Nobody could tell that nothing got lost.
+    assert.isUndefined(router.serve(asked, () => undefined))
+    assert.strictEqual(router.lostAnswers, 0)
+    assert.deepStrictEqual([serve(), serve(), router.lostAnswers], [undefined, "answer", 1])
+    assert.lengthOf(router.asked, 3)
   })
 })
 

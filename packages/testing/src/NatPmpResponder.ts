@@ -191,14 +191,15 @@ export const respond = (
 ): Uint8Array | undefined => {
   if (!NetAddress.isIpv4Address(source)) return undefined
   const request = Codec.decodeRequest(datagram)
-  const note = (action: string, isMutating: boolean) =>
-    model.note({ at: now, via: "natpmp", client: source, action, isMutating })
-  if (Result.isFailure(request)) {
-    note(request.failure.kind, false)
-    return model.isSilent(now) ? undefined : answerUnread(model, now, datagram, request.failure)
-  }
-  note(actionOf(request.success), request.success._tag === "MapRequest")
-  return model.isSilent(now) ? undefined : Codec.encodeResponse(answer(model, now, request.success, source))
+  const asked = { at: now, via: "natpmp", client: source } as const
+  return Result.match(request, {
+    onFailure: (error) =>
+      model.serve({ ...asked, action: error.kind, isMutating: false }, () => answerUnread(model, now, datagram, error)),
+    onSuccess: (read) =>
+      model.serve({ ...asked, action: actionOf(read), isMutating: read._tag === "MapRequest" }, () =>
+        Codec.encodeResponse(answer(model, now, read, source))
+      )
+  })
 }
 
 /**

@@ -253,7 +253,7 @@ const serveHttp = Effect.fnUntraced(function* (
     const answered = UpnpResponder.answerRequest(model, now, place(), request, requester)
     // Whoever hears that a port is mapped may use it at once.
     yield* settle
-    return answered === undefined || model.losesAnswer() ? undefined : UpnpResponder.encode(model, answered)
+    return answered === undefined ? undefined : UpnpResponder.encode(model, answered)
   })
 
   const listen = (wanted: number, port: () => number) =>
@@ -317,7 +317,7 @@ const serveGatewayPort = Effect.fnUntraced(function* (
     Effect.fnUntraced(function* ({ address: from, payload }) {
       const answer = respond(model, yield* Clock.currentTimeMillis, payload, from.address)
       yield* settle
-      if (answer !== undefined && !model.losesAnswer()) yield* socket.send(answer, from)
+      if (answer !== undefined) yield* socket.send(answer, from)
     })
   )
   return socket.address.port

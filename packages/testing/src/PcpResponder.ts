@@ -290,19 +290,21 @@ export const respond = (
   options: Options = {}
 ): Uint8Array | undefined => {
   const request = Codec.decodeRequest(datagram)
-  const note = (action: string, isMutating: boolean) =>
-    model.note({ at: now, via: "pcp", client: source, action, isMutating })
-  if (Result.isFailure(request)) {
-    note(request.failure.kind, false)
-    const code = unreadCode(request.failure)
-    return code === undefined || model.isSilent(now) ? undefined : refuse(model, now, datagram, code, false)
-  }
-  note(actionOf(request.success), request.success._tag !== "AnnounceRequest")
-  if (model.isSilent(now)) return undefined
-  const response = answer(model, now, request.success, source, options)
-  return Result.isSuccess(response)
-    ? Codec.encodeResponse(response.success)
-    : refuse(model, now, datagram, response.failure, true)
+  const asked = { at: now, via: "pcp", client: source } as const
+  return Result.match(request, {
+    onFailure: (error) =>
+      model.serve({ ...asked, action: error.kind, isMutating: false }, () => {
+        const code = unreadCode(error)
+        return code === undefined ? undefined : refuse(model, now, datagram, code, false)
+      }),
+    onSuccess: (read) =>
+      model.serve({ ...asked, action: actionOf(read), isMutating: read._tag !== "AnnounceRequest" }, () =>
+        Result.match(answer(model, now, read, source, options), {
+          onFailure: (code) => refuse(model, now, datagram, code, true),
+          onSuccess: Codec.encodeResponse
+        })
+      )
+  })
 }
 
 /**

@@ -255,6 +255,8 @@ export class RouterModel {
   externalAddress: NetAddress.IpAddress | undefined
   /** Counts the starts: what UPnP calls BOOTID. Its first value is 1. */
   bootId = 1
+  /** How many answers have got lost on their way. */
+  lostAnswers = 0
   #table: Array<Entry> = []
   #startedAt: number
   #refusals: Array<RefusalKind> = []
@@ -263,7 +265,7 @@ export class RouterModel {
   #hasBeenAsked = false
   /** How many nights have passed, for the quirks that lose every mapping in one. */
   #nights = 0
-  #lostAnswers = 0
+  #answersToLose = 0
   #silentUntil = Number.NEGATIVE_INFINITY
   readonly #listeners = new Set<() => void>()
 
@@ -283,9 +285,23 @@ export class RouterModel {
     return this.quirks.has(quirk)
   }
 
-  /** Writes down that something was asked. */
+  /** Writes down that something was asked which has no answer of its own, as a search. */
   note(asked: Asked): void {
     this.asked.push(asked)
+  }
+
+  /**
+   * Hears a request and does what it asks. `undefined` where nothing comes back: it is not heard at all while the router
+   * is silent, and an answer may be one that is to get lost.
+   */
+  serve<A>(asked: Asked, answer: () => A | undefined): A | undefined {
+    this.note(asked)
+    if (this.isSilent(asked.at)) return undefined
+    const answered = answer()
+    if (answered === undefined || this.#answersToLose === 0) return answered
+    this.#answersToLose -= 1
+    this.lostAnswers += 1
+    return undefined
   }
 
   /** The mapping table. */
@@ -392,16 +408,12 @@ export class RouterModel {
     this.#silentUntil = Number.NEGATIVE_INFINITY
   }
 
-  /** Does what the next request asks, and has its answer get lost on the way. */
+  /**
+   * Does what the next request asks, and has its answer get lost on the way: any answer to a call, a description, or a
+   * NAT-PMP or PCP request, but not those to a search, which are many.
+   */
   loseNextAnswer(): void {
-    this.#lostAnswers += 1
-  }
-
-  /** Whether the answer at hand is to be lost; asked once for each answer. */
-  losesAnswer(): boolean {
-    if (this.#lostAnswers === 0) return false
-    this.#lostAnswers -= 1
-    return true
+    this.#answersToLose += 1
   }
 
   /** Hears of reboots and changes of the external address, for announcements; returns how to stop that. */

@@ -139,7 +139,7 @@ const onGatewayPort = (model: RouterModel.RouterModel, respond: Respond): Device
   onDatagram: ({ from, now, payload, to }) => {
     if (to.port !== PcpCodec.serverPort) return undefined
     const answer = respond(model, now, payload, from.address)
-    return answer === undefined || model.losesAnswer() ? [] : [{ payload: answer }]
+    return answer === undefined ? [] : [{ payload: answer }]
   }
 })
 

@@ -259,11 +259,11 @@ const ask = Effect.fnUntraced(function* <A>(
 ) {
   const now = yield* Clock.currentTimeMillis
   const { action, isMutating } = request
-  model.note({ at: now, via: "mock", client: localAddress, action, isMutating })
-  const unanswered = Effect.flatMap(Effect.sleep(timeout), () => timedOut(action))
-  if (model.isSilent(now)) return yield* unanswered
-  const answered = answer(now)
-  return model.losesAnswer() ? yield* unanswered : answered
+  const asked = { at: now, via: "mock", client: localAddress, action, isMutating } as const
+  const answered = model.serve(asked, () => ({ value: answer(now) }))
+  if (answered !== undefined) return answered.value
+  yield* Effect.sleep(timeout)
+  return yield* timedOut(action)
 })
 
 const checkSelected = Effect.fnUntraced(function* ({ model, selected }: Environment) {

@@ -363,21 +363,25 @@ const serviceAt = (
 
 const mutating = new Set(["AddPortMapping", "DeletePortMapping"])
 
+/** The call in a request; `undefined` where it is none. */
+const callOf = (model: RouterModel.RouterModel, { body, headers, method }: Request): Soap.Call | undefined => {
+  const header = method === "POST" ? soapAction(model, headers) : undefined
+  return header === undefined ? undefined : Result.getOrUndefined(Soap.decodeCall(body, header))
+}
+
 const control = (
   model: RouterModel.RouterModel,
   now: number,
   request: Request,
+  call: Soap.Call | undefined,
   client: NetAddress.IpAddress
 ): Answer => {
   const service = serviceAt(model, now, request.path, client)
   if (service === undefined) return notFound
-  const header = soapAction(model, request.headers)
-  if (header === undefined) return badRequest
-  const call = Result.getOrUndefined(Soap.decodeCall(request.body, header))
+  if (soapAction(model, request.headers) === undefined) return badRequest
   if (call === undefined) {
     return xml(model, 500, Soap.encodeFault(new Soap.UpnpFault({ code: 401, description: "Invalid Action" })))
   }
-  model.note({ at: now, via: "upnp", client, action: call.action, isMutating: mutating.has(call.action) })
   return Result.match(service(call), {
     onSuccess: (results) => xml(model, 200, Soap.encodeAnswer(call, results)),
     onFailure: (fault) => xml(model, 500, Soap.encodeFault(fault))
@@ -389,6 +393,7 @@ const answer = (
   now: number,
   place: Place,
   request: Request,
+  call: Soap.Call | undefined,
   { client, port }: Requester
 ): Answer => {
   if (request.method === "GET") {
@@ -397,11 +402,11 @@ const answer = (
   }
   if (request.method !== "POST") return notAllowed
   const controlPort = Documents.controlsOnOtherPort(model) ? place.otherHttpPort : place.httpPort
-  return port === controlPort ? control(model, now, request, client) : notFound
+  return port === controlPort ? control(model, now, request, call, client) : notFound
 }
 
 /**
- * Answers a request; `undefined` while the router is silent: the connection stays open, and nothing comes.
+ * Answers a request; `undefined` where no answer comes, as while the router is silent: the connection stays open.
  *
  * @category answers
  * @since 0.1.0
@@ -413,11 +418,10 @@ export const answerRequest = (
   request: Request,
   requester: Requester
 ): Answer | undefined => {
-  if (request.method === "GET" || model.isSilent(now)) {
-    model.note({ at: now, via: "upnp", client: requester.client, action: request.method, isMutating: false })
-  }
-  if (model.isSilent(now)) return undefined
-  return answer(model, now, place, request, requester)
+  const call = callOf(model, request)
+  const action = call?.action ?? request.method
+  const asked = { at: now, via: "upnp", client: requester.client, action, isMutating: mutating.has(action) } as const
+  return model.serve(asked, () => answer(model, now, place, request, call, requester))
 }
 
 /**
