@@ -743,6 +743,32 @@ describe("LeaseEngine", () => {
       })
     )
 
+    it.effect("a mapping for an address that this host has left is lost with the first renewal that fails", () =>
+      Effect.gen(function* () {
+        let hasMoved = false
+        let refuses = true
+        const script = scripted({
+          renew: () => Effect.fail(refused),
+          request: (resolved) =>
+            Effect.suspend(() => (hasMoved && refuses ? Effect.fail(refused) : Effect.succeed(lease(1, resolved))))
+        })
+        const isStale = () => Effect.sync(() => hasMoved)
+        const mapping = yield* LeaseEngine.map({ ...script.protocol, isStale }, request)
+        const { seen } = yield* watch(mapping)
+        yield* TestClock.adjust("60 seconds")
+        assert.deepStrictEqual(statuses(seen), ["mapped"])
+        hasMoved = true
+        // Before the lease has run out.
+        yield* TestClock.adjust("30 seconds")
+        assert.deepStrictEqual(statuses(seen), ["mapped", "lost"])
+        // Whatever is granted from now on is for the new address.
+        refuses = false
+        hasMoved = false
+        yield* TestClock.adjust("45 seconds")
+        assert.deepStrictEqual(statuses(seen), ["mapped", "lost", "mapped"])
+      })
+    )
+
     it.effect("a lost mapping is still released", () =>
       Effect.gen(function* () {
         let first = true

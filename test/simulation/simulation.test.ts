@@ -21,6 +21,8 @@ it.each([
   [1127, "UPnP renewed for an address of another network"],
   [1106, "a renewal refused for good was said to be mapped"],
   [20_232, "a renewal refused for good was said to be mapped"],
+  [7555, "a mapping for an old own address was said to be mapped while the router refused the new one"],
+  [8244, "a mapping for an old own address was said to be mapped while the router refused the new one"],
   [674, "UPnP looked for what an interrupted request left before that request had arrived"],
   [1102, "UPnP looked for what an interrupted request left before that request had arrived"],
   [2690, "NAT-PMP undid an interrupted request before that request had arrived"],

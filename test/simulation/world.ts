@@ -845,9 +845,10 @@ class World {
 
   #sampleLost(held: Held) {
     held.badSince = undefined
-    held.lostSince ??= this.now
+    // The time counts from when it could be had.
+    if (held.lostSince === undefined || !this.expectsMapping(held)) held.lostSince = this.now
+    if (this.attacks !== undefined) return
     const since = Math.max(held.lostSince, this.unhealthyUntil)
-    if (this.attacks !== undefined || !this.expectsMapping(held)) return
     if (this.now - since > longestPause + 2 * slack) {
       this.violate("recovers", `mapping ${held.index} is still lost ${(this.now - since) / second} s after all is well`)
     }
@@ -925,10 +926,21 @@ class World {
     const isAddressless = externalAddress === undefined || NetAddress.isUnspecified(externalAddress)
     if (isAddressless && this.plan.protocol !== "upnp") return false
     if (this.plan.quirk !== undefined && Quirk.profileOf(this.plan.quirk).outcome !== "Mapped") return false
-    // Only one host can have a port that must be the internal one.
-    if (this.plan.quirk === "SamePortValuesRequired" && this.plan.topology === "twoHosts") return false
+    // Only one host can have a port that must be the internal one, and an earlier address of this host is another one.
+    if (this.plan.quirk === "SamePortValuesRequired" && this.#isInternalPortTaken(held)) return false
     // A port that must be this one may be somebody else's, or our own from before.
     return !held.wanted.strictExternalPort
+  }
+
+  #isInternalPortTaken({ wanted }: Held): boolean {
+    return this.router.model
+      .entries(this.now)
+      .some(
+        ({ externalPort, internalAddress, protocol }) =>
+          externalPort === wanted.internalPort &&
+          protocol === wanted.protocol &&
+          !this.host.addresses.some((own) => Equal.equals(own, internalAddress))
+      )
   }
 
   checkAllMapped() {

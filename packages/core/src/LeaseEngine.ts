@@ -52,6 +52,12 @@ export interface LeaseProtocol<Handle> {
     lease: Lease<Handle>,
     request: MappingRequest.Resolved
   ) => Effect.Effect<Lease<Handle>, NatError.NatError>
+  /**
+   * Whether packets to the mapping cannot arrive any more, however long its lease still is: this host has another
+   * address now. It is asked after a renewal that failed, and asks no gateway. Without it no lease is.
+   */
+  readonly isStale?:
+    ((lease: Lease<Handle>, request: MappingRequest.Resolved) => Effect.Effect<boolean>) | undefined
   /** Deletes a lease. A lease that the gateway no longer has counts as deleted. */
   readonly release: (lease: Lease<Handle>) => Effect.Effect<void, NatError.NatError>
   /** Deletes what a request of unknown outcome may have left on the gateway, and nothing else. */
@@ -133,6 +139,8 @@ const abandon = <Handle>(protocol: LeaseProtocol<Handle>, resolved: MappingReque
     )
   )
 
+const never = () => Effect.succeed(false)
+
 /** The external port once granted is asked for again, so that peers that know it find the service there. */
 const sameContact = (resolved: MappingRequest.Resolved, held: Held<unknown>): MappingRequest.Resolved => ({
   ...resolved,
@@ -143,9 +151,9 @@ const sameContact = (resolved: MappingRequest.Resolved, held: Held<unknown>): Ma
  * Requests a lease and keeps it alive until the scope closes, which releases it.
  *
  * The first request's failure is the caller's. After that a failing gateway does not end the mapping: renewal is
- * tried again with growing pauses (1 second to 5 minutes). When the lease has run out unrenewed, or the gateway says
- * that its port is another's now (`Conflict`), the mapping's status becomes `"lost"`, and a new lease with the same
- * external port is asked for until there is one.
+ * tried again with growing pauses (1 second to 5 minutes). When the lease has run out unrenewed, the gateway says that
+ * its port is another's now (`Conflict`), or this host has another address and no new lease for it, the mapping's status
+ * becomes `"lost"`, and a new lease with the same external port is asked for until there is one.
  *
  * The release takes at most `releaseTimeout`, whatever the protocol does; a release that is not confirmed is logged as a
  * warning when the scope closes.
@@ -159,6 +167,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
 ): Effect.fn.Return<PortMapper.Mapping, NatError.NatError, Scope.Scope> {
   const scope = yield* Effect.scope
   const resolved = yield* MappingRequest.resolve(mappingRequest)
+  const isStale = protocol.isStale ?? never
 
   return yield* Effect.uninterruptibleMask(
     Effect.fnUntraced(function* (restore) {
@@ -222,10 +231,11 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
           ? Effect.logDebug(`${what}: ${error.value.message}`)
           : // A defect is a bug of the protocol, and no reason to give the mapping up.
             Effect.logError(what, cause)
-        // The port is another's now: whatever the lease says, packets to it no longer come here.
+        // The port is another's now, or this host has moved: whatever the lease says, packets no longer come here.
         const isTaken = Option.isSome(error) && error.value.reason._tag === "Conflict"
-        if (isTaken) yield* Ref.set(held, { ...now, expiresAt: yield* Clock.currentTimeMillis })
-        if (isTaken || Duration.isZero(yield* timeLeft(now.expiresAt))) yield* publishLost(now)
+        const isOver = isTaken || (yield* isStale(now.lease, resolved))
+        if (isOver) yield* Ref.set(held, { ...now, expiresAt: yield* Clock.currentTimeMillis })
+        if (isOver || Duration.isZero(yield* timeLeft(now.expiresAt))) yield* publishLost(now)
       })
       const renewals = Effect.gen(function* () {
         let failures = 0

@@ -308,6 +308,12 @@ const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Handl
     return leaseOf(resolved, { client, externalAddress }, granted)
   })
 
+  const isStale = ({ handle, mapping }: LeaseEngine.Lease<Handle>) =>
+    localAddress(handle.client.gateway).pipe(
+      Effect.map((own) => !Equal.equals(own, mapping.internalAddress)),
+      Effect.catch(() => Effect.succeed(false))
+    )
+
   const deleteOn = Effect.fnUntraced(function* (client: NatPmpClient.NatPmpClient, end: NatPmpClient.InternalEnd) {
     yield* client.delete(end, { timeout })
     mayHold.delete(LeaseSlots.keyOf(end))
@@ -326,7 +332,7 @@ const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Handl
     yield* deleteOn(client, resolved)
   })
 
-  return { request, renew, release, abandon }
+  return { request, renew, isStale, release, abandon }
 }
 
 const makeMapper = (environment: Environment): PortMapper.PortMapper["Service"] => {

@@ -356,6 +356,12 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
         : addOn(session, resolved)
     )
 
+  /** What was asked for another host leads there, whatever this host's own address is. */
+  const isStale = ({ handle }: Lease, { internalAddress }: MappingRequest.Resolved) =>
+    internalAddress === undefined
+      ? Effect.map(handle.session.ownAddress, (own) => NetAddress.formatIp(own) !== handle.entry.internalClient)
+      : Effect.succeed(false)
+
   const release = ({ handle: { entry, session } }: Lease) =>
     Effect.catchReason(clearOurs(session, entry), "NatError", "Unreachable", (_, error) =>
       // It may have restarted at another place; another router's mapping of this port is not ours to delete.
@@ -387,6 +393,6 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     if (isLeft) yield* clearEntry(session, entry)
   })
 
-  const protocol: LeaseEngine.LeaseProtocol<Handle> = { request, renew, release, abandon }
+  const protocol: LeaseEngine.LeaseProtocol<Handle> = { request, renew, isStale, release, abandon }
   return protocol
 })
