@@ -484,16 +484,14 @@ describe("LeaseEngine", () => {
       })
     )
 
-    it.effect.each([{ lifetime: Duration.infinity }, { lifetime: undefined }])(
-      "a permanent lease is never renewed: %j",
-      (differences) =>
-        Effect.gen(function* () {
-          const { names, protocol } = scripted({
-            request: (resolved) => Effect.succeed(lease(1, resolved, differences))
-          })
-          yield* Effect.scoped(Effect.andThen(LeaseEngine.map(protocol, request), TestClock.adjust("1000 days")))
-          assert.deepStrictEqual(names(), ["request", "release"])
+    it.effect("what is mapped without a lease is never renewed", () =>
+      Effect.gen(function* () {
+        const { names, protocol } = scripted({
+          request: (resolved) => Effect.succeed(lease(1, resolved, { lifetime: undefined }))
         })
+        yield* Effect.scoped(Effect.andThen(LeaseEngine.map(protocol, request), TestClock.adjust("1000 days")))
+        assert.deepStrictEqual(names(), ["request", "release"])
+      })
     )
 
     it.effect("the current mapping shows what the last renewal granted", () =>
@@ -740,6 +738,44 @@ describe("LeaseEngine", () => {
         yield* TestClock.adjust("51 seconds")
         assert.deepStrictEqual(statuses(seen), ["mapped", "lost", "mapped"])
         assert.deepStrictEqual(script.names(), ["request", "renew", "request"])
+      })
+    )
+
+    it.effect("a permanent lease is renewed every hour", () =>
+      Effect.gen(function* () {
+        const permanent = { lifetime: Duration.infinity }
+        const script = scripted({
+          request: (resolved) => Effect.succeed(lease(1, resolved, permanent)),
+          renew: (held, resolved) => Effect.succeed(lease(held.handle, resolved, permanent))
+        })
+        yield* LeaseEngine.map(script.protocol, request)
+        yield* TestClock.adjust("54 minutes")
+        assert.strictEqual(script.count("renew"), 0)
+        yield* TestClock.adjust("6 minutes")
+        assert.strictEqual(script.count("renew"), 1)
+        yield* TestClock.adjust("23 hours")
+        assert.isAtLeast(script.count("renew"), 24)
+        assert.isAtMost(script.count("renew"), 27)
+      })
+    )
+
+    it.effect("a change is a reason to renew at once, and not more than every five seconds", () =>
+      Effect.gen(function* () {
+        let hasChanged = false
+        const script = scripted({})
+        const whenChanged = () => Effect.suspend(() => (hasChanged ? Effect.void : Effect.never))
+        const mapping = yield* LeaseEngine.map({ ...script.protocol, whenChanged }, request)
+        yield* TestClock.adjust("20 seconds")
+        assert.strictEqual(script.count("renew"), 0)
+        // From the next renewal on everything changes all the time.
+        hasChanged = true
+        yield* TestClock.adjust("30 seconds")
+        assert.strictEqual(script.count("renew"), 1)
+        yield* TestClock.adjust("20 seconds")
+        assert.strictEqual(script.count("renew"), 5)
+        yield* mapping.release
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(script.count("renew"), 5)
       })
     )
 

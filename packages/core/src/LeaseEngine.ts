@@ -2,7 +2,7 @@
  * The one engine that keeps mappings alive, for every protocol.
  *
  * A protocol says how one lease is requested, renewed and released. The engine does the rest, once: renewal at half
- * the lifetime, retries with growing pauses, asking again after a loss, the stream of changes, and the release when
+ * the lifetime (of permanent leases every hour) and when the protocol says that something has changed, retries with growing pauses, asking again after a loss, the stream of changes, and the release when
  * the scope closes. No protocol renews by itself.
  *
  * A request whose outcome is not known (it was interrupted, or no answer came in time) may have taken effect on the
@@ -56,8 +56,13 @@ export interface LeaseProtocol<Handle> {
    * Whether packets to the mapping cannot arrive any more, however long its lease still is: this host has another
    * address now. It is asked after a renewal that failed, and asks no gateway. Without it no lease is.
    */
-  readonly isStale?:
-    ((lease: Lease<Handle>, request: MappingRequest.Resolved) => Effect.Effect<boolean>) | undefined
+  readonly isStale?: ((lease: Lease<Handle>, request: MappingRequest.Resolved) => Effect.Effect<boolean>) | undefined
+  /**
+   * Completes when something says that a renewal is due at once: the gateway has restarted, or has another external
+   * address. It is waited for between renewals and interrupted by each; it may complete too often, since renewals keep
+   * a distance of 5 seconds. Without it only time decides.
+   */
+  readonly whenChanged?: ((lease: Lease<Handle>) => Effect.Effect<void>) | undefined
   /** Deletes a lease. A lease that the gateway no longer has counts as deleted. */
   readonly release: (lease: Lease<Handle>) => Effect.Effect<void, NatError.NatError>
   /** Deletes what a request of unknown outcome may have left on the gateway, and nothing else. */
@@ -71,6 +76,17 @@ export interface LeaseProtocol<Handle> {
  * @since 0.1.0
  */
 export const releaseTimeout: Duration.Duration = Duration.seconds(5)
+
+/**
+ * How often a permanent lease is renewed: every hour. It needs that to be found again where the router has lost it.
+ *
+ * @category defaults
+ * @since 0.1.0
+ */
+export const permanentRenewal: Duration.Duration = Duration.hours(1)
+
+/** A gateway that changes all the time must not be asked all the time. */
+const shortestDistance = Duration.seconds(5)
 
 /** A renewal that hangs even when it is interrupted must not use up the time for the release. */
 const interruptionTimeout = Duration.seconds(1)
@@ -92,6 +108,7 @@ const outcomeUnknown = (cause: Cause.Cause<NatError.NatError>): boolean =>
 /** Half the lifetime, up to a tenth less, so that many mappings do not come due in one moment. */
 const renewalPause = Effect.fnUntraced(function* (lifetime: Duration.Duration) {
   const share = yield* Random.nextBetween(0.45, 0.5)
+  if (!Duration.isFinite(lifetime)) return Duration.times(permanentRenewal, 2 * share)
   return Duration.max(Duration.millis(Math.round(Duration.toMillis(lifetime) * share)), shortestPause)
 })
 
@@ -139,7 +156,8 @@ const abandon = <Handle>(protocol: LeaseProtocol<Handle>, resolved: MappingReque
     )
   )
 
-const never = () => Effect.succeed(false)
+const neverStale = () => Effect.succeed(false)
+const neverChanged = () => Effect.never
 
 /** The external port once granted is asked for again, so that peers that know it find the service there. */
 const sameContact = (resolved: MappingRequest.Resolved, held: Held<unknown>): MappingRequest.Resolved => ({
@@ -167,7 +185,8 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
 ): Effect.fn.Return<PortMapper.Mapping, NatError.NatError, Scope.Scope> {
   const scope = yield* Effect.scope
   const resolved = yield* MappingRequest.resolve(mappingRequest)
-  const isStale = protocol.isStale ?? never
+  const whenChanged = protocol.whenChanged ?? neverChanged
+  const isStale = protocol.isStale ?? neverStale
 
   return yield* Effect.uninterruptibleMask(
     Effect.fnUntraced(function* (restore) {
@@ -239,18 +258,28 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
       })
       const renewals = Effect.gen(function* () {
         let failures = 0
+        let renewedAt = yield* Clock.currentTimeMillis
+        const untilChanged = (lease: Lease<Handle>) =>
+          Effect.gen(function* () {
+            yield* whenChanged(lease)
+            const since = (yield* Clock.currentTimeMillis) - renewedAt
+            yield* Effect.sleep(Math.max(0, Duration.toMillis(shortestDistance) - since))
+          })
         while (true) {
           const { expiresAt, lease } = yield* Ref.get(held)
+          const { lifetime } = lease.mapping
+          // Nothing is leased, so nothing is to be renewed.
+          if (lifetime === undefined) return
           const left = yield* timeLeft(expiresAt)
-          if (!Duration.isFinite(left)) return
           const pause =
             failures === 0
-              ? yield* renewalPause(lease.mapping.lifetime ?? left)
+              ? yield* renewalPause(lifetime)
               : // Not past the end of the lease: that is when the mapping is lost and asked for anew.
                 Duration.isZero(left)
                 ? growingPause(failures)
                 : Duration.min(growingPause(failures), left)
-          yield* Effect.sleep(pause)
+          yield* Effect.raceFirst(Effect.sleep(pause), untilChanged(lease))
+          renewedAt = yield* Clock.currentTimeMillis
           failures = yield* renewOnce.pipe(
             Effect.as(0),
             Effect.catchCause((cause) => Effect.as(noteFailure(cause), failures + 1))

@@ -43,6 +43,13 @@ export * as GatewayDiscovery from "./GatewayDiscovery.ts"
 export * as Http from "./Http.ts"
 
 /**
+ * The seam to incoming HTTP requests from the local network, as routers send their events.
+ *
+ * @since 0.1.0
+ */
+export * as HttpListener from "./HttpListener.ts"
+
+/**
  * Which IPv4 addresses can the world reach?
  *
  * @since 0.1.0

@@ -8,6 +8,14 @@
 export * as DeviceDescription from "./DeviceDescription.ts"
 
 /**
+ * The messages of the General Event Notification Architecture, between text and values, both ways (UPnP Device
+ * Architecture 1.1 §4).
+ *
+ * @since 0.1.0
+ */
+export * as Gena from "./Gena.ts"
+
+/**
  * An `http` URL whose host is pinned to an address.
  *
  * @since 0.1.0
