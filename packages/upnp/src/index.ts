@@ -8,6 +8,14 @@
 export * as DeviceDescription from "./DeviceDescription.ts"
 
 /**
+ * The events of a service of a router: what it says by itself when its address or its table changes, instead of being
+ * asked again and again (UPnP Device Architecture 1.1 §4).
+ *
+ * @since 0.1.0
+ */
+export * as EventSubscription from "./EventSubscription.ts"
+
+/**
  * The messages of the General Event Notification Architecture, between text and values, both ways (UPnP Device
  * Architecture 1.1 §4).
  *
