@@ -168,7 +168,7 @@ export interface Options {
   readonly capacity?: number | undefined
   /** The longest lease granted, in seconds, at least 1; `Infinity` is no limit. Defaults to one week. */
   readonly maxLifetimeSeconds?: number | undefined
-  /** What it does differently. Defaults to nothing. */
+  /** What it does differently. Quirks of the network or the host are built around it: `Quirk.Profile` has a note. */
   readonly quirks?: ReadonlyArray<Quirk.Quirk> | undefined
   /** When the router started, in milliseconds. Defaults to 0. */
   readonly startedAt?: number | undefined
