@@ -602,3 +602,9 @@ describe("examples/simulated-router.ts", async () => {
 
   await import("../../examples/simulated-router.ts")
 })
+
+it("every kind of refusal is in the README's table", () => {
+  const readme = readFileSync(path("packages/testing/README.md"), "utf8")
+  const table = readme.slice(readme.indexOf("| refused with"), readme.indexOf("## A router on sockets"))
+  for (const kind of Object.keys(RouterModel.igdCodes)) assert.include(table, `\`${kind}\``)
+})
