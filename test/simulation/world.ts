@@ -123,6 +123,8 @@ interface Held {
   /** The last requests for it, within a minute. */
   readonly asked: Array<number>
   deletes: number
+  /** It was given up before it was held: what the request may have left is deleted, and once more a second later. */
+  isAbandoned: boolean
   isReleasing: boolean
 }
 
@@ -216,8 +218,19 @@ class World {
       lastMapAt: undefined,
       asked: [],
       deletes: 0,
+      isAbandoned: false,
       isReleasing: false
     }))
+  }
+
+  /** How often the judge looks at the mappings, in milliseconds. */
+  get period(): number {
+    return Math.max(second, this.longestWanted / samplesPerLease)
+  }
+
+  /** The longest lease that is wanted, in milliseconds. */
+  get longestWanted(): number {
+    return Math.max(...this.plan.wanted.map(({ lifetimeSeconds }) => lifetimeSeconds)) * second
   }
 
   get now(): number {
@@ -404,6 +417,7 @@ class World {
     held.scope = scope
     held.fiber = fiber
     held.deletes = 0
+    held.isAbandoned = false
     held.lastMapAt = undefined
     fiber.addObserver((exit) => {
       if (held.fiber !== fiber) return
@@ -438,6 +452,7 @@ class World {
     held.mapping = undefined
     held.fiber = undefined
     held.isReleasing = true
+    held.isAbandoned = mapping === undefined
     fiber?.interruptUnsafe()
     const close = Scope.close(scope, Exit.void)
     const ended: Effect.Effect<boolean> =
@@ -742,7 +757,8 @@ class World {
     if (held.mapping !== undefined && held.lostSince === undefined) {
       this.violate("no-delete-while-live", `mapping ${held.index} is deleted while it is held`)
     }
-    if (held.deletes > 1) this.violate("one-delete", `mapping ${held.index} is deleted ${held.deletes} times`)
+    if (held.deletes > 1 && !held.isAbandoned)
+      this.violate("one-delete", `mapping ${held.index} is deleted ${held.deletes} times`)
   }
 
   #sawSearch(kind: string) {
@@ -845,8 +861,9 @@ class World {
 
   #sampleLost(held: Held) {
     held.badSince = undefined
-    // The time counts from when it could be had.
-    if (held.lostSince === undefined || !this.expectsMapping(held)) held.lostSince = this.now
+    held.lostSince ??= this.now
+    // The time counts from when it could be had, which may have been just before the next look.
+    if (!this.expectsMapping(held)) held.lostSince = this.now + this.period
     if (this.attacks !== undefined) return
     const since = Math.max(held.lostSince, this.unhealthyUntil)
     if (this.now - since > longestPause + 2 * slack) {
@@ -957,7 +974,8 @@ class World {
       for (const entry of model.entries(this.now)) {
         if (!this.ownAddresses.has(format(entry.internalAddress))) continue
         // Until mappings are written down somewhere, nobody can take away what a killed process left for ever.
-        if (entry.expiresAt === undefined && this.mayLeavePermanent) continue
+        const wasLimited = model.has("NeverForgets")
+        if (entry.expiresAt === undefined && !wasLimited && this.mayLeavePermanent) continue
         this.violate("nothing-left", `${describe(entry)} on ${model.name}`)
       }
       const isKept =
@@ -996,13 +1014,11 @@ export const run = (plan: Plan.Plan, options: { readonly keepsTrace: boolean }):
 }
 
 const live = (world: World) => {
-  const { network, plan } = world
-  const lease = Math.max(...plan.wanted.map((wanted) => wanted.lifetimeSeconds)) * second
+  const { longestWanted: lease, network, period, plan } = world
   world.helds.forEach((held) => network.after(world.random.between(0, 3000), () => world.start(held)))
   plan.events.forEach((event) => network.after(event.at, () => world.happen(event)))
   const watch = (until: number) => {
     if (world.isBroken) return
-    const period = Math.max(second, lease / samplesPerLease)
     while (network.now + period < until && !world.isBroken) {
       network.runUntil(network.now + period)
       world.sample()

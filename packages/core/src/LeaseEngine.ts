@@ -56,8 +56,7 @@ export interface LeaseProtocol<Handle> {
    * Whether packets to the mapping cannot arrive any more, however long its lease still is: this host has another
    * address now. It is asked after a renewal that failed, and asks no gateway. Without it no lease is.
    */
-  readonly isStale?:
-    ((lease: Lease<Handle>, request: MappingRequest.Resolved) => Effect.Effect<boolean>) | undefined
+  readonly isStale?: ((lease: Lease<Handle>, request: MappingRequest.Resolved) => Effect.Effect<boolean>) | undefined
   /** Deletes a lease. A lease that the gateway no longer has counts as deleted. */
   readonly release: (lease: Lease<Handle>) => Effect.Effect<void, NatError.NatError>
   /** Deletes what a request of unknown outcome may have left on the gateway, and nothing else. */
