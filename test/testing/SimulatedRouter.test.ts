@@ -246,7 +246,7 @@ describe("a request", () => {
     ["RemoteHostWildcardOnly", "Unsupported"],
     ["ExternalPortWildcardOnly", "Unsupported"],
     ["InternalPortWildcardForbidden", "Unsupported"],
-    ["NoSuchEntry", "Unsupported"],
+    ["NoSuchEntry", "NoSuchMapping"],
     ["NetworkFailure", "NoExternalAddress"],
     ["ActionFailed", "OutOfResources"]
   ] as const)("that is refused with %s fails with %s", ([kind, reason]) =>

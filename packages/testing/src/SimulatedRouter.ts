@@ -273,7 +273,7 @@ const reasons: Readonly<
   RemoteHostWildcardOnly: unsupported,
   ExternalPortWildcardOnly: unsupported,
   InternalPortWildcardForbidden: unsupported,
-  NoSuchEntry: unsupported,
+  NoSuchEntry: (detail) => new NatError.NoSuchMapping({ detail }),
   InvalidLifetime: unsupported,
   NetworkFailure: (detail) => new NatError.NoExternalAddress({ detail }),
   ActionFailed: outOfResources
