@@ -267,18 +267,6 @@ class World {
     return !this.hadOutage && !this.hasMoved && !this.hasChangedRouter && this.attacks === undefined
   }
 
-  #devices(model: RouterModel.RouterModel): ReadonlyArray<SimulatedDevice.Device> {
-    const { speaks } = this.plan
-    const onGatewayPort = speaks.includes("natpmp")
-      ? speaks.includes("pcp")
-        ? [SimulatedDevice.pcpAndNatPmp(model)]
-        : [SimulatedDevice.natPmp(model)]
-      : speaks.includes("pcp")
-        ? [SimulatedDevice.pcp(model)]
-        : []
-    return speaks.includes("upnp") ? [...onGatewayPort, SimulatedDevice.upnp(model)] : onGatewayPort
-  }
-
   #addRouter(address: string): SimulatedNetwork.Router {
     const model = new RouterModel.RouterModel({
       address: ip(address),
@@ -289,7 +277,7 @@ class World {
     })
     if (this.plan.hasBystander) this.#addBystander(model)
     this.everyModel.push(model)
-    return this.network.addRouter({ lan: this.lan, model, devices: this.#devices(model) })
+    return this.network.addRouter({ lan: this.lan, model, devices: SimulatedDevice.fromModel(model, this.plan.speaks) })
   }
 
   /** Somebody else's mapping, on the first port that we want. */
