@@ -1,42 +1,31 @@
 /**
- * The campaign as a command: `npm run fuzz [-- --inputs N] [--seed S] [--decoder name] [--from N]`.
+ * The campaign as a command: `npm run fuzz [-- --inputs N] [--from N] [--seed N] [--decoder NAME]`: see
+ * docs/simulation.md.
  *
  * Prints a line for each decoder; exit status 1 on any violation. A failing input prints the command that repeats it.
  */
-import { parseArgs } from "node:util"
 import { Worker } from "node:worker_threads"
+import * as Arguments from "../toolchain/arguments.ts"
 import * as Campaign from "./campaign.ts"
 import { decoders } from "./decoders.ts"
 import * as Work from "./work.ts"
 import type { Report } from "./workReport.ts"
 
-const { values } = parseArgs({
+const { decoder: only, ...options } = Arguments.read({
+  script: "fuzz",
   options: {
-    seed: { type: "string", default: "1" },
-    inputs: { type: "string", default: "100000" },
-    from: { type: "string", default: "0" },
-    decoder: { type: "string" }
-  }
+    inputs: Arguments.whole({ about: "gives each decoder so many inputs", fallback: 100_000, least: 1 }),
+    from: Arguments.whole({ about: "the first input's number", fallback: 0 }),
+    seed: Arguments.whole({ about: "what all inputs are drawn from", fallback: 1 }),
+    decoder: Arguments.oneOf(
+      decoders.map(({ name }) => name),
+      "runs one decoder alone"
+    )
+  },
+  problem: ({ from, inputs }) => Arguments.tooFar(from, inputs, "--from and --inputs")
 })
 
-const whole = (name: string, text: string): number => {
-  const value = Number(text)
-  if (text.trim() !== "" && Number.isSafeInteger(value) && value >= 0) return value
-  console.error(`--${name} takes a whole number, not "${text}"`)
-  process.exit(2)
-}
-
-const options: Campaign.Options = {
-  seed: whole("seed", values.seed),
-  inputs: whole("inputs", values.inputs),
-  from: whole("from", values.from)
-}
-
-const chosen = decoders.filter((decoder) => values.decoder === undefined || decoder.name === values.decoder)
-if (chosen.length === 0) {
-  console.error(`no decoder "${values.decoder}": there are ${decoders.map(({ name }) => `"${name}"`).join(", ")}`)
-  process.exit(2)
-}
+const chosen = decoders.filter(({ name }) => only === undefined || name === only)
 
 /** In a thread of its own, where the counting begins before the decoders are loaded. */
 const workOf = (names: ReadonlyArray<string>): Promise<ReadonlyArray<Report>> =>

@@ -18,7 +18,7 @@ Effect.gen(function* () {
   const { hearsMulticast, model } = yield* NodeSimulatedRouter.make({
     address,
     externalAddress,
-    ports: { ssdp: 1900, natpmp: 5351 }
+    ports: { ssdp: 1900, natpmp: 5351, announcements: 5350 }
   })
   process.stdin.on("data", () =>
     print(

@@ -1,23 +1,26 @@
 /**
- * `npm run simulate -- --seeds 1000 [--from N] [--seed N]`: see docs/simulation.md.
+ * `npm run simulate [-- --seeds N] [--from N] [--seed N]`: see docs/simulation.md.
  */
-import { parseArgs } from "node:util"
+import * as Arguments from "../toolchain/arguments.ts"
 import * as Campaign from "./campaign.ts"
 import * as Plan from "./plan.ts"
 import * as Pool from "./pool.ts"
 import * as Print from "./print.ts"
 import * as World from "./world.ts"
 
-const { values } = parseArgs({
-  options: { seeds: { type: "string" }, from: { type: "string" }, seed: { type: "string" } }
+const values = Arguments.read({
+  script: "simulate",
+  options: {
+    seeds: Arguments.whole({ about: "runs so many worlds", fallback: 1000, least: 1 }),
+    from: Arguments.whole({ about: "the first world's seed", fallback: 1 }),
+    seed: Arguments.whole({
+      about: "runs this world alone and prints its trace; goes with no other option",
+      fallback: undefined,
+      isAlone: true
+    })
+  },
+  problem: ({ from, seeds }) => Arguments.tooFar(from, seeds, "--from and --seeds")
 })
-
-const whole = (text: string, name: string): number => {
-  const number = Number(text)
-  if (Number.isSafeInteger(number) && number >= 0) return number
-  console.error(`--${name} takes a whole number, not "${text}"`)
-  return process.exit(2)
-}
 
 const repeat = (seed: number) => {
   const plan = Plan.draw(seed)
@@ -64,5 +67,5 @@ const campaign = async (seeds: number, from: number) => {
   console.log(`seeds ${tally.seeds}, violated ${tally.violated.length}, seconds ${seconds.toFixed(1)}`)
 }
 
-if (values.seed !== undefined) repeat(whole(values.seed, "seed"))
-else await campaign(whole(values.seeds ?? "1000", "seeds"), whole(values.from ?? "1", "from"))
+if (values.seed !== undefined) repeat(values.seed)
+else await campaign(values.seeds, values.from)

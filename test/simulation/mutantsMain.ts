@@ -1,15 +1,23 @@
 /**
- * `npm run simulate:mutants [-- --seeds 1000] [--only name]`: see docs/simulation.md.
+ * `npm run simulate:mutants [-- --seeds N] [--only NAME]`: see docs/simulation.md.
  */
 import * as Fs from "node:fs"
-import { parseArgs } from "node:util"
+import * as Arguments from "../toolchain/arguments.ts"
 import * as Mutants from "./mutants.ts"
 import * as Pool from "./pool.ts"
 
-const { values } = parseArgs({ options: { seeds: { type: "string" }, only: { type: "string" } } })
+const { only, seeds } = Arguments.read({
+  script: "simulate:mutants",
+  options: {
+    seeds: Arguments.whole({ about: "runs each fault in so many worlds at most", fallback: 1000, least: 1 }),
+    only: Arguments.oneOf(
+      Mutants.list.map(({ name }) => name),
+      "runs one fault alone"
+    )
+  }
+})
 
-const seeds = Number(values.seeds ?? "1000")
-const chosen = values.only === undefined ? Mutants.list : [Mutants.named(values.only)]
+const chosen = Mutants.list.filter(({ name }) => only === undefined || name === only)
 
 interface Caught {
   readonly seed: number

@@ -81,10 +81,9 @@ export interface Plan {
 const concernsNatPmp = (profile: Quirk.Profile): boolean =>
   profile.where === "table" || profile.where === "natpmp" || profile.where === "network"
 
-/** The quirks that a world may have: those of IPv6 have nothing to show in a network without. */
+/** The quirks that a world may have. */
 export const quirksFor = (protocol: Protocol): ReadonlyArray<Quirk.Quirk> =>
   Quirk.runningIn("network")
-    .filter((profile) => profile.item !== 13)
     // Who speaks NAT-PMP asks the default gateway, which is not the one that maps here.
     .filter((profile) => protocol !== "natpmp" || (concernsNatPmp(profile) && profile.name !== "FailoverPair"))
     .map((profile) => profile.name)

@@ -123,6 +123,8 @@ interface Held {
   /** The last requests for it, within a minute. */
   readonly asked: Array<number>
   deletes: number
+  /** It was given up before it was held: what the request may have left is deleted, and once more a second later. */
+  isAbandoned: boolean
   isReleasing: boolean
 }
 
@@ -216,8 +218,19 @@ class World {
       lastMapAt: undefined,
       asked: [],
       deletes: 0,
+      isAbandoned: false,
       isReleasing: false
     }))
+  }
+
+  /** How often the judge looks at the mappings, in milliseconds. */
+  get period(): number {
+    return Math.max(second, this.longestWanted / samplesPerLease)
+  }
+
+  /** The longest lease that is wanted, in milliseconds. */
+  get longestWanted(): number {
+    return Math.max(...this.plan.wanted.map(({ lifetimeSeconds }) => lifetimeSeconds)) * second
   }
 
   get now(): number {
@@ -254,18 +267,6 @@ class World {
     return !this.hadOutage && !this.hasMoved && !this.hasChangedRouter && this.attacks === undefined
   }
 
-  #devices(model: RouterModel.RouterModel): ReadonlyArray<SimulatedDevice.Device> {
-    const { speaks } = this.plan
-    const onGatewayPort = speaks.includes("natpmp")
-      ? speaks.includes("pcp")
-        ? [SimulatedDevice.pcpAndNatPmp(model)]
-        : [SimulatedDevice.natPmp(model)]
-      : speaks.includes("pcp")
-        ? [SimulatedDevice.pcp(model)]
-        : []
-    return speaks.includes("upnp") ? [...onGatewayPort, SimulatedDevice.upnp(model)] : onGatewayPort
-  }
-
   #addRouter(address: string): SimulatedNetwork.Router {
     const model = new RouterModel.RouterModel({
       address: ip(address),
@@ -276,7 +277,7 @@ class World {
     })
     if (this.plan.hasBystander) this.#addBystander(model)
     this.everyModel.push(model)
-    return this.network.addRouter({ lan: this.lan, model, devices: this.#devices(model) })
+    return this.network.addRouter({ lan: this.lan, model, devices: SimulatedDevice.fromModel(model, this.plan.speaks) })
   }
 
   /** Somebody else's mapping, on the first port that we want. */
@@ -404,6 +405,7 @@ class World {
     held.scope = scope
     held.fiber = fiber
     held.deletes = 0
+    held.isAbandoned = false
     held.lastMapAt = undefined
     fiber.addObserver((exit) => {
       if (held.fiber !== fiber) return
@@ -438,6 +440,7 @@ class World {
     held.mapping = undefined
     held.fiber = undefined
     held.isReleasing = true
+    held.isAbandoned = mapping === undefined
     fiber?.interruptUnsafe()
     const close = Scope.close(scope, Exit.void)
     const ended: Effect.Effect<boolean> =
@@ -742,7 +745,8 @@ class World {
     if (held.mapping !== undefined && held.lostSince === undefined) {
       this.violate("no-delete-while-live", `mapping ${held.index} is deleted while it is held`)
     }
-    if (held.deletes > 1) this.violate("one-delete", `mapping ${held.index} is deleted ${held.deletes} times`)
+    if (held.deletes > 1 && !held.isAbandoned)
+      this.violate("one-delete", `mapping ${held.index} is deleted ${held.deletes} times`)
   }
 
   #sawSearch(kind: string) {
@@ -845,8 +849,9 @@ class World {
 
   #sampleLost(held: Held) {
     held.badSince = undefined
-    // The time counts from when it could be had.
-    if (held.lostSince === undefined || !this.expectsMapping(held)) held.lostSince = this.now
+    held.lostSince ??= this.now
+    // The time counts from when it could be had, which may have been just before the next look.
+    if (!this.expectsMapping(held)) held.lostSince = this.now + this.period
     if (this.attacks !== undefined) return
     const since = Math.max(held.lostSince, this.unhealthyUntil)
     if (this.now - since > longestPause + 2 * slack) {
@@ -957,7 +962,8 @@ class World {
       for (const entry of model.entries(this.now)) {
         if (!this.ownAddresses.has(format(entry.internalAddress))) continue
         // Until mappings are written down somewhere, nobody can take away what a killed process left for ever.
-        if (entry.expiresAt === undefined && this.mayLeavePermanent) continue
+        const wasLimited = model.has("NeverForgets")
+        if (entry.expiresAt === undefined && !wasLimited && this.mayLeavePermanent) continue
         this.violate("nothing-left", `${describe(entry)} on ${model.name}`)
       }
       const isKept =
@@ -996,13 +1002,11 @@ export const run = (plan: Plan.Plan, options: { readonly keepsTrace: boolean }):
 }
 
 const live = (world: World) => {
-  const { network, plan } = world
-  const lease = Math.max(...plan.wanted.map((wanted) => wanted.lifetimeSeconds)) * second
+  const { longestWanted: lease, network, period, plan } = world
   world.helds.forEach((held) => network.after(world.random.between(0, 3000), () => world.start(held)))
   plan.events.forEach((event) => network.after(event.at, () => world.happen(event)))
   const watch = (until: number) => {
     if (world.isBroken) return
-    const period = Math.max(second, lease / samplesPerLease)
     while (network.now + period < until && !world.isBroken) {
       network.runUntil(network.now + period)
       world.sample()

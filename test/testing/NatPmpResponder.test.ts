@@ -75,7 +75,7 @@ describe("NatPmpResponder, byte for byte", () => {
       ask(model, "00 02 0000 | 2ee0 0050 | 00001c20", { at: 2 * hour }),
       "00 82 00 00 | 00 00 1c 20 | 2e e0 2e e1 | 00 00 1c 20"
     )
-    assert.deepStrictEqual(table(model), ["tcp 49152 192.168.77.3:12000", "tcp 12001 192.168.77.2:12000"])
+    assert.deepStrictEqual(table(model), ["tcp 12001 192.168.77.2:12000", "tcp 49152 192.168.77.3:12000"])
     assert.deepStrictEqual(table(model, 3 * hour), ["tcp 12001 192.168.77.2:12000"])
     assert.deepStrictEqual(table(model, 4 * hour), [])
   })

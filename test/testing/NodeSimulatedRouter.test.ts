@@ -11,11 +11,13 @@ import * as Ssdp from "@effect-nat/upnp/Ssdp"
 import * as Upnp from "@effect-nat/upnp/Upnp"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as References from "effect/References"
 import * as Result from "effect/Result"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Net from "node:net"
 
@@ -247,6 +249,22 @@ describe("a router on loopback sockets", () => {
       yield* router.reboot()
       const heard = yield* next
       assert.isTrue(heard?._tag === "Notify" && heard.kind === "alive" && heard.bootId === 2)
+    }).pipe(Effect.scoped, Effect.provide(NodeUdp.layer))
+  )
+
+  it.live("announces nothing while it is silent, not even its end", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const router = yield* Scope.provide(NodeSimulatedRouter.make(), scope)
+      const udp = yield* Udp.Udp
+      const socket = yield* udp.open({ bind: { address: Ssdp.group, port: router.ports.ssdp }, reuseAddress: true })
+      yield* socket.joinMulticast(Ssdp.group, NetAddress.ipv4Loopback)
+      yield* router.goSilent()
+      yield* router.reboot()
+      const heard = Effect.timeoutOption(socket.receive, "100 millis")
+      assert.strictEqual((yield* heard)._tag, "None")
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual((yield* heard)._tag, "None")
     }).pipe(Effect.scoped, Effect.provide(NodeUdp.layer))
   )
 

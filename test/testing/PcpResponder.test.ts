@@ -1,6 +1,7 @@
 import * as NatPmpClient from "@effect-nat/natpmp/NatPmpClient"
 import * as Codec from "@effect-nat/natpmp/PcpCodec"
 import * as PcpResponder from "@effect-nat/testing/PcpResponder"
+import * as SimulatedDevice from "@effect-nat/testing/SimulatedDevice"
 import * as RouterModel from "@effect-nat/testing/RouterModel"
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
@@ -333,4 +334,63 @@ describe("PcpResponder", () => {
       assert.strictEqual(PcpResponder.respondToBoth(model, 0, Codec.encodeRequest(map), client)?.[3], 0)
     })
   )
+})
+
+describe("responderFor", () => {
+  const natPmpRequest = bytes("0000")
+  const pcpRequest = Codec.encodeRequest({ _tag: "AnnounceRequest", clientAddress: client, options: [] })
+
+  /** The version and the result code of each answer. */
+  const answersOf = (protocols: ReadonlyArray<RouterModel.Via>) => {
+    const respond = PcpResponder.responderFor(protocols)
+    if (respond === undefined) return "nobody listens"
+    return [natPmpRequest, pcpRequest].map((request) => {
+      const answer = respond(new RouterModel.RouterModel(), 0, request, client)
+      return answer === undefined ? "silence" : `${answer[0]}/${answer[3]}`
+    })
+  }
+
+  it("answers by what is spoken, and refuses the other's version", () => {
+    assert.deepStrictEqual(answersOf(["natpmp", "pcp", "upnp"]), ["0/0", "2/0"])
+    assert.deepStrictEqual(answersOf(["pcp"]), ["2/1", "2/0"])
+    assert.deepStrictEqual(answersOf(["upnp", "natpmp"]), ["0/0", "0/1"])
+    assert.strictEqual(answersOf(["upnp"]), "nobody listens")
+    assert.strictEqual(answersOf([]), "nobody listens")
+  })
+})
+
+describe("SimulatedDevice.fromModel", () => {
+  const ssdpSearch = [
+    "M-SEARCH * HTTP/1.1",
+    "HOST: 239.255.255.250:1900",
+    'MAN: "ssdp:discover"',
+    "MX: 1",
+    "ST: upnp:rootdevice",
+    "",
+    ""
+  ].join("\r\n")
+
+  /** What a router says on its ports: how many answers, or that nobody listens. */
+  const said = (protocols?: ReadonlyArray<SimulatedDevice.Protocol>) => {
+    const model = new RouterModel.RouterModel()
+    const devices = SimulatedDevice.fromModel(model, protocols)
+    const ask = (port: number, payload: Uint8Array) => {
+      const from = NetAddress.inetAddressUnsafe(client, 40_000)
+      const to = NetAddress.inetAddressUnsafe(model.address, port)
+      const answers = devices.flatMap((device) => device.onDatagram?.({ now: 0, payload, from, to }) ?? [])
+      return answers.map((answer) => answer.payload[0])
+    }
+    return {
+      natpmp: ask(5351, bytes("0000")),
+      pcp: ask(5351, Codec.encodeRequest({ _tag: "AnnounceRequest", clientAddress: client, options: [] })),
+      upnp: ask(1900, new TextEncoder().encode(ssdpSearch)).length
+    }
+  }
+
+  it("speaks what it is told to, by default everything", () => {
+    assert.deepStrictEqual(said(), { natpmp: [0], pcp: [2], upnp: 1 })
+    assert.deepStrictEqual(said(["upnp"]), { natpmp: [], pcp: [], upnp: 1 })
+    assert.deepStrictEqual(said(["pcp"]), { natpmp: [2], pcp: [2], upnp: 0 })
+    assert.deepStrictEqual(SimulatedDevice.fromModel(new RouterModel.RouterModel(), []), [])
+  })
 })

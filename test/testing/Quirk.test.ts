@@ -1,5 +1,6 @@
 /**
- * The list of quirks, and each quirk of the mapping table met by the real lease engine through the mock layer.
+ * The list of quirks, each quirk of the mapping table met by the real lease engine through the mock layer, and those of
+ * the surroundings built in a network as their notes say.
  *
  * A quirk that is not handled is an expected failure: it breaks as soon as it passes, and its profile is then to be
  * changed.
@@ -8,7 +9,11 @@ import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Quirk from "@effect-nat/testing/Quirk"
+import * as RouterModel from "@effect-nat/testing/RouterModel"
+import * as SimulatedDevice from "@effect-nat/testing/SimulatedDevice"
+import * as SimulatedNetwork from "@effect-nat/testing/SimulatedNetwork"
 import * as SimulatedRouter from "@effect-nat/testing/SimulatedRouter"
+import * as Upnp from "@effect-nat/upnp/Upnp"
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -158,6 +163,64 @@ describe("met through the mock layer", () => {
   )
 })
 
+const ip = NetAddress.ipFromStringUnsafe
+const ownPlace = "192.168.77.2"
+
+/** What a note says of the host: its attachments and its gateways. */
+const placements: {
+  readonly [name in Quirk.Quirk]?: (
+    network: SimulatedNetwork.SimulatedNetwork,
+    own: SimulatedNetwork.Attachment,
+    router: SimulatedNetwork.Router
+  ) => SimulatedNetwork.Placement
+} = {
+  DeadSecondGateway: (_, own, router) => ({ attachments: [own], gateways: [router, ip("192.168.77.254")] }),
+  DockerBridge: (network, own, router) => ({
+    attachments: [{ lan: network.addLan({ network: "172.17.0.0/16" }), address: "172.17.0.1", name: "docker0" }, own],
+    gateways: [router]
+  }),
+  VpnInterface: (network, own, router) => ({
+    attachments: [own, { lan: network.addLan({ network: "10.8.0.0/24" }), address: "10.8.0.2", name: "tun0" }],
+    gateways: [router, ip("10.8.0.1")]
+  }),
+  HostOnlyNetwork: (network, own, router) => ({
+    attachments: [
+      { lan: network.addLan({ network: "192.168.56.0/24" }), address: "192.168.56.1", name: "vboxnet0" },
+      own
+    ],
+    gateways: [router]
+  }),
+  FailoverPair: (network, own) => ({
+    attachments: [own],
+    gateways: [
+      network.addRouter({
+        lan: own.lan,
+        model: new RouterModel.RouterModel({ address: ip("192.168.77.3") }),
+        devices: []
+      })
+    ]
+  })
+}
+
+describe("built as its note says", () => {
+  it.effect.each(Object.entries(placements))("%s is in nobody's way", ([, placementOf]) =>
+    Effect.gen(function* () {
+      const network = SimulatedNetwork.make({ seed: 1 })
+      const lan = network.addLan({ network: "192.168.77.0/24" })
+      const model = new RouterModel.RouterModel()
+      const router = network.addRouter({ lan, model, devices: [SimulatedDevice.upnp(model)] })
+      const host = network.addHost(placementOf(network, { lan, address: ownPlace }, router))
+      const mapped = map().pipe(
+        Effect.map(() => network.reach("tcp", NetAddress.inetAddressUnsafe(ip("11.22.33.1"), 12001))),
+        Effect.scoped,
+        Effect.provide(Upnp.layer)
+      )
+      const to = yield* network.run(host.start(), mapped)
+      assert.strictEqual(to === undefined ? undefined : NetAddress.formatInet(to), `${ownPlace}:12000`)
+    })
+  )
+})
+
 describe("the list", () => {
   it("has quirks of every kind", () => {
     assert.deepStrictEqual(
@@ -183,7 +246,30 @@ describe("the list", () => {
       if (where === "table") {
         assert.deepStrictEqual<ReadonlyArray<string>>(strengths, ["mock", "loopback", "network"], name)
       }
-      assert.isNotEmpty(strengths, name)
+    }
+  })
+
+  it("runs nothing that nothing builds, and does not say that it is handled", () => {
+    const unbuilt = Quirk.names.filter((name) => Quirk.profileOf(name).strengths.length === 0)
+    assert.deepStrictEqual(unbuilt, ["PinholeNeedsGlobalAddress", "FailsWhenFamiliesSearchAtOnce"])
+    assert.deepStrictEqual(
+      unbuilt.filter((name) => Quirk.isHandled(Quirk.profileOf(name))),
+      []
+    )
+    for (const strength of ["mock", "loopback", "network"] as const) {
+      const running = Quirk.runningIn(strength)
+      assert.isNotEmpty(running)
+      assert.isFalse(running.some(({ name }) => unbuilt.includes(name)))
+    }
+  })
+
+  it("says how to build what is not a router's own", () => {
+    assert.deepStrictEqual<ReadonlyArray<string>>(
+      Quirk.names.filter((name) => Quirk.profileOf(name).note !== undefined).toSorted(),
+      Object.keys(placements).toSorted()
+    )
+    for (const { name, note } of Quirk.names.map(Quirk.profileOf)) {
+      if (note !== undefined) assert.match(note, /^[A-Z].+SimulatedNetwork.+\.$/, name)
     }
   })
 

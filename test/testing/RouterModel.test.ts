@@ -55,6 +55,17 @@ describe("a lease", () => {
     )
   })
 
+  it("keeps its place in the table when it is renewed or changed, and has none when it is back", () => {
+    const router = new RouterModel.RouterModel()
+    for (const externalPort of [12001, 12002, 12003]) router.map(0, request({ externalPort }))
+    router.map(50_000, request())
+    router.map(50_000, request({ externalPort: 12002, internalPort: 12009 }))
+    assert.deepStrictEqual(ports(router, 50_000), [12001, 12002, 12003])
+    router.unmap(50_000, (entry) => entry.externalPort === 12001)
+    router.map(50_000, request())
+    assert.deepStrictEqual(ports(router, 50_000), [12002, 12003, 12001])
+  })
+
   it("is no longer than the router's longest, and without an end for 0", () => {
     const router = new RouterModel.RouterModel({ maxLifetimeSeconds: 60 })
     assert.strictEqual(granted(router.map(0, request())).expiresAt, 60_000)

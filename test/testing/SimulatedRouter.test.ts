@@ -241,13 +241,12 @@ describe("a request", () => {
   )
 
   it.effect.each([
-    ["Conflict", "Conflict"],
     ["NotAuthorized", "NotAuthorized"],
     ["OutOfResources", "OutOfResources"],
     ["RemoteHostWildcardOnly", "Unsupported"],
     ["ExternalPortWildcardOnly", "Unsupported"],
     ["InternalPortWildcardForbidden", "Unsupported"],
-    ["NoSuchEntry", "Unsupported"],
+    ["NoSuchEntry", "NoSuchMapping"],
     ["NetworkFailure", "NoExternalAddress"],
     ["ActionFailed", "OutOfResources"]
   ] as const)("that is refused with %s fails with %s", ([kind, reason]) =>
@@ -272,6 +271,64 @@ describe("a request", () => {
       yield* router.refuseNext(kind)
       yield* Effect.scoped(map())
       assert.deepStrictEqual(yield* actions, ["map", "map", "map", "map", "delete"])
+    }).pipe(Effect.provide(SimulatedRouter.layer()))
+  )
+
+  it.effect.each([
+    [1, [], "11.22.33.1:49152/tcp mapped"],
+    [4, [], "11.22.33.1:49155/tcp mapped"],
+    [1, [49152], "11.22.33.1:49153/tcp mapped"]
+  ] as const)("that is refused %i times with Conflict takes a port of nobody's, %j being taken", ([times, own, what]) =>
+    Effect.gen(function* () {
+      const router = yield* handle
+      for (const externalPort of own) yield* map({ internalPort: 1, externalPort })
+      yield* router.refuseNext(...Array.from({ length: times }, () => "Conflict" as const))
+      const mapping = yield* map()
+      assert.strictEqual(yield* formatted(mapping), what)
+      assert.lengthOf(yield* actions, own.length + times + 1)
+      assert.deepStrictEqual<ReadonlyArray<number>>((yield* ports).slice(0, -1), own)
+    }).pipe(Effect.provide(SimulatedRouter.layer()))
+  )
+
+  it.effect.each([49_152, 65_535])("that is refused with Conflict for port %i does not ask for it again", (wanted) =>
+    Effect.gen(function* () {
+      yield* handle.use((router) => router.refuseNext("Conflict"))
+      yield* map({ externalPort: wanted })
+      assert.notInclude(yield* ports, wanted)
+      assert.lengthOf(yield* ports, 1)
+    }).pipe(Effect.provide(SimulatedRouter.layer()))
+  )
+
+  it.effect("that is refused with Conflict five times fails with it", () =>
+    Effect.gen(function* () {
+      yield* handle.use((router) => router.refuseNext("Conflict", "Conflict", "Conflict", "Conflict", "Conflict"))
+      assert.strictEqual(yield* reasonOf(Effect.scoped(map())), "Conflict")
+      assert.lengthOf(yield* actions, 5)
+    }).pipe(Effect.provide(SimulatedRouter.layer()))
+  )
+
+  it.effect("that must have its port fails with Conflict at once", () =>
+    Effect.gen(function* () {
+      yield* handle.use((router) => router.refuseNext("Conflict"))
+      assert.strictEqual(yield* reasonOf(Effect.scoped(map({ strictExternalPort: true }))), "Conflict")
+      assert.deepStrictEqual(yield* actions, ["map"])
+    }).pipe(Effect.provide(SimulatedRouter.layer()))
+  )
+
+  it.effect("to renew that is refused with Conflict has lost its mapping, which is asked for anew", () =>
+    Effect.gen(function* () {
+      const mapping = yield* map()
+      const seen = yield* Effect.forkChild(
+        mapping.changes.pipe(
+          Stream.map((now) => `${now.externalPort} ${now.status}`),
+          Stream.take(3),
+          Stream.runCollect
+        )
+      )
+      yield* handle.use((router) => router.refuseNext("Conflict", "Conflict"))
+      yield* TestClock.adjust("53 seconds")
+      assert.deepStrictEqual(yield* Fiber.join(seen), ["12001 mapped", "12001 lost", "49152 mapped"])
+      assert.deepStrictEqual(yield* actions, ["map", "renew", "map", "map"])
     }).pipe(Effect.provide(SimulatedRouter.layer()))
   )
 
@@ -443,6 +500,78 @@ describe("a router", () => {
     })
   )
 
+  it.effect.each([
+    [{ capacity: -1 }, "capacity must be a whole number of mappings from 0, not -1"],
+    [{ capacity: 1.5 }, "capacity must be a whole number of mappings from 0, not 1.5"],
+    [{ capacity: Number.NaN }, "capacity must be a whole number of mappings from 0, not NaN"],
+    ...(
+      [
+        [0, "0"],
+        [Number.NaN, "NaN"],
+        ["-1 seconds", `"-1 seconds"`],
+        ["-Infinity", `"-Infinity"`],
+        [{ hours: Number.NaN }, `{"hours":NaN}`],
+        [Duration.millis(999), "999 millis"],
+        ["nonsense", `"nonsense"`]
+      ] as const
+    ).map(
+      ([maxLifetime, shown]) =>
+        [
+          { maxLifetime: maxLifetime as Duration.Input },
+          `maxLifetime must be at least one second, for example "1 hour", or "Infinity" for no limit, not ${shown}`
+        ] as const
+    ),
+    ...(
+      [
+        [-1, "-1"],
+        [Number.NaN, "NaN"],
+        ["Infinity", `"Infinity"`],
+        ["soon", `"soon"`]
+      ] as const
+    ).map(
+      ([requestTimeout, shown]) =>
+        [
+          { requestTimeout: requestTimeout as Duration.Input },
+          `requestTimeout must be a finite time, for example "2 seconds", not ${shown}`
+        ] as const
+    )
+  ] as const)("is not made of %j", ([options, message]) =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(Effect.scoped(Layer.build(SimulatedRouter.layer(options))))
+      assert.strictEqual(error.reason._tag, "InvalidRequest")
+      assert.strictEqual(error.message, message)
+    })
+  )
+
+  it.effect("has room for nothing, or for leases of any length, where it is told so", () =>
+    Effect.gen(function* () {
+      const none = yield* SimulatedRouter.make({ capacity: 0 })
+      assert.strictEqual(none.model.capacity, 0)
+      const mapping = yield* Effect.provide(
+        map({ lifetime: "3 weeks" }),
+        SimulatedRouter.layer({ maxLifetime: "Infinity", requestTimeout: 0 })
+      )
+      assert.deepStrictEqual((yield* mapping.current).lifetime, Duration.weeks(3))
+    })
+  )
+
+  it.effect.each([
+    ["nonsense", `"nonsense"`],
+    [-1, "-1"],
+    [Number.NaN, "NaN"]
+  ] as const)("is not silent for %s", ([time, shown]) =>
+    Effect.gen(function* () {
+      const router = yield* SimulatedRouter.make()
+      const error = yield* Effect.flip(router.goSilent(time as Duration.Input))
+      assert.strictEqual(
+        error.message,
+        `the time of goSilent must be a time, for example "1 hour", or "Infinity" to wait for wake, not ${shown}`
+      )
+      assert.strictEqual(error.reason._tag, "InvalidRequest")
+      assert.isFalse(router.model.isSilent(yield* Clock.currentTimeMillis))
+    })
+  )
+
   it.effect("wants addresses that are some", () =>
     Effect.gen(function* () {
       for (const options of [{ address: "a" }, { externalAddress: "a" }, { localAddress: "a" }]) {
@@ -472,4 +601,10 @@ describe("examples/simulated-router.ts", async () => {
   })
 
   await import("../../examples/simulated-router.ts")
+})
+
+it("every kind of refusal is in the README's table", () => {
+  const readme = readFileSync(path("packages/testing/README.md"), "utf8")
+  const table = readme.slice(readme.indexOf("| refused with"), readme.indexOf("## A router on sockets"))
+  for (const kind of Object.keys(RouterModel.igdCodes)) assert.include(table, `\`${kind}\``)
 })

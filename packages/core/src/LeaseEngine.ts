@@ -2,8 +2,9 @@
  * The one engine that keeps mappings alive, for every protocol.
  *
  * A protocol says how one lease is requested, renewed and released. The engine does the rest, once: renewal at half
- * the lifetime (of permanent leases every hour) and when the protocol says that something has changed, retries with growing pauses, asking again after a loss, the stream of changes, and the release when
- * the scope closes. No protocol renews by itself.
+ * the lifetime (of permanent leases every hour) and when the protocol says that something has changed, retries with
+ * growing pauses, asking again after a loss, the stream of changes, and the release when the scope closes. No protocol
+ * renews by itself.
  *
  * A request whose outcome is not known (it was interrupted, or no answer came in time) may have taken effect on the
  * gateway; the engine then has it undone with `abandon`: at once where no lease is held, else after the release.

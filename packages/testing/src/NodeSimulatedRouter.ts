@@ -44,6 +44,7 @@ import * as NodeHttp from "@effect-nat/core/NodeHttp"
 import * as NodeUdp from "@effect-nat/core/NodeUdp"
 import * as Udp from "@effect-nat/core/Udp"
 import * as NatPmpCodec from "@effect-nat/natpmp/NatPmpCodec"
+import * as PcpCodec from "@effect-nat/natpmp/PcpCodec"
 import * as Ssdp from "@effect-nat/upnp/Ssdp"
 import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
@@ -61,12 +62,15 @@ import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type * as DatagramSocket from "effect/socket/DatagramSocket"
 import type * as Net from "node:net"
+import * as NodeAnnouncements from "./internal/NodeAnnouncements.ts"
 import * as NodeForwarding from "./internal/NodeForwarding.ts"
+import * as NodeRouterPorts from "./internal/NodeRouterPorts.ts"
+import { open, reserve, serve } from "./internal/NodeRouterUdp.ts"
 import * as NodeTcp from "./internal/NodeTcp.ts"
-import { fromDatagramSocket, type RouterSocketError } from "./internal/routerSocketError.ts"
-import * as NatPmpResponder from "./NatPmpResponder.ts"
+import type { RouterSocketError } from "./internal/routerSocketError.ts"
 import * as PcpResponder from "./PcpResponder.ts"
 import type * as RouterModel from "./RouterModel.ts"
+import type * as SimulatedDevice from "./SimulatedDevice.ts"
 import * as SimulatedRouter from "./SimulatedRouter.ts"
 import * as UpnpResponder from "./UpnpResponder.ts"
 
@@ -83,15 +87,38 @@ export {
 /**
  * How a router is made. Its inside is 127.0.0.1 and its outside 127.0.0.2 unless told otherwise.
  *
+ * **Gotchas**
+ *
+ * Clients warn of double NAT, since 127.0.0.2 is no public address. A router that is told the `externalAddress`
+ * 11.22.33.1, or any other that is none of this machine's, says so to its clients and listens on 127.0.0.2 all the same
+ * (`outside` is where): they see a public line and have nothing to warn of.
+ *
+ * **Example** (A router on a public line)
+ *
+ * ```ts
+ * import * as NodeSimulatedRouter from "@effect-nat/testing/NodeSimulatedRouter"
+ *
+ * export const router = NodeSimulatedRouter.layer({ externalAddress: "11.22.33.1" })
+ * ```
+ *
  * @category models
  * @since 0.1.0
  */
 export interface Options extends SimulatedRouter.RouterOptions {
-  /** What it speaks. Defaults to everything. */
-  readonly protocols?: ReadonlyArray<"upnp" | "natpmp" | "pcp"> | undefined
+  /** What it speaks, by default everything. Whoever asks for something else is refused, as by any host. */
+  readonly protocols?: ReadonlyArray<SimulatedDevice.Protocol> | undefined
   /** The ports it listens on; those left out, or 0, are free ones. */
   readonly ports?:
-    | { readonly ssdp?: number | undefined; readonly http?: number | undefined; readonly natpmp?: number | undefined }
+    | {
+        /** In the place of 1900. */
+        readonly ssdp?: number | undefined
+        /** Of the web server, which no protocol fixes: clients learn it from a search. */
+        readonly http?: number | undefined
+        /** In the place of 5351, where NAT-PMP and PCP share it. */
+        readonly natpmp?: number | undefined
+        /** In the place of 5350: where hosts listen to what NAT-PMP and PCP announce to 224.0.0.1. */
+        readonly announcements?: number | undefined
+      }
     | undefined
 }
 
@@ -105,8 +132,23 @@ export interface Options extends SimulatedRouter.RouterOptions {
 export class NodeSimulatedRouter extends Context.Service<
   NodeSimulatedRouter,
   SimulatedRouter.SimulatedRouter["Service"] & {
-    /** The ports that it really listens on: what the protocols call 1900 and 5351. */
-    readonly ports: { readonly ssdp: number; readonly natpmp: number }
+    /** The ports that are in the place of the protocols' own. Those of a protocol that it does not speak are refused. */
+    readonly ports: {
+      /** What UPnP calls 1900. */
+      readonly ssdp: number
+      /**
+       * Where its web server listens now: for whoever connects by hand. Clients go by `location`, since a restart may
+       * move it. 0 where it does not speak UPnP, and has none.
+       */
+      readonly http: number
+      /** What NAT-PMP and PCP call 5351. */
+      readonly natpmp: number
+      /**
+       * What NAT-PMP and PCP call 5350: hosts that listen there to 224.0.0.1 hear of a start, a restart and another
+       * external address, ten times each. A machine without multicast on loopback hears nothing.
+       */
+      readonly announcements: number
+    }
     /** Where its description is; changes with a restart if a quirk says so. */
     readonly location: Effect.Effect<string>
     /** Whether it hears the SSDP group; not every machine allows that on loopback. */
@@ -129,23 +171,12 @@ const secondGateway = ip("127.0.0.9")
 
 type Handle = NodeSimulatedRouter["Service"]
 
-const open = (options: Udp.OpenOptions) =>
-  Udp.Udp.use((udp) => Effect.mapError(udp.open(options), fromDatagramSocket(options)))
-
 const isUsable = (address: NetAddress.IpAddress) =>
   Effect.match(Effect.scoped(open({ bind: { address } })), { onSuccess: () => true, onFailure: () => false })
 
-/** Runs until the scope closes; a datagram that cannot be answered is one that got lost. */
-const serve = (
-  socket: Udp.UdpSocket,
-  answer: (datagram: DatagramSocket.Datagram) => Effect.Effect<void, DatagramSocket.DatagramSocketError>
-) =>
-  socket.receive.pipe(
-    Effect.flatMap((datagrams) => Effect.forEach(datagrams, (one) => Effect.ignore(answer(one)), { discard: true })),
-    Effect.forever,
-    Effect.ignore,
-    Effect.forkScoped
-  )
+/** A silent router does not speak up either. */
+const unlessSilent = (model: RouterModel.RouterModel, effect: Effect.Effect<void>): Effect.Effect<void> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) => (model.isSilent(now) ? Effect.void : effect))
 
 // -----------------------------------------------------------------------------
 // SSDP
@@ -296,22 +327,80 @@ const makeWeb = Effect.fnUntraced(function* (
 })
 
 // -----------------------------------------------------------------------------
+// UPnP
+// -----------------------------------------------------------------------------
+
+interface UpnpSide {
+  readonly ssdpPort: number
+  readonly hearsMulticast: boolean
+  readonly place: () => UpnpResponder.Place
+  readonly restarted: Effect.Effect<void>
+}
+
+type UpnpPorts = Pick<NodeRouterPorts.Wanted, "http" | "ssdp">
+
+/** Searches come to a port on which nobody listens, and there is nothing to connect to. */
+const refuseUpnp = Effect.fnUntraced(function* ({ address }: RouterModel.RouterModel, ports: UpnpPorts) {
+  const side: UpnpSide = {
+    ssdpPort: yield* reserve(address, ports.ssdp),
+    hearsMulticast: false,
+    place: () => nowhere,
+    restarted: Effect.void
+  }
+  return side
+})
+
+const serveUpnp = Effect.fnUntraced(function* (
+  model: RouterModel.RouterModel,
+  ports: UpnpPorts,
+  settle: Effect.Effect<void>
+) {
+  const web = yield* makeWeb(model, ports.http, settle)
+  const { announce, hearsMulticast, port } = yield* serveSsdp(model, ports.ssdp, web.place)
+  const alive = Effect.suspend(() => announce(UpnpResponder.alive(model, web.place())))
+  yield* Effect.addFinalizer(() => unlessSilent(model, announce(UpnpResponder.byebye(model))))
+  yield* unlessSilent(model, alive)
+  const side: UpnpSide = {
+    ssdpPort: port,
+    hearsMulticast,
+    place: web.place,
+    restarted: Effect.gen(function* () {
+      if (model.has("RestartMovesControl")) yield* Effect.orDie(web.move)
+      yield* unlessSilent(model, alive)
+    })
+  }
+  return side
+})
+
+// -----------------------------------------------------------------------------
 // NAT-PMP and PCP
 // -----------------------------------------------------------------------------
 
-const responder = (protocols: ReadonlyArray<string>) => {
-  if (!protocols.includes("pcp")) return NatPmpResponder.respond
-  return protocols.includes("natpmp") ? PcpResponder.respondToBoth : PcpResponder.respond
+interface GatewayPort {
+  readonly port: number
+  /** Starts a round of announcements. */
+  readonly announce: Effect.Effect<void>
 }
+
+const openGatewayPort = (address: NetAddress.IpAddress, port: number) =>
+  // All hosts of the link are near.
+  open({
+    bind: { address, port },
+    ...(NetAddress.isIpv4Address(address) ? { multicast: { interface: address, ttl: 1 } } : {})
+  })
 
 const serveGatewayPort = Effect.fnUntraced(function* (
   model: RouterModel.RouterModel,
-  protocols: ReadonlyArray<string>,
-  wantedPort: number,
+  protocols: ReadonlyArray<SimulatedDevice.Protocol>,
+  ports: { readonly natpmp: number; readonly announcements: number },
   settle: Effect.Effect<void>
 ) {
-  const respond = responder(protocols)
-  const socket = yield* open({ bind: { address: model.address, port: wantedPort } })
+  const respond = PcpResponder.responderFor(protocols)
+  if (respond === undefined) {
+    const refused: GatewayPort = { port: yield* reserve(model.address, ports.natpmp), announce: Effect.void }
+    return refused
+  }
+  const socket = yield* openGatewayPort(model.address, ports.natpmp)
   yield* serve(
     socket,
     Effect.fnUntraced(function* ({ address: from, payload }) {
@@ -320,7 +409,9 @@ const serveGatewayPort = Effect.fnUntraced(function* (
       if (answer !== undefined) yield* socket.send(answer, from)
     })
   )
-  return socket.address.port
+  const announce = yield* NodeAnnouncements.make(model, protocols, socket, ports.announcements)
+  const served: GatewayPort = { port: socket.address.port, announce }
+  return served
 })
 
 // -----------------------------------------------------------------------------
@@ -409,60 +500,22 @@ const openDeadGateway = Effect.fnUntraced(function* (ports: Handle["ports"]) {
 const untilNextEnd = (model: RouterModel.RouterModel, now: number): number =>
   model.entries(now).reduce((wait, { expiresAt }) => Math.min(wait, (expiresAt ?? Infinity) - now), 60_000)
 
-/**
- * Starts a router, which stops when the scope closes. Fails with `InvalidRequest` where an address is none.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const make = Effect.fn("NodeSimulatedRouter.make")(function* (
-  options: Options = {}
-): Effect.fn.Return<Handle, NatError.NatError | RouterSocketError, Scope.Scope | Udp.Udp> {
-  const fallback = (yield* isUsable(outside)) ? outside : inside
+/** Where announcements go: unless it is told, to a port that no other program gets, but the hosts that listen there. */
+const announcementsPort = (address: NetAddress.IpAddress, wanted: number) =>
+  wanted === 0 ? reserve(address, 0, { reuseAddress: true }) : Effect.succeed(wanted)
+
+const makeHandle = Effect.fnUntraced(function* (options: Options, fallback: NetAddress.IpAddress) {
   const isQuirky = options.quirks?.some((quirk) => quirk.startsWith("ExternalAddress")) ?? false
-  const handle = yield* SimulatedRouter.make({
+  return yield* SimulatedRouter.make({
     ...options,
     address: options.address ?? NetAddress.formatIp(inside),
     externalAddress:
       options.externalAddress === undefined && !isQuirky ? NetAddress.formatIp(fallback) : options.externalAddress
   })
-  const { model } = handle
-  const protocols = options.protocols ?? ["upnp", "natpmp", "pcp"]
-  const forwarding = yield* makeForwarding(model, fallback)
-  const turn = yield* Semaphore.make(1)
-  let bootId = model.bootId
-  const udp = yield* Udp.Udp
-  const scope = yield* Effect.scope
-  const follow: Effect.Effect<void> = Effect.gen(function* () {
-    if (model.bootId !== bootId) {
-      bootId = model.bootId
-      yield* forwarding.closeAll
-      yield* restarted
-    }
-    yield* forwarding.follow
-  }).pipe(turn.withPermit, Effect.uninterruptible, Effect.provideService(Udp.Udp, udp))
-  // In a fiber of its own: the sockets must not be left half way, and a request that finds out about a restart may be
-  // one of those that end with it.
-  const settle = Effect.flatMap(Effect.forkIn(follow, scope), Fiber.join)
+})
 
-  const web = protocols.includes("upnp")
-    ? yield* makeWeb(model, options.ports?.http ?? 0, settle)
-    : { place: () => nowhere, move: Effect.void }
-  const ssdp = protocols.includes("upnp") ? yield* serveSsdp(model, options.ports?.ssdp ?? 0, web.place) : undefined
-  const natpmp =
-    protocols.includes("natpmp") || protocols.includes("pcp")
-      ? yield* serveGatewayPort(model, protocols, options.ports?.natpmp ?? 0, settle)
-      : 0
-  const announce = Effect.suspend(() => ssdp?.announce(UpnpResponder.alive(model, web.place())) ?? Effect.void)
-  const restarted = Effect.gen(function* () {
-    if (model.has("RestartMovesControl")) yield* Effect.orDie(web.move)
-    yield* announce
-  })
-  const ports = { ssdp: ssdp?.port ?? 0, natpmp }
-  if (model.has("DeadSecondGateway")) yield* openDeadGateway(ports)
-  yield* Effect.addFinalizer(() => ssdp?.announce(UpnpResponder.byebye(model)) ?? Effect.void)
-  yield* announce
-
+/** Settles after every change, and when a lease runs out, until the scope closes. */
+const followChanges = Effect.fnUntraced(function* (model: RouterModel.RouterModel, settle: Effect.Effect<void>) {
   const changed = yield* Queue.sliding<void>(1)
   yield* Effect.acquireRelease(
     Effect.sync(() => model.onChange(() => void Queue.offerUnsafe(changed, undefined))),
@@ -472,14 +525,66 @@ export const make = Effect.fn("NodeSimulatedRouter.make")(function* (
     Effect.timeoutOption(Queue.take(changed), Math.max(10, untilNextEnd(model, now)))
   )
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(wait, settle)))
+})
+
+/**
+ * Starts a router, which stops when the scope closes. Fails with `InvalidRequest` where an address or a port is none,
+ * and with `RouterSocketError` where a port is taken.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fn("NodeSimulatedRouter.make")(function* (
+  options: Options = {}
+): Effect.fn.Return<Handle, NatError.NatError | RouterSocketError, Scope.Scope | Udp.Udp> {
+  const wanted = yield* NodeRouterPorts.resolve(options.ports)
+  const fallback = (yield* isUsable(outside)) ? outside : inside
+  const handle = yield* makeHandle(options, fallback)
+  const { model } = handle
+  const protocols = options.protocols ?? ["upnp", "natpmp", "pcp"]
+  const forwarding = yield* makeForwarding(model, fallback)
+  const turn = yield* Semaphore.make(1)
+  const udp = yield* Udp.Udp
+  const scope = yield* Effect.scope
+  let { bootId, externalAddress } = model
+  const follow: Effect.Effect<void> = Effect.gen(function* () {
+    const isRestarted = model.bootId !== bootId
+    const isElsewhere = !Equal.equals(model.externalAddress, externalAddress)
+    bootId = model.bootId
+    externalAddress = model.externalAddress
+    if (isRestarted) {
+      yield* forwarding.closeAll
+      yield* upnp.restarted
+    }
+    yield* forwarding.follow
+    if (isRestarted || isElsewhere) yield* gatewayPort.announce
+  }).pipe(turn.withPermit, Effect.uninterruptible, Effect.provideService(Udp.Udp, udp))
+  // In a fiber of its own: the sockets must not be left half way, and a request that finds out about a restart may be
+  // one of those that end with it.
+  const settle = Effect.flatMap(Effect.forkIn(follow, scope), Fiber.join)
+
+  const announcements = yield* announcementsPort(model.address, wanted.announcements)
+  const upnp = protocols.includes("upnp") ? yield* serveUpnp(model, wanted, settle) : yield* refuseUpnp(model, wanted)
+  const gatewayPort = yield* serveGatewayPort(model, protocols, { natpmp: wanted.natpmp, announcements }, settle)
+  const ports: Handle["ports"] = {
+    ssdp: upnp.ssdpPort,
+    get http() {
+      return upnp.place().httpPort
+    },
+    natpmp: gatewayPort.port,
+    announcements
+  }
+  if (model.has("DeadSecondGateway")) yield* openDeadGateway(ports)
+  yield* gatewayPort.announce
+  yield* followChanges(model, settle)
 
   return {
     ...handle,
     reboot: (options) => Effect.andThen(handle.reboot(options), settle),
     changeExternalAddress: (address) => Effect.andThen(handle.changeExternalAddress(address), settle),
     ports,
-    location: Effect.sync(() => UpnpResponder.locationOf(model, web.place())),
-    hearsMulticast: ssdp?.hearsMulticast ?? false,
+    location: Effect.sync(() => UpnpResponder.locationOf(model, upnp.place())),
+    hearsMulticast: upnp.hearsMulticast,
     outside: Effect.provideService(outsideOf(model, fallback), Udp.Udp, udp),
     openPorts: Effect.andThen(settle, Effect.sync(forwarding.open))
   }
@@ -498,6 +603,9 @@ export const layer = (options: Options = {}): Layer.Layer<NodeSimulatedRouter, N
 // The host behind the router
 // -----------------------------------------------------------------------------
 
+const ipv4Of = (address: NetAddress.IpAddress): NetAddress.Ipv4Address | undefined =>
+  NetAddress.isIpv4Address(address) ? address : undefined
+
 const isGroup = (address: NetAddress.IpAddress): boolean => Equal.equals(address, Ssdp.group)
 
 /** What is meant for a protocol's own port goes to the port that the router has in its place. */
@@ -513,8 +621,16 @@ const translateBack = ({ ports }: Handle, from: NetAddress.InetAddress): NetAddr
   return from.port === ports.natpmp ? NetAddress.inetAddressUnsafe(from.address, NatPmpCodec.gatewayPort) : from
 }
 
+/** Whoever listens on the port of announcements gets that of this router, which other hosts of its may share. */
+const translateBind = ({ ports }: Handle, options: Udp.OpenOptions): Udp.OpenOptions =>
+  options.bind?.port === PcpCodec.clientPort
+    ? { ...options, bind: { ...options.bind, port: ports.announcements }, reuseAddress: true }
+    : options
+
 const fromReal = (router: Handle, socket: Udp.UdpSocket): Udp.UdpSocket => ({
   ...socket,
+  // The host has one interface, whatever this machine has.
+  joinMulticast: (group, onInterface) => socket.joinMulticast(group, onInterface ?? ipv4Of(router.model.address)),
   receive: Effect.map(
     socket.receive,
     Arr.map(({ address, payload }) => ({ payload, address: translateBack(router, address) }))
@@ -530,7 +646,10 @@ const layerUdp = Layer.effect(
     return {
       open: ({ connect, ...options }) =>
         Effect.map(
-          udp.open({ ...options, ...(connect === undefined ? {} : { connect: translate(router, connect) }) }),
+          udp.open({
+            ...translateBind(router, options),
+            ...(connect === undefined ? {} : { connect: translate(router, connect) })
+          }),
           (socket) => fromReal(router, socket)
         )
     }

@@ -325,6 +325,31 @@ export const respondToBoth = (
     : respond(model, now, datagram, source, options)
 
 /**
+ * Answers a datagram to the port that NAT-PMP and PCP share.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Responder = (
+  model: RouterModel.RouterModel,
+  now: number,
+  datagram: Uint8Array,
+  source: NetAddress.IpAddress
+) => Uint8Array | undefined
+
+/**
+ * How a router answers on the port that NAT-PMP and PCP share when it speaks the given protocols and no others;
+ * `undefined` where nobody listens there, since it speaks neither.
+ *
+ * @category responses
+ * @since 0.1.0
+ */
+export const responderFor = (protocols: ReadonlyArray<RouterModel.Via>): Responder | undefined => {
+  if (!protocols.includes("pcp")) return protocols.includes("natpmp") ? NatPmpResponder.respond : undefined
+  return protocols.includes("natpmp") ? respondToBoth : respond
+}
+
+/**
  * What a router sends to 224.0.0.1 and ff02::1, port 5350, when it has lost its mappings (RFC 6887 §14.1).
  *
  * @category announcements

@@ -2,6 +2,10 @@
  * What real routers do differently, by name: each quirk is one way in which some router in the wild departs from its
  * protocol or from what clients expect.
  *
+ * Not every quirk runs in every strength. The mock layer takes calls where a protocol would send packets, so a quirk of
+ * the search, the description, the framing or the calls has nothing there in which it could show. Quirks of the network
+ * or the host are built around a router; their notes say how.
+ *
  * **Example** (Run a test for each quirk of the mapping table)
  *
  * ```ts
@@ -54,7 +58,7 @@ export interface Profile {
   /** What the router does, in one sentence. */
   readonly what: string
   readonly where: Where
-  /** Where the quirk can show: one of the wire does not exist in the mock layer. */
+  /** Where the quirk can be run: one of the wire does not exist in the mock layer, and one that nothing builds nowhere. */
   readonly strengths: ReadonlyArray<Strength>
   /**
    * What a plain request over UPnP or to the mock layer, with a limited lease and any external port, comes to where the
@@ -64,12 +68,15 @@ export interface Profile {
   readonly outcome: Outcome
   /** `"yes"`, or why no client of ours handles it yet. */
   readonly handled: string
+  /** How it is built, where a router that is given it is not all that it takes. */
+  readonly note?: string | undefined
 }
 
 const everywhere = ["mock", "loopback", "network"] as const
 const onTheWire = ["loopback", "network"] as const
 const onSockets = ["loopback"] as const
 const inNetworks = ["network"] as const
+const nowhere = [] as const
 
 const search = { item: 1, where: "ssdp", strengths: onTheWire, outcome: "Mapped", handled: "yes" } as const
 const services = { item: 2, where: "description", strengths: onTheWire, outcome: "Mapped", handled: "yes" } as const
@@ -81,6 +88,8 @@ const refusals = { ...leases, item: 6 } as const
 const addresses = { ...leases, item: 7 } as const
 const restarts = { ...leases, item: 9 } as const
 const surroundings = { where: "network", strengths: inNetworks, outcome: "Mapped", handled: "yes" } as const
+const hosts = { ...surroundings, item: 12 } as const
+const unbuilt = { ...surroundings, item: 13, strengths: nowhere } as const
 
 /**
  * Every quirk, by the number of its kind.
@@ -293,7 +302,8 @@ export const profiles = [
     item: 8,
     name: "PermanentLeasesPileUp",
     what: "Leases are permanent, the wanted port is taken, and one internal port may have any number of external ones.",
-    handled: "no client looks for its own mapping at another external port before it adds one"
+    handled:
+      "over UPnP no client looks for its own mapping at another external port before it adds one; NAT-PMP has no permanent leases"
   },
 
   { ...restarts, name: "RestartEmptiesTable", what: "A restart loses every mapping." },
@@ -326,7 +336,7 @@ export const profiles = [
     ...restarts,
     name: "PermanentLeasesVanishOvernight",
     what: "Limited leases are refused, and once a day every mapping is gone.",
-    handled: "a permanent mapping is never looked at again"
+    handled: "over UPnP a permanent mapping is never looked at again; NAT-PMP has none"
   },
 
   {
@@ -341,25 +351,40 @@ export const profiles = [
     item: 11,
     name: "DeadSecondGateway",
     what: "A second gateway takes requests and never answers.",
-    strengths: onTheWire
+    strengths: onTheWire,
+    note: "On loopback the router brings the second gateway. In a SimulatedNetwork the host has one more of its gateways, an address at which nobody is."
   },
 
-  { ...surroundings, item: 12, name: "DockerBridge", what: "The host has a bridge to containers beside its network." },
-  { ...surroundings, item: 12, name: "VpnInterface", what: "The host has a tunnel that takes part of its routes." },
-  { ...surroundings, item: 12, name: "HostOnlyNetwork", what: "The host has a network to its virtual machines only." },
+  {
+    ...hosts,
+    name: "DockerBridge",
+    what: "The host has a bridge to containers beside its network.",
+    note: 'The host has it, no router does. In a SimulatedNetwork: one more attachment, { lan: network.addLan({ network: "172.17.0.0/16" }), address: "172.17.0.1", name: "docker0" }, before the others.'
+  },
+  {
+    ...hosts,
+    name: "VpnInterface",
+    what: "The host has a tunnel that takes part of its routes.",
+    note: 'The host has it, no router does. In a SimulatedNetwork: one more attachment, { lan: network.addLan({ network: "10.8.0.0/24" }), address: "10.8.0.2", name: "tun0" }, and after the router one more of its gateways, 10.8.0.1.'
+  },
+  {
+    ...hosts,
+    name: "HostOnlyNetwork",
+    what: "The host has a network to its virtual machines only.",
+    note: 'The host has it, no router does. In a SimulatedNetwork: one more attachment, { lan: network.addLan({ network: "192.168.56.0/24" }), address: "192.168.56.1", name: "vboxnet0" }, before the others.'
+  },
 
   {
-    ...surroundings,
-    item: 13,
+    ...unbuilt,
     name: "PinholeNeedsGlobalAddress",
     what: "A pinhole is refused unless the internal client is a global unicast address.",
-    handled: "no client opens pinholes in IPv6 firewalls"
+    handled: "no client opens pinholes in IPv6 firewalls yet, and nothing builds the quirk"
   },
   {
-    ...surroundings,
-    item: 13,
+    ...unbuilt,
     name: "FailsWhenFamiliesSearchAtOnce",
-    what: "The router falls silent for a while when it is searched for over IPv4 and IPv6 at once."
+    what: "The router falls silent for a while when it is searched for over IPv4 and IPv6 at once.",
+    handled: "no client searches over IPv6 yet, and nothing builds the quirk"
   },
 
   {
@@ -367,7 +392,8 @@ export const profiles = [
     item: 14,
     name: "FailoverPair",
     what: "The gateway that maps ports has another address than the default gateway, which maps none.",
-    strengths: onTheWire
+    strengths: onTheWire,
+    note: "On loopback the host's default gateway is another address than the router. In a SimulatedNetwork the host's only gateway is a second router, which has no devices."
   },
 
   {
@@ -408,7 +434,7 @@ export const profileOf = (name: Quirk): Profile & { readonly name: Quirk } => {
 }
 
 /**
- * The quirks that can show in one strength of simulation.
+ * The quirks that can be run in one strength of simulation.
  *
  * @category accessors
  * @since 0.1.0

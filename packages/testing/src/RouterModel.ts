@@ -124,7 +124,8 @@ export const igdCodes: Readonly<Record<RefusalKind, number>> = {
 }
 
 /**
- * What a request did, for tests that count.
+ * A request that arrived, for tests that count. It is there whether the router answered, was silent, or its answer got
+ * lost; what is no request of any protocol that the router speaks may be missing.
  *
  * @category models
  * @since 0.1.0
@@ -134,13 +135,24 @@ export interface Asked {
   readonly at: number
   readonly via: Via
   readonly client: NetAddress.IpAddress
-  /** In the protocol's own words: `"AddPortMapping"`, `"map"`, `"announce"`. */
+  /**
+   * In the words of what it came by:
+   *
+   * - the mock layer: `"probe"`, `"map"`, `"renew"`, `"delete"`, `"list"`, `"externalAddress"`;
+   * - UPnP: the name of the action (`"AddPortMapping"`), `"GET"` for a document, and `"M-SEARCH"` for a search, even
+   *   for one that this router does not answer to;
+   * - NAT-PMP: `"map"` for a renewal as well, `"delete"`, `"delete all"`, `"external address"`;
+   * - PCP: `"map"` for a renewal as well, `"delete"`, `"peer"`, `"announce"`;
+   * - both of these: what is wrong with a datagram that cannot be read, such as `"UnsupportedVersion"`.
+   */
   readonly action: string
+  /** Whether it is to change the table, whatever it is called: that does not depend on the protocol. */
   readonly isMutating: boolean
 }
 
 /**
- * How a router is made.
+ * How a router is made. The model takes what it is given: where that comes from elsewhere, `SimulatedRouter.make` checks
+ * it first, and its handle has the model.
  *
  * @category models
  * @since 0.1.0
@@ -152,20 +164,44 @@ export interface Options {
   readonly externalAddress?: NetAddress.IpAddress | null | undefined
   /** Defaults to `"Simulated Router"`. */
   readonly name?: string | undefined
-  /** How many mappings fit. Defaults to 256. */
+  /** How many mappings fit, a whole number from 0. Defaults to 256. */
   readonly capacity?: number | undefined
-  /** The longest lease granted, in seconds. Defaults to one week. */
+  /** The longest lease granted, in seconds, at least 1; `Infinity` is no limit. Defaults to one week. */
   readonly maxLifetimeSeconds?: number | undefined
+  /** What it does differently. Quirks of the network or the host are built around it: `Quirk.Profile` has a note. */
   readonly quirks?: ReadonlyArray<Quirk.Quirk> | undefined
   /** When the router started, in milliseconds. Defaults to 0. */
   readonly startedAt?: number | undefined
 }
 
+/**
+ * The longest lease that every router takes which takes none without an end, in seconds (WANIPConnection:2).
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const oneWeek = 604_800
+
+/**
+ * Where the ports begin that a router chooses by itself.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const firstDynamicPort = 49_152
+
+/**
+ * The last port there is.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const lastPort = 65_535
+
 const refusal = (kind: RefusalKind, igdCode: number = igdCodes[kind]): Refusal => ({ _tag: "Refusal", kind, igdCode })
 
 const ip = NetAddress.ipFromStringUnsafe
 const defaultAddress = ip("192.168.77.1")
-const oneWeek = 604_800
 const oneDay = 86_400_000
 
 /** What each quirk of the external address makes of it. */
@@ -235,9 +271,6 @@ const rules: ReadonlyArray<Rule> = [
   }
 ]
 
-/** Where ports that the router chooses begin. */
-const firstDynamicPort = 49_152
-
 /**
  * A router. Its state changes only through its methods; `entries` never shows a lease that has run out.
  *
@@ -250,7 +283,7 @@ export class RouterModel {
   readonly capacity: number
   readonly maxLifetimeSeconds: number
   readonly quirks: ReadonlySet<Quirk.Quirk>
-  /** Everything that was asked of the router, the oldest first. */
+  /** The requests that arrived, the oldest first. */
   readonly asked: Array<Asked> = []
   externalAddress: NetAddress.IpAddress | undefined
   /** Counts the starts: what UPnP calls BOOTID. Its first value is 1. */
@@ -304,7 +337,7 @@ export class RouterModel {
     return undefined
   }
 
-  /** The mapping table. */
+  /** The mapping table, the oldest row first: what is renewed or changed keeps its place. */
   entries(now: number): ReadonlyArray<Entry> {
     this.#passNights(now)
     const isOver = (entry: Entry) => entry.expiresAt !== undefined && entry.expiresAt <= now
@@ -348,7 +381,7 @@ export class RouterModel {
       nonce: request.nonce
     }
     const kept = { ...granted, expiresAt: this.#trueExpiry(now, granted.expiresAt) }
-    this.#table = [...this.#table.filter((other) => other !== known && !isSameKey(other, kept)), kept]
+    this.#put(kept, known)
     return Result.succeed(granted)
   }
 
@@ -445,6 +478,12 @@ export class RouterModel {
     this.#table = []
   }
 
+  /** In the place of the row that it renews, or at the end. */
+  #put(entry: Entry, known: Entry | undefined): void {
+    const rows = this.#table.filter((other) => other === known || !isSameKey(other, entry))
+    this.#table = known === undefined ? [...rows, entry] : rows.map((other) => (other === known ? entry : other))
+  }
+
   #drop(which: (entry: Entry) => boolean): void {
     if (this.has("FreedPortsAreTaken")) {
       for (const entry of this.#table.filter(which)) this.#taken.add(portName(entry))
@@ -481,7 +520,7 @@ export class RouterModel {
     if (this.has("SamePortValuesRequired")) return isFree(request.internalPort) ? request.internalPort : undefined
     if (request.externalPort !== 0 && isFree(request.externalPort)) return request.externalPort
     if (!request.mayChoosePort) return undefined
-    for (let port = firstDynamicPort; port <= 65_535; port++) {
+    for (let port = firstDynamicPort; port <= lastPort; port++) {
       if (isFree(port)) return port
     }
     return undefined

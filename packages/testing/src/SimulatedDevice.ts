@@ -128,14 +128,7 @@ export const upnp = (model: RouterModel.RouterModel): Device => ({
   }
 })
 
-type Respond = (
-  model: RouterModel.RouterModel,
-  now: number,
-  payload: Uint8Array,
-  source: NetAddress.IpAddress
-) => Uint8Array | undefined
-
-const onGatewayPort = (model: RouterModel.RouterModel, respond: Respond): Device => ({
+const onGatewayPort = (model: RouterModel.RouterModel, respond: PcpResponder.Responder): Device => ({
   onDatagram: ({ from, now, payload, to }) => {
     if (to.port !== PcpCodec.serverPort) return undefined
     const answer = respond(model, now, payload, from.address)
@@ -166,3 +159,40 @@ export const pcp = (model: RouterModel.RouterModel): Device => onGatewayPort(mod
  * @since 0.1.0
  */
 export const pcpAndNatPmp = (model: RouterModel.RouterModel): Device => onGatewayPort(model, PcpResponder.respondToBoth)
+
+/**
+ * What a router can speak.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Protocol = Exclude<RouterModel.Via, "mock">
+
+/**
+ * Everything of a router that speaks the given protocols, by default all of them. What it does not speak is refused as
+ * on a real router: nobody listens there.
+ *
+ * **Example** (A router that speaks UPnP and NAT-PMP)
+ *
+ * ```ts
+ * import * as RouterModel from "@effect-nat/testing/RouterModel"
+ * import * as SimulatedDevice from "@effect-nat/testing/SimulatedDevice"
+ *
+ * const model = new RouterModel.RouterModel()
+ *
+ * export const devices = SimulatedDevice.fromModel(model, ["upnp", "natpmp"])
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromModel = (
+  model: RouterModel.RouterModel,
+  protocols: ReadonlyArray<Protocol> = ["upnp", "natpmp", "pcp"]
+): ReadonlyArray<Device> => {
+  const respond = PcpResponder.responderFor(protocols)
+  return [
+    ...(respond === undefined ? [] : [onGatewayPort(model, respond)]),
+    ...(protocols.includes("upnp") ? [upnp(model)] : [])
+  ]
+}

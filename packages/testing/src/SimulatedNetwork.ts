@@ -284,7 +284,14 @@ export interface SimulatedNetwork {
   readonly note: (line: string) => void
   /** Lets time pass until then, in milliseconds. */
   readonly runUntil: (time: number) => void
-  /** Runs an effect in a process while time passes, to its end. It is a defect if it waits for what never comes. */
+  /**
+   * Runs an effect in a process while time passes, to its end. All of it happens when the effect that this gives is run,
+   * on its caller's stack; what others in the network still have to do then waits for the next call.
+   *
+   * It is a defect when nothing more is to happen in the whole network and the effect has not ended: it waits for what
+   * never comes, or its process was killed. While anything else goes on, as the renewals of another program, nobody can
+   * tell, and it runs on for ever.
+   */
   readonly run: <A, E>(process: Process, effect: Effect.Effect<A, E, Seams>) => Effect.Effect<A, E>
 }
 

@@ -42,12 +42,13 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
+import * as Formatter from "effect/Formatter"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
+import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
-import type * as Quirk from "./Quirk.ts"
 import * as RouterModel from "./RouterModel.ts"
 
 /**
@@ -75,29 +76,24 @@ export const requestTimeout: Duration.Duration = Duration.seconds(2)
 export interface HostOptions {
   /** The host's own address, which mappings lead to by default. Defaults to 192.168.77.2. */
   readonly localAddress?: string | undefined
-  /** How long a request to a silent router waits. Defaults to 2 seconds. */
+  /** How long a request to a silent router waits: zero or more, and finite. Defaults to 2 seconds. */
   readonly requestTimeout?: Duration.Input | undefined
 }
 
 /**
- * How a router is made.
+ * How a router is made: as its model is, with addresses as text and times as durations. A quirk of the wire cannot
+ * show here.
  *
  * @category models
  * @since 0.1.0
  */
-export interface RouterOptions {
+export interface RouterOptions extends Pick<RouterModel.Options, "capacity" | "name" | "quirks"> {
   /** The router's address on the inside. Defaults to 192.168.77.1. */
   readonly address?: string | undefined
   /** Defaults to 11.22.33.1, or to what a quirk has it be; `null` is a line without an address. */
   readonly externalAddress?: string | null | undefined
-  /** Defaults to `"Simulated Router"`. */
-  readonly name?: string | undefined
-  /** How many mappings fit. Defaults to 256. */
-  readonly capacity?: number | undefined
-  /** The longest lease granted. Defaults to one week. */
+  /** The longest lease granted, at least one second; `"Infinity"` is no limit. Defaults to one week. */
   readonly maxLifetime?: Duration.Input | undefined
-  /** What it does differently; a quirk of the wire cannot show here. Defaults to none. */
-  readonly quirks?: ReadonlyArray<Quirk.Quirk> | undefined
 }
 
 /**
@@ -119,9 +115,13 @@ export class SimulatedRouter extends Context.Service<
   {
     /** The router itself, for whoever drives it without Effect. */
     readonly model: RouterModel.RouterModel
-    /** The mapping table, everybody's, the oldest row first; leases that have run out are gone. */
+    /** The mapping table, everybody's, the oldest row first, renewed or not; leases that have run out are gone. */
     readonly table: Effect.Effect<ReadonlyArray<RouterModel.Entry>>
-    /** Everything that was asked so far, the oldest first: `"probe"`, `"map"`, `"renew"`, `"delete"`, `"list"` … */
+    /**
+     * The requests that arrived so far, answered or not, the oldest first: here `"probe"`, `"map"`, `"renew"`,
+     * `"delete"`, `"list"` and `"externalAddress"`. On a wire the actions have the names of its protocol, which
+     * `RouterModel.Asked` lists: a test that is to run in several strengths goes by `isMutating`.
+     */
     readonly asked: Effect.Effect<ReadonlyArray<RouterModel.Asked>>
     /**
      * Where a packet from the world to an external port goes: the internal address and port, or `undefined` where
@@ -136,24 +136,64 @@ export class SimulatedRouter extends Context.Service<
     readonly reboot: (options?: { readonly keepsTable?: boolean | undefined }) => Effect.Effect<void>
     /** Gives the line another address, or none; fails with `InvalidRequest` where the text is no address. */
     readonly changeExternalAddress: (address: string | undefined) => Effect.Effect<void, NatError.NatError>
-    /** Refuses the next mapping requests, renewals among them, one for each kind given. */
+    /**
+     * Refuses the next mapping requests, renewals among them, one for each kind given. What a client asks for in place
+     * of what was refused is the next request.
+     */
     readonly refuseNext: (...kinds: ReadonlyArray<RouterModel.RefusalKind>) => Effect.Effect<void>
     /** Hears the next request of any kind and does what it asks, and the answer is lost on its way. */
     readonly loseNextAnswer: Effect.Effect<void>
-    /** Hears and answers nothing for some time, by default until `wake`. */
-    readonly goSilent: (duration?: Duration.Input) => Effect.Effect<void>
+    /** Hears and answers nothing for some time, by default until `wake`. Fails with `InvalidRequest` where that is no time. */
+    readonly goSilent: (duration?: Duration.Input) => Effect.Effect<void, NatError.NatError>
     /** Answers again. */
     readonly wake: Effect.Effect<void>
   }
 >()("@effect-nat/testing/SimulatedRouter") {}
 
+const invalid = (detail: string) => NatError.fromReason(new NatError.InvalidRequest({ detail }))
+
 const parse = (what: string, text: string) =>
   Effect.mapError(Effect.fromResult(NetAddress.ipFromString(text)), () =>
-    NatError.fromReason(new NatError.InvalidRequest({ detail: `${what} "${text}" is not an address` }))
+    invalid(`${what} "${text}" is not an address`)
   )
 
 const parseOptional = <A extends null | undefined>(what: string, text: string | A) =>
   typeof text === "string" ? parse(what, text) : Effect.succeed(text)
+
+const checkCapacity = Effect.fnUntraced(function* (capacity: number | undefined) {
+  if (capacity === undefined || (Number.isSafeInteger(capacity) && capacity >= 0)) return capacity
+  return yield* invalid(`capacity must be a whole number of mappings from 0, not ${capacity}`)
+})
+
+/** `Duration` reads a number that is none as zero. */
+const hasNaN = (input: Duration.Input): boolean =>
+  typeof input === "object" && !Duration.isDuration(input)
+    ? Object.values(input).some((part) => Number.isNaN(part))
+    : Number.isNaN(input)
+
+interface Takes {
+  readonly text: string
+  readonly isGood: (time: Duration.Duration) => boolean
+}
+
+const atLeastOneSecond: Takes = {
+  text: 'at least one second, for example "1 hour", or "Infinity" for no limit',
+  isGood: (time) => !Duration.isLessThan(time, Duration.seconds(1))
+}
+const finite: Takes = {
+  text: 'a finite time, for example "2 seconds"',
+  isGood: (time) => Duration.isFinite(time) && !Duration.isNegative(time)
+}
+const anyTime: Takes = {
+  text: 'a time, for example "1 hour", or "Infinity" to wait for wake',
+  isGood: (time) => !Duration.isNegative(time)
+}
+
+const checkTime = Effect.fnUntraced(function* (what: string, input: Duration.Input, takes: Takes) {
+  const time = Duration.fromInput(input)
+  if (Option.isSome(time) && !hasNaN(input) && takes.isGood(time.value)) return time.value
+  return yield* invalid(`${what} must be ${takes.text}, not ${Formatter.format(input)}`)
+})
 
 /**
  * A handle on a router that exists, for tests where several hosts, or several runs of one program, share it.
@@ -176,14 +216,16 @@ export const fromModel = (model: RouterModel.RouterModel): SimulatedRouter["Serv
     }),
     refuseNext: (...kinds) => Effect.sync(() => model.refuseNext(...kinds)),
     loseNextAnswer: Effect.sync(() => model.loseNextAnswer()),
-    goSilent: (duration = Duration.infinity) =>
-      Effect.map(now, (at) => model.goSilent(at + Duration.toMillis(Duration.fromInputUnsafe(duration)))),
+    goSilent: Effect.fn("SimulatedRouter.goSilent")(function* (duration = Duration.infinity) {
+      const time = yield* checkTime("the time of goSilent", duration, anyTime)
+      model.goSilent((yield* now) + Duration.toMillis(time))
+    }),
     wake: Effect.sync(() => model.wake())
   }
 }
 
 /**
- * Makes a router that starts now. Fails with `InvalidRequest` where an address is none.
+ * Makes a router that starts now. Fails with `InvalidRequest` where an option is not what it has to be.
  *
  * @category constructors
  * @since 0.1.0
@@ -191,16 +233,22 @@ export const fromModel = (model: RouterModel.RouterModel): SimulatedRouter["Serv
 export const make = Effect.fn("SimulatedRouter.make")(function* (
   options: RouterOptions = {}
 ): Effect.fn.Return<SimulatedRouter["Service"], NatError.NatError> {
-  const { address, capacity, externalAddress, maxLifetime, name, quirks } = options
+  const {
+    address,
+    capacity,
+    externalAddress,
+    maxLifetime = Duration.seconds(RouterModel.oneWeek),
+    name,
+    quirks
+  } = options
   return fromModel(
     new RouterModel.RouterModel({
       name,
-      capacity,
       quirks,
+      capacity: yield* checkCapacity(capacity),
       address: yield* parseOptional("the router's address", address),
       externalAddress: yield* parseOptional("the external address", externalAddress),
-      maxLifetimeSeconds:
-        maxLifetime === undefined ? undefined : Duration.toSeconds(Duration.fromInputUnsafe(maxLifetime)),
+      maxLifetimeSeconds: Duration.toSeconds(yield* checkTime("maxLifetime", maxLifetime, atLeastOneSecond)),
       startedAt: yield* Clock.currentTimeMillis
     })
   )
@@ -225,7 +273,7 @@ const reasons: Readonly<
   RemoteHostWildcardOnly: unsupported,
   ExternalPortWildcardOnly: unsupported,
   InternalPortWildcardForbidden: unsupported,
-  NoSuchEntry: unsupported,
+  NoSuchEntry: (detail) => new NatError.NoSuchMapping({ detail }),
   InvalidLifetime: unsupported,
   NetworkFailure: (detail) => new NatError.NoExternalAddress({ detail }),
   ActionFailed: outOfResources
@@ -236,14 +284,11 @@ const toNatError = ({ igdCode, kind }: RouterModel.Refusal, externalPort: number
     reasons[kind](`the simulated router refused with ${kind}, which UPnP calls ${igdCode}`, externalPort)
   )
 
-/** The longest lease that every router takes which takes none without an end, in seconds. */
-const oneWeek = 604_800
-
 /** Whoever asks, and how. */
 interface Environment {
   readonly model: RouterModel.RouterModel
   readonly localAddress: NetAddress.IpAddress
-  readonly timeout: Duration.Input
+  readonly timeout: Duration.Duration
   readonly selected: string | undefined
   /** What the router turned out to take: other mappings and renewals need not try. */
   readonly leases: Ref.Ref<"Any" | "OnlyPermanent" | "AtMostOneWeek">
@@ -299,21 +344,54 @@ const lifetimeSecondsOf = Effect.fnUntraced(function* ({ leases }: Environment, 
   const takes = yield* Ref.get(leases)
   const seconds = Duration.isFinite(lifetime) ? Math.max(1, Math.ceil(Duration.toSeconds(lifetime))) : 0
   if (takes === "OnlyPermanent") return 0
-  return takes === "AtMostOneWeek" && (seconds === 0 || seconds > oneWeek) ? oneWeek : seconds
+  return takes === "AtMostOneWeek" && (seconds === 0 || seconds > RouterModel.oneWeek) ? RouterModel.oneWeek : seconds
 })
 
-/** A refusal may lead to another refusal; each of what may be asked for instead has its turn. */
-const maximumOthers = 2
+/** Another external port is tried this often, as over UPnP. */
+const maximumOtherPorts = 4
 
-/** What may be asked for instead, as the real strategies do; `undefined` where nothing would be better. */
-const insteadOf = (asked: RouterModel.MapRequest, refusal: RouterModel.Refusal): RouterModel.MapRequest | undefined => {
-  const { externalPort, internalPort, lifetimeSeconds } = asked
-  if (refusal.kind === "OnlyPermanentLeases" && lifetimeSeconds !== 0) return { ...asked, lifetimeSeconds: 0 }
-  if (refusal.kind === "InvalidLifetime" && lifetimeSeconds !== oneWeek) return { ...asked, lifetimeSeconds: oneWeek }
-  if (refusal.kind === "SamePortRequired" && asked.mayChoosePort && externalPort !== internalPort) {
-    return { ...asked, externalPort: internalPort }
+/** The next one that is in nobody's row: our own rows would be led elsewhere. */
+const portAfter = (
+  { externalPort, protocol }: RouterModel.MapRequest,
+  entries: ReadonlyArray<RouterModel.Entry>
+): number | undefined => {
+  const { firstDynamicPort, lastPort } = RouterModel
+  const taken = new Set(entries.flatMap((entry) => (entry.protocol === protocol ? [entry.externalPort] : [])))
+  const isHigh = externalPort >= firstDynamicPort && externalPort < lastPort
+  for (let port = isHigh ? externalPort + 1 : firstDynamicPort; port <= lastPort; port++) {
+    if (!taken.has(port)) return port
   }
   return undefined
+}
+
+/** What a refusal suggests to ask for, as the real strategies do; nothing where nothing would be better. */
+const suggestion = (
+  kind: RouterModel.RefusalKind,
+  asked: RouterModel.MapRequest,
+  entries: ReadonlyArray<RouterModel.Entry>
+): { readonly externalPort?: number | undefined; readonly lifetimeSeconds?: number } => {
+  if (kind === "OnlyPermanentLeases") return { lifetimeSeconds: 0 }
+  if (kind === "InvalidLifetime") return { lifetimeSeconds: RouterModel.oneWeek }
+  if (!asked.mayChoosePort) return {}
+  if (kind === "SamePortRequired") return { externalPort: asked.internalPort }
+  return kind === "Conflict" ? { externalPort: portAfter(asked, entries) } : {}
+}
+
+/** What may be asked for instead. `asked` has the last request first; nothing is asked for twice. */
+const insteadOf = (
+  refusal: RouterModel.Refusal,
+  asked: readonly [RouterModel.MapRequest, ...ReadonlyArray<RouterModel.MapRequest>],
+  entries: ReadonlyArray<RouterModel.Entry>
+): RouterModel.MapRequest | undefined => {
+  const [last] = asked
+  const { externalPort = last.externalPort, lifetimeSeconds = last.lifetimeSeconds } = suggestion(
+    refusal.kind,
+    last,
+    entries
+  )
+  const isAsked = asked.some((one) => one.externalPort === externalPort && one.lifetimeSeconds === lifetimeSeconds)
+  const ports = new Set([...asked.map((one) => one.externalPort), externalPort])
+  return isAsked || ports.size > 1 + maximumOtherPorts ? undefined : { ...last, externalPort, lifetimeSeconds }
 }
 
 const isSameRow = (self: RouterModel.Entry, that: RouterModel.Entry): boolean =>
@@ -353,9 +431,9 @@ const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Route
   let attempted: RouterModel.Entry | undefined
 
   const map = Effect.fnUntraced(function* (
-    action: string,
+    action: "map" | "renew",
     request: RouterModel.MapRequest,
-    others = 0
+    before: ReadonlyArray<RouterModel.MapRequest> = []
   ): Effect.fn.Return<Lease, NatError.NatError> {
     const [granted, now] = yield* ask(environment, { action, isMutating: true }, (at) => {
       const result = model.map(at, request)
@@ -363,15 +441,18 @@ const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Route
       return [result, at] as const
     })
     if (Result.isSuccess(granted)) return { handle: granted.success, mapping: toMapping(granted.success, now, model) }
-    const instead = others < maximumOthers ? insteadOf(request, granted.failure) : undefined
+    // A port that is lost while it is held is for the engine to know: it says so, and asks anew.
+    const isLost = action === "renew" && granted.failure.kind === "Conflict"
+    const asked = [request, ...before] as const
+    const instead = isLost ? undefined : insteadOf(granted.failure, asked, model.entries(now))
     if (instead === undefined) return yield* toNatError(granted.failure, request.externalPort)
-    const lease = yield* map(action, instead, others + 1)
+    const lease = yield* map(action, instead, asked)
     if (granted.failure.kind === "OnlyPermanentLeases") yield* Ref.set(leases, "OnlyPermanent")
     if (granted.failure.kind === "InvalidLifetime") yield* Ref.set(leases, "AtMostOneWeek")
     return lease
   })
 
-  const grant = Effect.fnUntraced(function* (action: string, resolved: MappingRequest.Resolved) {
+  const grant = Effect.fnUntraced(function* (action: "map" | "renew", resolved: MappingRequest.Resolved) {
     yield* checkSelected(environment)
     return yield* map(action, {
       via: "mock",
@@ -452,7 +533,7 @@ const makeEnvironment = Effect.fnUntraced(function* (options: HostOptions) {
   const environment: Environment = {
     model: (yield* SimulatedRouter).model,
     localAddress: yield* parse("the local address", options.localAddress ?? "192.168.77.2"),
-    timeout: options.requestTimeout ?? requestTimeout,
+    timeout: yield* checkTime("requestTimeout", options.requestTimeout ?? requestTimeout, finite),
     selected: yield* Gateway.Selected,
     leases: yield* Ref.make<"Any" | "OnlyPermanent" | "AtMostOneWeek">("Any")
   }
@@ -474,11 +555,13 @@ const strategyOf = (environment: Environment): Strategy.Strategy => ({
 
 /**
  * The strategy of a host behind the router, with its probe, for whoever chooses among strategies. `Gateway.Selected`
- * is read here, once. Fails with `InvalidRequest` where the local address is none.
+ * is read here, once. Fails with `InvalidRequest` where an option is not what it has to be.
  *
  * A request to a silent router fails with `TimedOut`, its probe with `NoGateway`. A refusal fails with the reason
  * that it has in the real strategies, after what they try by themselves: a permanent lease where only those are
- * taken, a week where the lifetime is refused, the internal port where both must be the same.
+ * taken, a week where the lifetime is refused and, unless the external port is strict, the internal port where both
+ * must be the same, and up to four others where the wanted one is taken. A `Conflict` at a renewal is not tried
+ * again: the mapping is lost, and asked for anew.
  *
  * @category constructors
  * @since 0.1.0
@@ -490,7 +573,7 @@ export const makeStrategy = (
 
 /**
  * A host behind a router that exists: its `PortMapper`, and its `GatewayDiscovery`, which finds the router unless that
- * is silent. Fails with `InvalidRequest` where the local address is none.
+ * is silent. Fails with `InvalidRequest` where an option is not what it has to be.
  *
  * @category layers
  * @since 0.1.0
@@ -515,7 +598,7 @@ export const layerHost = (
 
 /**
  * A router with one host behind it: the program's `PortMapper` and `GatewayDiscovery`, and the test's handle on the
- * router. Fails with `InvalidRequest` where an address is none.
+ * router. Fails with `InvalidRequest` where an option is not what it has to be.
  *
  * @category layers
  * @since 0.1.0

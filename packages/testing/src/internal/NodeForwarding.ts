@@ -8,8 +8,9 @@ import * as Exit from "effect/Exit"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Scope from "effect/Scope"
 import type * as DatagramSocket from "effect/socket/DatagramSocket"
+import * as NodeRouterUdp from "./NodeRouterUdp.ts"
 import * as NodeTcp from "./NodeTcp.ts"
-import { fromDatagramSocket, type RouterSocketError } from "./routerSocketError.ts"
+import type { RouterSocketError } from "./routerSocketError.ts"
 
 /** Where packets of a sender go; `undefined` where they are not wanted. Asked anew for each connection or datagram. */
 export type Target = (from: NetAddress.IpAddress) => NetAddress.InetAddress | undefined
@@ -35,8 +36,7 @@ const maximumFlows = 256
 
 const forwardUdp = Effect.fnUntraced(function* ({ address, port }: Outside, target: Target) {
   const udp = yield* Udp.Udp
-  const options = { bind: { address, port } }
-  const outer = yield* Effect.mapError(udp.open(options), fromDatagramSocket(options))
+  const outer = yield* NodeRouterUdp.open({ bind: { address, port } })
   const scope = yield* Effect.scope
   const flows = new Map<string, Udp.UdpSocket>()
 

@@ -15,11 +15,21 @@ const closeAll = (server: Net.Server, open: ReadonlySet<Net.Socket>) =>
     server.close(() => resume(Effect.void))
   })
 
+/** The kinds that sockets of UDP fail with. */
+const kinds: Readonly<Record<string, string>> = {
+  EADDRINUSE: "AddressInUse",
+  EADDRNOTAVAIL: "AddressNotAvailable",
+  EACCES: "PermissionDenied"
+}
+
+const bindError = (error: NodeJS.ErrnoException, address: NetAddress.IpAddress, port: number): RouterSocketError => {
+  const why = kinds[error.code ?? ""] ?? error.message
+  return new RouterSocketError({ detail: `${why}: TCP port ${port} at ${NetAddress.formatIp(address)}` })
+}
+
 const bind = (server: Net.Server, address: NetAddress.IpAddress, port: number) =>
   Effect.callback<number, RouterSocketError>((resume) => {
-    server.once("error", (error: NodeJS.ErrnoException) =>
-      resume(Effect.fail(new RouterSocketError({ detail: error.message })))
-    )
+    server.once("error", (error) => resume(Effect.fail(bindError(error, address, port))))
     server.listen({ host: NetAddress.formatIp(address), port, exclusive: true }, () => {
       const bound = server.address()
       resume(Effect.succeed(typeof bound === "object" && bound !== null ? bound.port : port))
