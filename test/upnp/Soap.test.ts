@@ -4,7 +4,6 @@ import * as HttpUrl from "@effect-nat/upnp/HttpUrl"
 import * as PortMappingEntry from "@effect-nat/upnp/PortMappingEntry"
 import * as Soap from "@effect-nat/upnp/Soap"
 import * as SoapClient from "@effect-nat/upnp/SoapClient"
-import * as UpnpErrorCode from "@effect-nat/upnp/UpnpErrorCode"
 import * as WanIpConnection from "@effect-nat/upnp/WanIpConnection"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -156,40 +155,6 @@ describe("an answer", () => {
   )
 })
 
-describe("error codes", () => {
-  const asked = { action: "AddPortMapping", externalPort: 12001 }
-  it.each([
-    [402, "Unsupported"],
-    [501, "OutOfResources"],
-    [606, "NotAuthorized"],
-    [713, "NoSuchMapping"],
-    [714, "NoSuchMapping"],
-    [718, "Conflict"],
-    [724, "Unsupported"],
-    [725, "OnlyPermanentLeases"],
-    [726, "Unsupported"],
-    [727, "Unsupported"],
-    [728, "OutOfResources"],
-    [729, "Conflict"],
-    [732, "Unsupported"],
-    [799, "Unsupported"]
-  ])("%i is %s", (code, tag) => {
-    const { message, reason } = UpnpErrorCode.toNatError(new Soap.UpnpFault({ code, description: "own words" }), asked)
-    assert.strictEqual(reason._tag, tag)
-    assert.include(message, `error ${code}`)
-    assert.include(message, "own words")
-    assert.notInclude(message, "undefined")
-  })
-
-  it("501 to the question for the address is that there is none", () => {
-    const fault = new Soap.UpnpFault({ code: 501, description: "" })
-    assert.strictEqual(
-      UpnpErrorCode.toNatError(fault, { action: "GetExternalIPAddress" }).reason._tag,
-      "NoExternalAddress"
-    )
-  })
-})
-
 describe("an entry", () => {
   it("has its eight fields in the canonical order", () => {
     const fields = ["8.8.8.8", 12001, "UDP", 12000, "192.168.1.2", false, "games", 0] as const
@@ -201,6 +166,22 @@ describe("an entry", () => {
     assert.strictEqual(PortMapping.lifetimeSeconds(mapping), 0)
     assert.isFalse(mapping.enabled)
     assert.deepStrictEqual(PortMappingEntry.toFields(PortMappingEntry.fromPortMapping(mapping)), fields)
+  })
+
+  it("has a short form", () => {
+    const needed = { description: "games", externalPort: 12001, internalClient: "192.168.1.2", internalPort: 12000 }
+    assert.deepStrictEqual(PortMappingEntry.toFields(PortMappingEntry.make(needed)), [
+      "",
+      12001,
+      "TCP",
+      12000,
+      "192.168.1.2",
+      true,
+      "games",
+      0
+    ])
+    const rest = { remoteHost: "8.8.8.8", protocol: "UDP", enabled: false, leaseDuration: 60 } as const
+    assert.deepStrictEqual(PortMappingEntry.make({ ...needed, ...rest }), { ...needed, ...rest })
   })
 
   it("is read with the habits of routers", () => {

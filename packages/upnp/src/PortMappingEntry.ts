@@ -11,6 +11,7 @@ import * as Duration from "effect/Duration"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
 import * as WireText from "./internal/wireText.ts"
+import * as Xml from "./internal/xml.ts"
 import * as Soap from "./Soap.ts"
 
 /**
@@ -41,6 +42,62 @@ export interface PortMappingEntry {
  * @since 0.1.0
  */
 export type Key = Pick<PortMappingEntry, "remoteHost" | "externalPort" | "protocol">
+
+/**
+ * What `make` needs to know. The defaults are those of the short form: any remote host, TCP, enabled, without an end.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** What people see in the router's list. */
+  readonly description: string
+  readonly externalPort: number
+  readonly internalClient: string
+  readonly internalPort: number
+  /** The wildcard, an empty string, by default. */
+  readonly remoteHost?: string | undefined
+  /** `"TCP"` by default. */
+  readonly protocol?: "TCP" | "UDP" | undefined
+  /** `true` by default. */
+  readonly enabled?: boolean | undefined
+  /** In seconds; 0, a mapping without an end, by default. */
+  readonly leaseDuration?: number | undefined
+}
+
+/**
+ * An entry from what has to be said, with defaults for the rest.
+ *
+ * **Example** (The short form of adding a mapping)
+ *
+ * ```ts
+ * import * as PortMappingEntry from "@effect-nat/upnp/PortMappingEntry"
+ * import type * as WanIpConnection from "@effect-nat/upnp/WanIpConnection"
+ *
+ * const add = (connection: WanIpConnection.WanIpConnection) =>
+ *   connection.addPortMapping(
+ *     PortMappingEntry.make({
+ *       description: "chess",
+ *       externalPort: 12001,
+ *       internalClient: "192.168.1.2",
+ *       internalPort: 12000
+ *     })
+ *   )
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: Options): PortMappingEntry => ({
+  remoteHost: options.remoteHost ?? "",
+  externalPort: options.externalPort,
+  protocol: options.protocol ?? "TCP",
+  internalPort: options.internalPort,
+  internalClient: options.internalClient,
+  enabled: options.enabled ?? true,
+  description: options.description,
+  leaseDuration: options.leaseDuration ?? 0
+})
 
 /**
  * The eight fields in their canonical order.
@@ -132,8 +189,6 @@ const parseProtocol = (text: string | undefined): "TCP" | "UDP" | undefined => {
   return upper === "TCP" || upper === "UDP" ? upper : undefined
 }
 
-const isFalse = /^(?:0|false|no)$/i
-
 const maximumTextLength = 256
 
 const line = (text: string | undefined): string => WireText.oneLine(text ?? "", maximumTextLength)
@@ -158,12 +213,67 @@ export const fromArguments = (list: Soap.Arguments, key?: Key): Result.Result<Po
     protocol,
     internalPort,
     internalClient: line(Soap.argument(list, "NewInternalClient")),
-    enabled: !isFalse.test(Soap.argument(list, "NewEnabled") ?? "1"),
-    description: line(Soap.argument(list, "NewPortMappingDescription")),
+    enabled: WireText.parseBoolean(Soap.argument(list, "NewEnabled")) ?? true,
+    description: line(Soap.argument(list, "NewPortMappingDescription") ?? Soap.argument(list, "NewDescription")),
     // Some routers leave out what is left of the lease; without a number it counts as permanent.
-    leaseDuration: WireText.parseUint32(Soap.argument(list, "NewLeaseDuration")) ?? 0
+    leaseDuration:
+      WireText.parseUint32(Soap.argument(list, "NewLeaseDuration") ?? Soap.argument(list, "NewLeaseTime")) ?? 0
   })
 }
+
+const listElement = "PortMappingList"
+const entryElement = "PortMappingEntry"
+
+/** An entry's elements as they are called in a list: two of them differ from the arguments of the actions. */
+const listNames: Readonly<Record<string, string>> = {
+  NewPortMappingDescription: "NewDescription",
+  NewLeaseDuration: "NewLeaseTime"
+}
+
+/**
+ * Writes entries as the document that GetListOfPortMappings answers with (WANIPConnection:2 §2.3.28).
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const encodeList = (entries: ReadonlyArray<PortMappingEntry>): string => {
+  const element = (name: string, content: string) => `<p:${name}>${content}</p:${name}>`
+  const items = entries.map((entry) =>
+    element(
+      entryElement,
+      toArguments(entry)
+        .map(([name, value]) => element(listNames[name] ?? name, Xml.escape(value)))
+        .join("")
+    )
+  )
+  return `<?xml version="1.0"?><p:${listElement} xmlns:p="urn:schemas-upnp-org:gw:WANIPConnection">${items.join("")}</p:${listElement}>`
+}
+
+/**
+ * Reads the document that GetListOfPortMappings answers with; fails with what is wrong. An empty text is an empty
+ * list, and an entry that makes no sense is left out. Names are matched without their prefixes, ignoring case.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
+export const decodeList = (text: string): Result.Result<ReadonlyArray<PortMappingEntry>, string> => {
+  if (text.trim() === "") return Result.succeed([])
+  return Result.flatMap(Xml.parse(encoder.encode(text), Soap.maximumBytes), (root) => {
+    if (root.name.toLowerCase() !== listElement.toLowerCase()) {
+      return Result.fail(`the list of port mappings is not a ${listElement}`)
+    }
+    return Result.succeed(
+      Xml.childrenNamed(root, entryElement).flatMap((entry) =>
+        Result.match(fromArguments(entry.children.map((child) => [child.name, child.text] as const)), {
+          onSuccess: (read) => [read],
+          onFailure: () => []
+        })
+      )
+    )
+  })
+}
+
+const encoder = new TextEncoder()
 
 /**
  * What an entry does not say about itself.

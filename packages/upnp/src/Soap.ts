@@ -121,7 +121,11 @@ export const encodeFault = (fault: UpnpFault): string =>
 
 const malformed = (detail: string) => new SoapError({ detail })
 
-const argumentsOf = (self: Xml.XmlElement): Arguments => self.children.map((one) => [one.name, one.text] as const)
+/** A value that is a document should be escaped; some routers put it in as it is. */
+const valueOf = (self: Xml.XmlElement): string =>
+  self.children.length === 0 ? self.text : self.children.map(Xml.format).join("")
+
+const argumentsOf = (self: Xml.XmlElement): Arguments => self.children.map((one) => [one.name, valueOf(one)] as const)
 
 /** The one element in the body of an envelope. */
 const content = (body: Uint8Array): Result.Result<Xml.XmlElement, SoapError> =>
@@ -130,17 +134,16 @@ const content = (body: Uint8Array): Result.Result<Xml.XmlElement, SoapError> =>
     return element === undefined ? Result.fail(malformed("the answer is not a SOAP envelope")) : Result.succeed(element)
   })
 
+/** Some routers leave out `detail` or `UPnPError`, or add elements of their own around them. */
 const decodeFault = (fault: Xml.XmlElement): UpnpFault | SoapError => {
-  const detail = Xml.child(fault, "detail")
-  const error = detail === undefined ? undefined : Xml.child(detail, "UPnPError")
-  const code = error === undefined ? undefined : WireText.parseUint32(Xml.childText(error, "errorCode"))
-  if (error === undefined || code === undefined) {
-    const text = WireText.oneLine(Xml.childText(fault, "faultstring"), maximumDescriptionLength)
+  const code = WireText.parseUint32(Xml.find(fault, "errorCode")?.text)
+  if (code === undefined) {
+    const text = WireText.oneLine(Xml.find(fault, "faultstring")?.text ?? "", maximumDescriptionLength)
     return malformed(`the device refused without a UPnP error code${text === "" ? "" : `: ${text}`}`)
   }
   return new UpnpFault({
     code,
-    description: WireText.oneLine(Xml.childText(error, "errorDescription"), maximumDescriptionLength)
+    description: WireText.oneLine(Xml.find(fault, "errorDescription")?.text ?? "", maximumDescriptionLength)
   })
 }
 

@@ -29,7 +29,10 @@ const conflict: Reason = (detail, asked) =>
   asked.externalPort === undefined
     ? unsupported(detail, asked)
     : new NatError.Conflict({ externalPort: asked.externalPort, detail })
-/** "Action failed" says nothing; what it mostly means depends on the action. */
+/**
+ * "Action failed" says nothing; what it mostly means depends on the action. A line that is down means the same: there
+ * is no address now, and no mapping can be made.
+ */
 const failed: Reason = (detail, asked) =>
   asked.action === "GetExternalIPAddress" ? new NatError.NoExternalAddress({ detail }) : outOfResources(detail, asked)
 
@@ -62,54 +65,131 @@ export const noSuchEntryInArray = 714
  */
 export const samePortValuesRequired = 724
 
-/** WANIPConnection:2 §2.5.21 has it in place of 714 for some actions. */
+/** WANIPConnection:2 §2.5.19 and §2.5.21 have it in place of 714. */
 const portMappingNotFound = 730
 
-/** From the UPnP Device Architecture 1.1 §3.2.2, WANIPConnection:1 §2.4 and WANIPConnection:2 §2.5. */
-const table: Readonly<Record<number, readonly [name: string, reason: Reason]>> = {
-  [invalidAction]: ["Invalid Action", unsupported],
-  [invalidArgs]: ["Invalid Args", unsupported],
-  404: ["Invalid Var", unsupported],
-  [actionFailed]: ["Action Failed", failed],
-  600: ["Argument Value Invalid", unsupported],
-  601: ["Argument Value Out of Range", unsupported],
-  602: ["Optional Action Not Implemented", unsupported],
-  603: ["Out of Memory", outOfResources],
-  604: ["Human Intervention Required", notAuthorized],
-  605: ["String Argument Too Long", unsupported],
-  [actionNotAuthorized]: ["Action not authorized", notAuthorized],
-  607: ["Signature failure", notAuthorized],
-  608: ["Signature missing", notAuthorized],
-  609: ["Not encrypted", notAuthorized],
-  610: ["Invalid sequence", notAuthorized],
-  611: ["Invalid control URL", notAuthorized],
-  612: ["No such session", notAuthorized],
-  [specifiedArrayIndexInvalid]: ["SpecifiedArrayIndexInvalid", noSuchMapping],
-  [noSuchEntryInArray]: ["NoSuchEntryInArray", noSuchMapping],
-  715: ["WildCardNotPermittedInSrcIP", unsupported],
-  716: ["WildCardNotPermittedInExtPort", unsupported],
-  718: ["ConflictInMappingEntry", conflict],
-  [samePortValuesRequired]: ["SamePortValuesRequired", unsupported],
-  725: ["OnlyPermanentLeasesSupported", permanentOnly],
-  726: ["RemoteHostOnlySupportsWildcard", unsupported],
-  727: ["ExternalPortOnlySupportsWildcard", unsupported],
-  728: ["NoPortMapsAvailable", outOfResources],
-  729: ["ConflictWithOtherMechanisms", conflict],
-  [portMappingNotFound]: ["PortMappingNotFound", noSuchMapping],
-  732: ["WildCardNotPermittedInIntPort", unsupported],
-  733: ["InconsistentParameters", unsupported]
+/** WANIPv6FirewallControl:1 §2.6.4: there is no such pinhole. */
+const noSuchPinhole = 704
+
+/**
+ * Whose code it is: that of the device architecture or of several services, or that of the services that connect. The
+ * IPv6 firewall has meanings of its own for numbers that the latter use as well.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Origin = "common" | "connection" | "firewall"
+
+/**
+ * One code of the documents.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ErrorCode {
+  readonly code: number
+  /** The name that the documents give to it. */
+  readonly name: string
+  readonly origin: Origin
+  /** What it means to a caller; `detail` is what the device said. */
+  readonly reason: (detail: string, asked: Asked) => NatError.NatErrorReason
+}
+
+const of =
+  (origin: Origin) =>
+  (code: number, name: string, reason: Reason): ErrorCode => ({ code, name, origin, reason })
+const common = of("common")
+const connection = of("connection")
+const firewall = of("firewall")
+
+/**
+ * Every code of the documents: UPnP Device Architecture 1.1 §3.2.2 (and 1.0, for 403 and 404), WANIPConnection:1 §2.4
+ * and :2 §2.5, WANPPPConnection:1 §2.4, WANCommonInterfaceConfig:1 §2.4, Layer3Forwarding:1 §2.4,
+ * WANIPv6FirewallControl:1 §2.6; 701, 702, 712 and 719 from services for configuration, whose numbers some routers use
+ * everywhere.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const codes: ReadonlyArray<ErrorCode> = [
+  common(invalidAction, "Invalid Action", unsupported),
+  common(invalidArgs, "Invalid Args", unsupported),
+  common(403, "Out of Sync", unsupported),
+  common(404, "Invalid Var", unsupported),
+  common(actionFailed, "Action Failed", failed),
+  common(600, "Argument Value Invalid", unsupported),
+  common(601, "Argument Value Out of Range", unsupported),
+  common(602, "Optional Action Not Implemented", unsupported),
+  common(603, "Out of Memory", outOfResources),
+  common(604, "Human Intervention Required", notAuthorized),
+  common(605, "String Argument Too Long", unsupported),
+  common(actionNotAuthorized, "Action not authorized", notAuthorized),
+  common(607, "Signature failure", notAuthorized),
+  common(608, "Signature missing", notAuthorized),
+  common(609, "Not encrypted", notAuthorized),
+  common(610, "Invalid sequence", notAuthorized),
+  common(611, "Invalid control URL", notAuthorized),
+  common(612, "No such session", notAuthorized),
+  connection(701, "ValueAlreadySpecified", unsupported),
+  connection(702, "ValueSpecifiedIsInvalid", unsupported),
+  connection(703, "InactiveConnectionStateRequired", unsupported),
+  connection(704, "ConnectionSetupFailed", failed),
+  connection(705, "ConnectionSetupInProgress", failed),
+  connection(706, "ConnectionNotConfigured", failed),
+  connection(707, "DisconnectInProgress", failed),
+  connection(708, "InvalidLayer2Address", failed),
+  connection(709, "InternetAccessDisabled", notAuthorized),
+  connection(710, "InvalidConnectionType", unsupported),
+  connection(711, "ConnectionAlreadyTerminated", failed),
+  firewall(701, "PinholeSpaceExhausted", outOfResources),
+  firewall(702, "FirewallDisabled", unsupported),
+  firewall(703, "InboundPinholeNotAllowed", notAuthorized),
+  firewall(noSuchPinhole, "NoSuchEntry", noSuchMapping),
+  firewall(705, "ProtocolNotSupported", unsupported),
+  firewall(706, "InternalPortWildcardingNotAllowed", unsupported),
+  firewall(707, "ProtocolWildcardingNotAllowed", unsupported),
+  firewall(708, "WildCardNotPermittedInSrcIP", unsupported),
+  firewall(709, "NoPacketSent", unsupported),
+  common(712, "NullValueAtSpecifiedArrayIndex", noSuchMapping),
+  common(specifiedArrayIndexInvalid, "SpecifiedArrayIndexInvalid", noSuchMapping),
+  common(noSuchEntryInArray, "NoSuchEntryInArray", noSuchMapping),
+  common(715, "WildCardNotPermittedInSrcIP", unsupported),
+  common(716, "WildCardNotPermittedInExtPort", unsupported),
+  common(718, "ConflictInMappingEntry", conflict),
+  common(719, "ActionDisallowedWhenAutoConfigEnabled", notAuthorized),
+  common(720, "InvalidDeviceUUID", unsupported),
+  common(721, "InvalidServiceID", unsupported),
+  common(723, "InvalidConnServiceSelection", unsupported),
+  common(samePortValuesRequired, "SamePortValuesRequired", unsupported),
+  common(725, "OnlyPermanentLeasesSupported", permanentOnly),
+  common(726, "RemoteHostOnlySupportsWildcard", unsupported),
+  common(727, "ExternalPortOnlySupportsWildcard", unsupported),
+  common(728, "NoPortMapsAvailable", outOfResources),
+  common(729, "ConflictWithOtherMechanisms", conflict),
+  common(portMappingNotFound, "PortMappingNotFound", noSuchMapping),
+  common(731, "ReadOnly", notAuthorized),
+  common(732, "WildCardNotPermittedInIntPort", unsupported),
+  common(733, "InconsistentParameters", unsupported)
+]
+
+const isFirewallAction = /Pinhole|FirewallStatus$/i
+
+const find = (code: number, action: string): ErrorCode | undefined => {
+  const origin = isFirewallAction.test(action) ? "firewall" : "connection"
+  return codes.find((one) => one.code === code && (one.origin === "common" || one.origin === origin))
 }
 
 /**
- * The name that the documents give to a code; `undefined` for a code of the vendor's own.
+ * The name that the documents give to a code in the answer to an action, any of a connection service by default;
+ * `undefined` for a code of the vendor's own.
  *
  * @category accessors
  * @since 0.1.0
  */
-export const nameOf = (code: number): string | undefined => table[code]?.[0]
+export const nameOf = (code: number, action = ""): string | undefined => find(code, action)?.name
 
 const detailOf = (fault: Soap.UpnpFault, asked: Asked): string => {
-  const name = nameOf(fault.code)
+  const name = nameOf(fault.code, asked.action) ?? ""
   // Most routers repeat the name; a text of their own is worth showing beside it.
   const said = [name, fault.description === name ? "" : fault.description].filter((text) => text !== "").join(": ")
   return `${asked.action} was refused with error ${fault.code}${said === "" ? "" : ` ${said}`}`
@@ -122,7 +202,7 @@ const detailOf = (fault: Soap.UpnpFault, asked: Asked): string => {
  * @since 0.1.0
  */
 export const toNatError = (fault: Soap.UpnpFault, asked: Asked): NatError.NatError => {
-  const reason = table[fault.code]?.[1] ?? unsupported
+  const reason = find(fault.code, asked.action)?.reason ?? unsupported
   return NatError.fromReason(reason(detailOf(fault, asked), asked))
 }
 
@@ -134,6 +214,14 @@ export const toNatError = (fault: Soap.UpnpFault, asked: Asked): NatError.NatErr
  */
 export const isNoSuchEntry = (fault: Soap.UpnpFault): boolean =>
   fault.code === noSuchEntryInArray || fault.code === specifiedArrayIndexInvalid || fault.code === portMappingNotFound
+
+/**
+ * Whether a refusal by an IPv6 firewall means that there is no such pinhole, now or any more.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isNoSuchPinhole = (fault: Soap.UpnpFault): boolean => fault.code === noSuchPinhole
 
 /**
  * Whether a refusal of a limited lease may mean that only permanent ones are taken: 725, or 402, which some routers

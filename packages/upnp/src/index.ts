@@ -31,6 +31,13 @@ export * as Gena from "./Gena.ts"
 export * as HttpUrl from "./HttpUrl.ts"
 
 /**
+ * The actions of a Layer3Forwarding service: which connection of the gateway its hosts use.
+ *
+ * @since 0.1.0
+ */
+export * as Layer3Forwarding from "./Layer3Forwarding.ts"
+
+/**
  * A port mapping as a router lists it: eight fields in the canonical order { remote host, external port, protocol,
  * internal port, internal client, enabled, description, lease duration }.
  *
@@ -58,6 +65,13 @@ export * as SoapClient from "./SoapClient.ts"
  * @since 0.1.0
  */
 export * as Ssdp from "./Ssdp.ts"
+
+/**
+ * The listener for gateways: who is there now, who comes, who goes.
+ *
+ * @since 0.1.0
+ */
+export * as SsdpListener from "./SsdpListener.ts"
 
 /**
  * The search for UPnP gateways: who is there, and where are they described?
@@ -88,15 +102,39 @@ export * as UpnpDiscovery from "./UpnpDiscovery.ts"
 export * as UpnpErrorCode from "./UpnpErrorCode.ts"
 
 /**
- * A gateway that speaks UPnP: described, and, once its service has answered, ready to map ports.
+ * A gateway that speaks UPnP: described, and, once the service to use is known, ready to map ports.
  *
  * @since 0.1.0
  */
 export * as UpnpGateway from "./UpnpGateway.ts"
 
 /**
- * The actions of a WANIPConnection or WANPPPConnection service.
+ * The actions of a WANCommonInterfaceConfig service: the physical line that the connections share, and its traffic.
+ *
+ * @since 0.1.0
+ */
+export * as WanCommonInterfaceConfig from "./WanCommonInterfaceConfig.ts"
+
+/**
+ * The actions of a WANIPConnection service, which a WANPPPConnection service has as well; `WanPppConnection` adds those
+ * that only the latter has.
  *
  * @since 0.1.0
  */
 export * as WanIpConnection from "./WanIpConnection.ts"
+
+/**
+ * The actions of a WANIPv6FirewallControl service: pinholes, which let packets from the internet through the router's
+ * IPv6 firewall to one host.
+ *
+ * @since 0.1.0
+ */
+export * as WanIpv6FirewallControl from "./WanIpv6FirewallControl.ts"
+
+/**
+ * The actions of a WANPPPConnection service: those of `WanIpConnection`, and what there is to know about the
+ * point-to-point link.
+ *
+ * @since 0.1.0
+ */
+export * as WanPppConnection from "./WanPppConnection.ts"

@@ -49,3 +49,26 @@ export const parseUint32 = (text: string | undefined): number | undefined => {
   const value = Number(trimmed)
   return value <= 0xffffffff ? value : undefined
 }
+
+const wholeNumber = /^(-?)0*(\d{1,15})$/
+
+/**
+ * A counter, which the documents limit to 32 bits. A negative number is one of 32 bits that the router printed as
+ * signed; up to 15 digits are taken from those that count further.
+ */
+export const parseCounter = (text: string | undefined): number | undefined => {
+  const match = wholeNumber.exec(text?.trim().slice(0, 40) ?? "")
+  const value = Number(match?.[2])
+  if (match === null || match[1] === "") return match === null ? undefined : value
+  return value <= 0x80000000 ? (0x100000000 - value) % 0x100000000 : undefined
+}
+
+const yes = /^(?:1|true|yes)$/i
+const no = /^(?:0|false|no)$/i
+
+/** A truth value in any of the three ways to write it (UPnP Device Architecture 1.1 §2.5), or `undefined`. */
+export const parseBoolean = (text: string | undefined): boolean | undefined => {
+  const trimmed = text?.trim() ?? ""
+  if (yes.test(trimmed)) return true
+  return no.test(trimmed) ? false : undefined
+}

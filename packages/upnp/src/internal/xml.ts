@@ -124,6 +124,16 @@ export const child = (self: XmlElement, name: string): XmlElement | undefined =>
 export const childrenNamed = (self: XmlElement | undefined, name: string): ReadonlyArray<XmlElement> =>
   self === undefined ? [] : self.children.filter(same(name))
 
+/** The first element with a local name at any depth, itself included, ignoring case. */
+export const find = (self: XmlElement, name: string): XmlElement | undefined => {
+  if (same(name)(self)) return self
+  for (const one of self.children) {
+    const found = find(one, name)
+    if (found !== undefined) return found
+  }
+  return undefined
+}
+
 /** The text of the first child with a local name, or an empty string. */
 export const childText = (self: XmlElement, name: string): string => child(self, name)?.text ?? ""
 
@@ -138,3 +148,7 @@ const escapes: Readonly<Record<string, string>> = {
 /** Text as it may stand in an element: escaped, without characters that XML does not allow. */
 export const escape = (text: string): string =>
   WireText.withoutControls(text).replace(/[&<>"']/g, (character) => escapes[character] ?? "")
+
+/** An element as text again, without prefixes and attributes. */
+export const format = (self: XmlElement): string =>
+  `<${self.name}>${escape(self.text)}${self.children.map(format).join("")}</${self.name}>`

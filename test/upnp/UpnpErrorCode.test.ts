@@ -1,0 +1,119 @@
+import * as Soap from "@effect-nat/upnp/Soap"
+import * as UpnpErrorCode from "@effect-nat/upnp/UpnpErrorCode"
+import { assert, describe, it } from "@effect/vitest"
+
+const asked = { action: "AddPortMapping", externalPort: 12001 }
+
+const read = (code: number, description: string, context: UpnpErrorCode.Asked) =>
+  UpnpErrorCode.toNatError(new Soap.UpnpFault({ code, description }), context)
+
+/** Every code of the documents, the action it answers, what it is called, and what it means to a caller. */
+const expected = [
+  [401, "AddPortMapping", "Invalid Action", "Unsupported"],
+  [402, "AddPortMapping", "Invalid Args", "Unsupported"],
+  [403, "AddPortMapping", "Out of Sync", "Unsupported"],
+  [404, "AddPortMapping", "Invalid Var", "Unsupported"],
+  [501, "AddPortMapping", "Action Failed", "OutOfResources"],
+  [600, "AddPortMapping", "Argument Value Invalid", "Unsupported"],
+  [601, "AddPortMapping", "Argument Value Out of Range", "Unsupported"],
+  [602, "AddAnyPortMapping", "Optional Action Not Implemented", "Unsupported"],
+  [603, "AddPortMapping", "Out of Memory", "OutOfResources"],
+  [604, "AddPortMapping", "Human Intervention Required", "NotAuthorized"],
+  [605, "AddPortMapping", "String Argument Too Long", "Unsupported"],
+  [606, "AddPortMapping", "Action not authorized", "NotAuthorized"],
+  [607, "AddPortMapping", "Signature failure", "NotAuthorized"],
+  [608, "AddPortMapping", "Signature missing", "NotAuthorized"],
+  [609, "AddPortMapping", "Not encrypted", "NotAuthorized"],
+  [610, "AddPortMapping", "Invalid sequence", "NotAuthorized"],
+  [611, "AddPortMapping", "Invalid control URL", "NotAuthorized"],
+  [612, "AddPortMapping", "No such session", "NotAuthorized"],
+  [701, "AddPortMapping", "ValueAlreadySpecified", "Unsupported"],
+  [702, "AddPortMapping", "ValueSpecifiedIsInvalid", "Unsupported"],
+  [703, "AddPortMapping", "InactiveConnectionStateRequired", "Unsupported"],
+  [704, "AddPortMapping", "ConnectionSetupFailed", "OutOfResources"],
+  [705, "AddPortMapping", "ConnectionSetupInProgress", "OutOfResources"],
+  [706, "AddPortMapping", "ConnectionNotConfigured", "OutOfResources"],
+  [707, "AddPortMapping", "DisconnectInProgress", "OutOfResources"],
+  [708, "AddPortMapping", "InvalidLayer2Address", "OutOfResources"],
+  [709, "AddPortMapping", "InternetAccessDisabled", "NotAuthorized"],
+  [710, "AddPortMapping", "InvalidConnectionType", "Unsupported"],
+  [711, "AddPortMapping", "ConnectionAlreadyTerminated", "OutOfResources"],
+  [701, "AddPinhole", "PinholeSpaceExhausted", "OutOfResources"],
+  [702, "AddPinhole", "FirewallDisabled", "Unsupported"],
+  [703, "AddPinhole", "InboundPinholeNotAllowed", "NotAuthorized"],
+  [704, "UpdatePinhole", "NoSuchEntry", "NoSuchMapping"],
+  [705, "GetOutboundPinholeTimeout", "ProtocolNotSupported", "Unsupported"],
+  [706, "AddPinhole", "InternalPortWildcardingNotAllowed", "Unsupported"],
+  [707, "AddPinhole", "ProtocolWildcardingNotAllowed", "Unsupported"],
+  [708, "AddPinhole", "WildCardNotPermittedInSrcIP", "Unsupported"],
+  [709, "CheckPinholeWorking", "NoPacketSent", "Unsupported"],
+  [712, "GetGenericPortMappingEntry", "NullValueAtSpecifiedArrayIndex", "NoSuchMapping"],
+  [713, "GetGenericPortMappingEntry", "SpecifiedArrayIndexInvalid", "NoSuchMapping"],
+  [714, "DeletePortMapping", "NoSuchEntryInArray", "NoSuchMapping"],
+  [715, "AddPortMapping", "WildCardNotPermittedInSrcIP", "Unsupported"],
+  [716, "AddPortMapping", "WildCardNotPermittedInExtPort", "Unsupported"],
+  [718, "AddPortMapping", "ConflictInMappingEntry", "Conflict"],
+  [719, "AddPortMapping", "ActionDisallowedWhenAutoConfigEnabled", "NotAuthorized"],
+  [720, "GetDefaultConnectionService", "InvalidDeviceUUID", "Unsupported"],
+  [721, "GetDefaultConnectionService", "InvalidServiceID", "Unsupported"],
+  [723, "GetDefaultConnectionService", "InvalidConnServiceSelection", "Unsupported"],
+  [724, "AddPortMapping", "SamePortValuesRequired", "Unsupported"],
+  [725, "AddPortMapping", "OnlyPermanentLeasesSupported", "OnlyPermanentLeases"],
+  [726, "AddPortMapping", "RemoteHostOnlySupportsWildcard", "Unsupported"],
+  [727, "AddPortMapping", "ExternalPortOnlySupportsWildcard", "Unsupported"],
+  [728, "AddAnyPortMapping", "NoPortMapsAvailable", "OutOfResources"],
+  [729, "AddPortMapping", "ConflictWithOtherMechanisms", "Conflict"],
+  [730, "GetListOfPortMappings", "PortMappingNotFound", "NoSuchMapping"],
+  [731, "AddPortMapping", "ReadOnly", "NotAuthorized"],
+  [732, "AddPortMapping", "WildCardNotPermittedInIntPort", "Unsupported"],
+  [733, "DeletePortMappingRange", "InconsistentParameters", "Unsupported"]
+] as const
+
+describe("error codes", () => {
+  it.each(expected)("%i of %s is %s: %s", (code, action, name, tag) => {
+    assert.strictEqual(UpnpErrorCode.nameOf(code, action), name)
+    const { message, reason } = read(code, "own words", { action, externalPort: 12001 })
+    assert.strictEqual(reason._tag, tag)
+    assert.include(message, `${action} was refused with error ${code} ${name}: own words`)
+  })
+
+  it("are all looked at here", () => {
+    assert.deepStrictEqual(
+      UpnpErrorCode.codes.map(({ code, name }) => [code, name]),
+      expected.map(([code, , name]) => [code, name])
+    )
+  })
+
+  it.each([0, 499, 717, 722, 734, 799, 801, 899, 4_294_967_295])("%i is the vendor's own", (code) => {
+    assert.isUndefined(UpnpErrorCode.nameOf(code))
+    const { message, reason } = read(code, "own words", asked)
+    assert.strictEqual(reason._tag, "Unsupported")
+    assert.include(message, `error ${code} own words`)
+  })
+
+  it("say the name once where the device repeats it", () => {
+    assert.include(read(718, "ConflictInMappingEntry", asked).message, "error 718 ConflictInMappingEntry)")
+  })
+
+  it.each([501, 704, 705, 706, 707, 711])("%i to the question for the address is that there is none", (code) => {
+    assert.strictEqual(read(code, "", { action: "GetExternalIPAddress" }).reason._tag, "NoExternalAddress")
+  })
+
+  it("a conflict carries the port, where there is one to speak of", () => {
+    const { reason } = read(718, "", asked)
+    assert.strictEqual(reason._tag === "Conflict" && reason.externalPort, 12001)
+    assert.strictEqual(read(718, "", { action: "AddPortMapping" }).reason._tag, "Unsupported")
+  })
+
+  it.each<readonly [string, (fault: Soap.UpnpFault) => boolean, ReadonlyArray<number>]>([
+    ["no such mapping", UpnpErrorCode.isNoSuchEntry, [713, 714, 730]],
+    ["no such pinhole", UpnpErrorCode.isNoSuchPinhole, [704]],
+    ["a wish for a permanent lease", UpnpErrorCode.mayWantPermanentLease, [402, 725]]
+  ])("%s is told apart", (_, is, those) => {
+    const all = [...new Set(UpnpErrorCode.codes.map(({ code }) => code))]
+    assert.deepStrictEqual(
+      all.filter((code) => is(new Soap.UpnpFault({ code, description: "" }))),
+      [...those]
+    )
+  })
+})

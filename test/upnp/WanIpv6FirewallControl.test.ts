@@ -1,0 +1,89 @@
+import type * as NatError from "@effect-nat/core/NatError"
+import * as DeviceDescription from "@effect-nat/upnp/DeviceDescription"
+import type * as Soap from "@effect-nat/upnp/Soap"
+import * as WanIpv6FirewallControl from "@effect-nat/upnp/WanIpv6FirewallControl"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Answering from "./answering.ts"
+
+const service = Answering.service(`${DeviceDescription.serviceTypes.wanIpv6FirewallControl}:1`)
+
+const firewall = (results: Soap.Arguments) => {
+  const { calls, client } = Answering.always(results)
+  return { calls, firewall: WanIpv6FirewallControl.make(client, service) }
+}
+
+const flow: WanIpv6FirewallControl.Flow = {
+  remoteHost: "",
+  remotePort: 0,
+  internalClient: "2001:db8::2",
+  internalPort: 12000,
+  protocol: "TCP"
+}
+
+const reasonOf = (error: NatError.NatError | Soap.UpnpFault): string =>
+  error._tag === "UpnpFault" ? `fault ${error.code}` : error.reason._tag
+
+describe("the IPv6 firewall", () => {
+  it.effect("is asked in the document's order, with the numbers of the protocols", () =>
+    Effect.gen(function* () {
+      const { calls, firewall: one } = firewall([
+        ["FirewallEnabled", "1"],
+        ["InboundPinholeAllowed", "0"],
+        ["OutboundPinholeTimeout", "240"],
+        ["UniqueID", "65535"],
+        ["PinholePackets", "5"],
+        ["IsWorking", "yes"]
+      ])
+      assert.deepStrictEqual(yield* one.getFirewallStatus, { isEnabled: true, isInboundPinholeAllowed: false })
+      assert.strictEqual(yield* one.getOutboundPinholeTimeout({ ...flow, protocol: "UDP" }), 240)
+      assert.strictEqual(yield* one.addPinhole({ ...flow, leaseSeconds: 86_400 }), 65_535)
+      yield* one.updatePinhole({ uniqueId: 7, leaseSeconds: 1 })
+      yield* one.deletePinhole(7)
+      assert.strictEqual(yield* one.getPinholePackets(7), 5)
+      assert.isTrue(yield* one.checkPinholeWorking(7))
+      const flowText = "RemoteHost=, RemotePort=0, InternalClient=2001:db8::2, InternalPort=12000, Protocol"
+      assert.deepStrictEqual(calls, [
+        "GetFirewallStatus()",
+        `GetOutboundPinholeTimeout(${flowText}=17)`,
+        `AddPinhole(${flowText}=6, LeaseTime=86400)`,
+        "UpdatePinhole(UniqueID=7, NewLeaseTime=1)",
+        "DeletePinhole(UniqueID=7)",
+        "GetPinholePackets(UniqueID=7)",
+        "CheckPinholeWorking(UniqueID=7)"
+      ])
+    })
+  )
+
+  it.effect.each([0, 86_401, 1.5, Number.NaN, -1])("is not asked for a lease of %s seconds", (leaseSeconds) =>
+    Effect.gen(function* () {
+      const { calls, firewall: one } = firewall([["UniqueID", "1"]])
+      assert.strictEqual(reasonOf(yield* Effect.flip(one.addPinhole({ ...flow, leaseSeconds }))), "InvalidRequest")
+      assert.strictEqual(
+        reasonOf(yield* Effect.flip(one.updatePinhole({ uniqueId: 1, leaseSeconds }))),
+        "InvalidRequest"
+      )
+      assert.lengthOf(calls, 0)
+    })
+  )
+
+  it.effect.each([
+    [["UniqueID", "65536"]],
+    [["UniqueID", ""]],
+    [["IsWorking", "perhaps"]],
+    [["FirewallEnabled", "1"]],
+    []
+  ] as ReadonlyArray<Soap.Arguments>)("that answers %j is not understood", (results) =>
+    Effect.gen(function* () {
+      const { firewall: one } = firewall(results)
+      const errors = yield* Effect.all([
+        Effect.flip(one.getFirewallStatus),
+        Effect.flip(one.addPinhole({ ...flow, leaseSeconds: 60 })),
+        Effect.flip(one.checkPinholeWorking(1)),
+        Effect.flip(one.getPinholePackets(1)),
+        Effect.flip(one.getOutboundPinholeTimeout(flow))
+      ])
+      assert.deepStrictEqual(new Set(errors.map(reasonOf)), new Set(["MalformedAnswer"]))
+    })
+  )
+})
