@@ -12,6 +12,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as NetAddress from "effect/net/NetAddress"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Network from "./network.ts"
@@ -64,9 +65,9 @@ describe("mapping", () => {
       }).pipe(Effect.scoped, Effect.provide(strategy(network)))
       assert.deepStrictEqual(router.entries, [])
       assert.deepStrictEqual(router.calls, [
-        "GetExternalIPAddress()",
         "GetSpecificPortMappingEntry(, 12001, TCP)",
         "AddPortMapping(, 12001, TCP, 12000, 192.168.1.2, 1, effect-nat, 7200)",
+        "GetExternalIPAddress()",
         "GetSpecificPortMappingEntry(, 12001, TCP)",
         "GetSpecificPortMappingEntry(, 12001, TCP)",
         "DeletePortMapping(, 12001, TCP)"
@@ -265,11 +266,26 @@ describe("mapping", () => {
       let isGone = false
       yield* Effect.gen(function* () {
         const mapping = yield* map
+        // The router has shown that it does not hide what it has.
+        yield* settle
         router.entries.length = 0
         isGone = true
         yield* mapping.release
       }).pipe(Effect.scoped, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
       assert.notInclude(router.calls.join(), "DeletePortMapping")
+    })
+  )
+
+  it.effect("deletes what a router hides though the release comes before that is known", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({
+        before: (call) => (isLook(call) ? Effect.fail(Router.fault(714)) : Effect.void)
+      })
+      yield* Effect.flatMap(map, (mapping) => mapping.release).pipe(
+        Effect.scoped,
+        Effect.provide(strategy(Network.makeNetwork({ devices: [router] })))
+      )
+      assert.deepStrictEqual(router.entries, [])
     })
   )
 
@@ -394,7 +410,296 @@ describe("mapping", () => {
   )
 })
 
+describe("a request for the internal port itself", () => {
+  const same = { externalPort: 12000 }
+  const mapSame = mapWith(same)
+  const add = "AddPortMapping(, 12000, TCP, 12000, 192.168.1.2, 1, effect-nat, 7200)"
+
+  const mapped = (router: Router.Router, run: Effect.Effect<PortMapper.Mapping, unknown, PortMapper.PortMapper | Scope.Scope> = mapSame) =>
+    run.pipe(
+      Effect.flatMap((mapping) => mapping.current),
+      Effect.tap((mapping) => Effect.sync(() => assert.strictEqual(mapping.status, "mapped"))),
+      Effect.scoped,
+      Effect.provide(strategy(Network.makeNetwork({ devices: [router] })))
+    )
+
+  it.effect("takes a search, the description and two calls", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      const network = Network.makeNetwork({ devices: [router] })
+      yield* Effect.gen(function* () {
+        const mapping = yield* mapSame
+        assert.deepStrictEqual(router.calls, [add, "GetExternalIPAddress()"])
+        assert.deepStrictEqual(network.requests, [
+          "GET 192.168.1.1:5000/desc.xml",
+          "POST 192.168.1.1:5000/ctl/ip",
+          "POST 192.168.1.1:5000/ctl/ip"
+        ])
+        assert.strictEqual(PortMapping.format(yield* mapping.current), "11.22.33.1:12000/tcp")
+        yield* settle
+        assert.deepStrictEqual(router.calls.slice(2), ["GetSpecificPortMappingEntry(, 12000, TCP)"])
+      }).pipe(Effect.scoped, Effect.provide(strategy(network)))
+      assert.deepStrictEqual(router.entries, [])
+    })
+  )
+
+  it.effect("asks once for the address of many mappings, after all of them are there", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({ before: () => Effect.sleep("10 millis") })
+      yield* inTime(
+        Effect.forEach([1, 2, 3], (n) => mapWith({ internalPort: n, externalPort: n }), {
+          concurrency: "unbounded"
+        }).pipe(Effect.scoped, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+      )
+      assert.deepStrictEqual(
+        router.calls.slice(0, 4).map((call) => call.replace(/\(.*/, "")),
+        ["AddPortMapping", "AddPortMapping", "AddPortMapping", "GetExternalIPAddress"]
+      )
+      assert.lengthOf(
+        router.calls.filter((call) => call.startsWith("GetExternal")),
+        1
+      )
+    })
+  )
+
+  it.effect("takes over what an earlier run has left there under any name", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      router.entries.push(entry({ externalPort: 12000, description: "left", leaseDuration: 0 }))
+      const mapping = yield* mapped(router)
+      assert.strictEqual(mapping.externalPort, 12000)
+      assert.deepStrictEqual(router.entries, [])
+    })
+  )
+
+  it.effect("leaves what another host has, which the router refuses to give", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      const held = entry({ externalPort: 12000, internalClient: "192.168.1.77" })
+      router.entries.push(held)
+      const mapping = yield* mapped(router)
+      assert.isAtLeast(mapping.externalPort ?? 0, 49_152)
+      assert.deepStrictEqual(router.entries, [held])
+    })
+  )
+
+  it.effect("says who has the port where no other is wanted", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      router.entries.push(entry({ externalPort: 12000, internalClient: "192.168.1.77", description: "theirs" }))
+      const error = yield* Effect.flip(mapped(router, mapWith({ ...same, strictExternalPort: true })))
+      assert.include(String(error), "192.168.1.77:12000")
+      assert.lengthOf(leasesAsked(router), 1)
+    })
+  )
+
+  it.effect("is looked at first where it is for another host, whose programs are not known here", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      const held = entry({ externalPort: 12000, internalClient: "192.168.1.50", description: "theirs" })
+      router.entries.push(held)
+      const mapping = yield* mapped(router, mapWith({ ...same, internalAddress: Network.ip("192.168.1.50") }))
+      assert.notStrictEqual(mapping.externalPort, 12000)
+      assert.deepStrictEqual(router.entries, [held])
+    })
+  )
+
+  it.effect.each([725, 402])("takes a permanent lease after error %i, after a look", (code) =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({
+        before: (call) =>
+          isAdd(call) && call.arguments.at(-1)?.[1] !== "0" ? Effect.fail(Router.fault(code)) : Effect.void
+      })
+      yield* mapped(router)
+      assert.deepStrictEqual(leasesAsked(router), [7200, 0])
+      assert.strictEqual(router.calls[1], "GetSpecificPortMappingEntry(, 12000, TCP)")
+      assert.deepStrictEqual(router.entries, [])
+    })
+  )
+
+  it.effect("is undone whatever the router calls it where it was interrupted", () =>
+    Effect.gen(function* () {
+      const taken = yield* Deferred.make<void>()
+      const router: Router.Router = Router.makeRouter({
+        after: (call) => {
+          if (!isAdd(call)) return Effect.void
+          router.entries[0] = entry({ externalPort: 12000, description: "UPnP" })
+          return Effect.andThen(Deferred.succeed(taken, undefined), Effect.never)
+        }
+      })
+      yield* Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(Effect.scoped(mapSame))
+        yield* Deferred.await(taken)
+        yield* Fiber.interrupt(fiber)
+      }).pipe(Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+      assert.deepStrictEqual(router.entries, [])
+    })
+  )
+})
+
+describe("a router that forgets limited leases at once", () => {
+  it.effect("gets permanent ones, and the mapping is renewed at once", () =>
+    Effect.gen(function* () {
+      const router: Router.Router = Router.makeRouter({
+        after: (call) =>
+          Effect.sync(() => {
+            if (isAdd(call) && call.arguments.at(-1)?.[1] !== "0") router.entries.pop()
+          })
+      })
+      yield* Effect.gen(function* () {
+        const mapping = yield* map
+        yield* settle
+        assert.deepStrictEqual(leasesAsked(router), [7200, 7200, 0])
+        assert.deepStrictEqual(router.entries, [entry({ leaseDuration: 0 })])
+        yield* TestClock.adjust("5 seconds")
+        yield* settle
+        assert.strictEqual(PortMapping.lifetimeSeconds(yield* mapping.current), 0)
+        yield* mapWith({ externalPort: 12002 })
+        yield* settle
+        assert.deepStrictEqual(leasesAsked(router), [7200, 7200, 0, 0, 0])
+      }).pipe(Effect.scoped, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+      assert.deepStrictEqual(router.entries, [])
+    })
+  )
+})
+
+describe("a service of the second version", () => {
+  const version2 = {
+    serviceType: "urn:schemas-upnp-org:service:WANIPConnection:2",
+    controlUrl: "/ctl",
+    externalAddress: "11.22.33.1",
+    status: "Connected"
+  }
+  const theirs = entry({ internalClient: "192.168.1.77" })
+
+  const mapOn = (router: Router.Router, more: object = {}) =>
+    mapWith(more).pipe(
+      Effect.flatMap((mapping) => mapping.current),
+      Effect.scoped,
+      Effect.provide(strategy(Network.makeNetwork({ devices: [router] })))
+    )
+
+  it.effect("chooses another port itself, in one call", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({ services: [version2] })
+      router.entries.push(theirs)
+      const mapping = yield* mapOn(router)
+      assert.strictEqual(mapping.externalPort, 50_000)
+      assert.match(router.calls[0] ?? "", /^AddAnyPortMapping/)
+      assert.strictEqual(router.calls[1], "GetExternalIPAddress()")
+      assert.deepStrictEqual(router.entries, [theirs])
+    })
+  )
+
+  it.effect("is asked for the port itself where no other is wanted", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({ services: [version2] })
+      yield* mapOn(router, { strictExternalPort: true })
+      assert.notInclude(router.calls.join(), "AddAny")
+    })
+  )
+
+  it.effect.each([401, 602, 606])("is asked the old way, and from then on, where it answers %i", (code) =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({
+        services: [version2],
+        before: (call) => (call.action === "AddAnyPortMapping" ? Effect.fail(Router.fault(code)) : Effect.void)
+      })
+      yield* Effect.gen(function* () {
+        yield* map
+        const mapping = yield* (yield* mapWith({ externalPort: 12002 })).current
+        assert.strictEqual(mapping.externalPort, 12002)
+        assert.lengthOf(
+          router.calls.filter((call) => call.startsWith("AddAny")),
+          1
+        )
+      }).pipe(Effect.scoped, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+      assert.deepStrictEqual(router.entries, [])
+    })
+  )
+
+  it.effect("is cleared of a mapping at the port that it chose though its answer never came", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({
+        services: [version2],
+        after: (call) => (call.action === "AddAnyPortMapping" ? Effect.never : Effect.void)
+      })
+      router.entries.push(theirs)
+      const error = yield* inTime(Effect.flip(mapOn(router)))
+      assert.strictEqual(error.reason._tag, "TimedOut")
+      assert.deepStrictEqual(router.entries, [theirs])
+    })
+  )
+})
+
+describe("leases that a router refuses", () => {
+  const refusing = (code: number, isRefused: (lease: number) => boolean) =>
+    Router.makeRouter({
+      before: (call) =>
+        isAdd(call) && isRefused(Number(call.arguments.at(-1)?.[1])) ? Effect.fail(Router.fault(code)) : Effect.void
+    })
+
+  it.effect.each([
+    ["no end", 601, 0, (lease: number) => lease === 0, [0, 604_800]],
+    ["no end, as an invalid argument,", 402, 0, (lease: number) => lease === 0, [0, 604_800]],
+    ["more than a week", 601, "3 weeks", (lease: number) => lease > 604_800, [1_814_400, 604_800]]
+  ] as const)("become a week where one with %s is refused with error %i", ([, code, lifetime, isRefused, asked]) =>
+    Effect.gen(function* () {
+      const router = refusing(code, isRefused)
+      const mapping = yield* mapWith({ lifetime }).pipe(
+        Effect.flatMap((mapping) => mapping.current),
+        Effect.scoped,
+        Effect.provide(strategy(Network.makeNetwork({ devices: [router] })))
+      )
+      assert.strictEqual(PortMapping.lifetimeSeconds(mapping), 604_800)
+      assert.deepStrictEqual(leasesAsked(router), [...asked])
+    })
+  )
+
+  it.effect("are said to be refused where none is taken", () =>
+    Effect.gen(function* () {
+      const router = refusing(402, () => true)
+      const error = yield* map.pipe(Effect.flip, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+      assert.strictEqual(error.reason._tag, "Unsupported")
+      assert.deepStrictEqual(leasesAsked(router), [7200, 0, 604_800])
+    })
+  )
+
+  it.effect("without an end do not pile up: that of an earlier run is used again", () =>
+    Effect.gen(function* () {
+      const router = refusing(725, (lease) => lease !== 0)
+      const left = entry({ externalPort: 50_123, leaseDuration: 0 })
+      router.entries.push(entry({ internalClient: "192.168.1.77", leaseDuration: 0 }), left)
+      yield* Effect.gen(function* () {
+        const mapping = yield* (yield* map).current
+        assert.strictEqual(mapping.externalPort, 50_123)
+        assert.lengthOf(router.entries, 2)
+        // One that this program holds is not used twice.
+        const second = yield* (yield* mapWith({ externalPort: 12002 })).current
+        assert.strictEqual(second.externalPort, 12002)
+      }).pipe(Effect.scoped, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+      assert.lengthOf(router.entries, 1)
+    })
+  )
+
+  it.effect("without an end are not looked for elsewhere where the port must be the one that is wanted", () =>
+    Effect.gen(function* () {
+      const router = refusing(725, (lease) => lease !== 0)
+      router.entries.push(entry({ externalPort: 50_123, leaseDuration: 0 }))
+      const mapping = yield* mapWith({ strictExternalPort: true }).pipe(
+        Effect.flatMap((mapping) => mapping.current),
+        Effect.scoped,
+        Effect.provide(strategy(Network.makeNetwork({ devices: [router] })))
+      )
+      assert.strictEqual(mapping.externalPort, 12001)
+    })
+  )
+})
+
 const portsOf = (router: Router.Router) => router.entries.map((one) => [one.description, one.externalPort])
+
+const leasesAsked = (router: Router.Router) =>
+  router.calls.filter((call) => call.startsWith("Add")).map((call) => Number(/(\d+)\)$/.exec(call)?.[1]))
 
 const isAdd = (call: Soap.Call) => call.action === "AddPortMapping"
 const isLook = (call: Soap.Call) => call.action === "GetSpecificPortMappingEntry"
@@ -523,8 +828,28 @@ describe("what is ours", () => {
     return held(router)
   })
 
-  it.effect.each([714, 730, 401, 501])("is renewed and deleted where the router answers %i to every look", (code) =>
+  it.effect.each([401, 501])("is renewed and deleted where the router answers %i to every look", (code) =>
     held(Router.makeRouter({ before: (call) => (isLook(call) ? Effect.fail(Router.fault(code)) : Effect.void) }))
+  )
+
+  it.effect.each([714, 730])("is kept with its limited lease where the router answers %i to every look", (code) =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({
+        before: (call) => (isLook(call) ? Effect.fail(Router.fault(code)) : Effect.void)
+      })
+      yield* Effect.gen(function* () {
+        yield* map
+        yield* settle
+        // As it was, once more, without an end, and as it was again; then it is known that this router hides.
+        assert.deepStrictEqual(leasesAsked(router), [7200, 7200, 0, 7200])
+        assert.deepStrictEqual(router.entries, [entry()])
+        yield* mapWith({ externalPort: 12002 })
+        yield* TestClock.adjust("1 hour")
+        yield* settle
+        assert.deepStrictEqual(leasesAsked(router).slice(4), [7200, 7200, 7200])
+      }).pipe(Effect.scoped, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+      assert.deepStrictEqual(router.entries, [])
+    })
   )
 })
 
@@ -621,11 +946,13 @@ describe("a router that restarts", () => {
       let isFirst = true
       other.entries.push(entry({ internalClient: "192.168.1.50" }))
       const network = Network.makeNetwork({ devices: [router, other] })
-      yield* Effect.gen(function* () {
-        yield* map
-        router.restart(6000)
-        isFirst = false
-      }).pipe(Effect.scoped, Effect.provide(strategy(network)), Effect.provide(Logger.layer([])))
+      yield* inTime(
+        Effect.gen(function* () {
+          yield* map
+          router.restart(6000)
+          isFirst = false
+        }).pipe(Effect.scoped, Effect.provide(strategy(network)), Effect.provide(Logger.layer([])))
+      )
       assert.lengthOf(other.entries, 1)
       assert.notInclude(other.calls.join(), "DeletePortMapping")
     })
@@ -751,9 +1078,68 @@ describe("choosing the gateway", () => {
     })
   )
 
+  it.effect("takes the default gateway as soon as it is described, and asks it nothing", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({ answersAfter: "20 millis" })
+      const other = Router.makeRouter({ address: "192.168.1.9", name: "Other", udn: "uuid:2" })
+      const fiber = yield* Effect.forkChild(
+        Effect.provide(Upnp.probe, Network.makeNetwork({ devices: [other, router] }).layer)
+      )
+      yield* settle
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* TestClock.adjust("20 millis")
+      yield* settle
+      assert.isDefined(fiber.pollUnsafe())
+      assert.strictEqual((yield* Fiber.join(fiber)).gateway.name, "Home Router")
+      assert.deepStrictEqual(router.calls, [])
+    })
+  )
+
+  it.effect("takes another gateway a moment after it has told its address where the default gateway is silent", () =>
+    Effect.gen(function* () {
+      const other = Router.makeRouter({ address: "192.168.1.9", name: "Other", udn: "uuid:2" })
+      const fiber = yield* Effect.forkChild(
+        Effect.provide(Upnp.probe, Network.makeNetwork({ devices: [other] }).layer)
+      )
+      yield* settle
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* TestClock.adjust("250 millis")
+      yield* settle
+      assert.isDefined(fiber.pollUnsafe())
+      assert.strictEqual((yield* Fiber.join(fiber)).gateway.name, "Other")
+    })
+  )
+
+  it.effect("takes another gateway where the default gateway has several services and no address", () =>
+    Effect.gen(function* () {
+      const services = two({ status: "Connected" }, { externalAddress: "" })
+      const devices = [
+        Router.makeRouter({ services }),
+        Router.makeRouter({ address: "192.168.1.9", name: "Other", udn: "uuid:2", answersAfter: "1 second" })
+      ]
+      const found = yield* inTime(Effect.provide(Upnp.probe, Network.makeNetwork({ devices }).layer))
+      assert.strictEqual(found.gateway.name, "Other")
+    })
+  )
+
+  it.effect("takes the best of those that answer within a moment where none is the default gateway", () =>
+    Effect.gen(function* () {
+      const inner = Router.makeRouter({ address: "192.168.1.8", name: "Inner" })
+      inner.setExternalAddress("10.0.0.2")
+      const outer = Router.makeRouter({
+        address: "192.168.1.9",
+        name: "Outer",
+        udn: "uuid:2",
+        answersAfter: "100 millis"
+      })
+      const found = yield* inTime(Effect.provide(Upnp.probe, Network.makeNetwork({ devices: [inner, outer] }).layer))
+      assert.strictEqual(found.gateway.name, "Outer")
+    })
+  )
+
   it.effect("prefers a gateway with an external address to one without", () =>
     Effect.gen(function* () {
-      const without = Router.makeRouter({ name: "Without" })
+      const without = Router.makeRouter({ address: "192.168.1.8", name: "Without" })
       without.setExternalAddress("0.0.0.0")
       const withAddress = Router.makeRouter({
         address: "192.168.1.9",
@@ -797,7 +1183,7 @@ describe("choosing the gateway", () => {
     Effect.gen(function* () {
       const router = Router.makeRouter()
       yield* Effect.provide(Upnp.probe, Network.makeNetwork({ devices: [router] }).layer)
-      assert.deepStrictEqual(router.calls, ["GetExternalIPAddress()"])
+      assert.deepStrictEqual(router.calls, [])
     })
   )
 

@@ -121,6 +121,12 @@ export const makeRouter = (options: RouterOptions = {}): Router => {
         yield* add(list)
         return nothing
       }
+      case "AddAnyPortMapping": {
+        const isFree = find(list) === -1
+        const port = isFree ? Soap.argument(list, "NewExternalPort") : "50000"
+        yield* add(list.map(([key, value]) => [key, key === "NewExternalPort" ? (port ?? "") : value]))
+        return [["NewReservedPort", port ?? ""]] as const
+      }
       case "DeletePortMapping": {
         const index = find(list)
         if (index === -1) return yield* fault(714, "NoSuchEntryInArray")

@@ -4,6 +4,9 @@
  * Many routers answer wrongly, or not at all, when two calls overlap, even to different services. Routers do not wait
  * for each other. Each call is bounded in time, from the moment it is its turn.
  *
+ * A service that has two control URLs, because its description contradicts itself, is called at the second where nobody
+ * listens at the first, and from then on.
+ *
  * @since 0.1.0
  */
 import * as Http from "@effect-nat/core/Http"
@@ -14,6 +17,7 @@ import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
 import * as Semaphore from "effect/Semaphore"
 import type * as DeviceDescription from "./DeviceDescription.ts"
+import type * as HttpUrl from "./HttpUrl.ts"
 import * as HttpFailure from "./internal/httpFailure.ts"
 import * as Soap from "./Soap.ts"
 
@@ -77,12 +81,15 @@ export const make: Effect.Effect<SoapClient, never, Http.Http> = Effect.gen(func
     return turn
   }
 
+  /** The other control URL of a service, where that is the one that somebody listens at. */
+  const moved = new WeakMap<DeviceDescription.Service, HttpUrl.HttpUrl>()
+
   const exchange = Effect.fnUntraced(function* (
+    { address, path }: HttpUrl.HttpUrl,
     service: DeviceDescription.Service,
     action: string,
     list: Soap.Arguments
   ) {
-    const { address, path } = service.controlUrl
     const who = NetAddress.formatInet(address)
     const request = { serviceType: service.serviceType, action, arguments: list }
     const response = yield* http
@@ -107,9 +114,26 @@ export const make: Effect.Effect<SoapClient, never, Http.Http> = Effect.gen(func
     return yield* Effect.fromResult(decode(response, action, who))
   })
 
+  const exchangeAnywhere = (service: DeviceDescription.Service, action: string, list: Soap.Arguments) => {
+    const { controlUrl, otherControlUrl } = service
+    if (otherControlUrl === undefined) return exchange(controlUrl, service, action, list)
+    const first = moved.get(service) ?? controlUrl
+    const second = first === controlUrl ? otherControlUrl : controlUrl
+    return Effect.catchReason(exchange(first, service, action, list), "NatError", "Unreachable", (_, error) =>
+      exchange(second, service, action, list).pipe(
+        Effect.tapError((failure) => Effect.sync(() => void (failure._tag === "UpnpFault" && moved.set(service, second)))),
+        Effect.tap(() => Effect.sync(() => moved.set(service, second))),
+        // The place that the description gives is the one to speak of.
+        Effect.catchReason("NatError", "Unreachable", () => Effect.fail(error))
+      )
+    )
+  }
+
   const call = Effect.fn("SoapClient.call")(
     (service: DeviceDescription.Service, action: string, list: Soap.Arguments) =>
-      turnOf(NetAddress.formatIp(service.controlUrl.address.address)).withPermit(exchange(service, action, list))
+      turnOf(NetAddress.formatIp(service.controlUrl.address.address)).withPermit(
+        exchangeAnywhere(service, action, list)
+      )
   )
 
   return { call }

@@ -62,7 +62,7 @@ import type * as WanIpConnection from "./WanIpConnection.ts"
 export const probe: Effect.Effect<UpnpGateway.Usable, NatError.NatError, UpnpDiscovery.Network> = Effect.gen(
   function* () {
     const client = yield* SoapClient.make
-    return yield* UpnpProbe.probe(client, yield* Gateway.Selected)
+    return yield* UpnpProbe.probe({ client, selected: yield* Gateway.Selected, isSuspect: () => false })
   }
 ).pipe(Effect.withSpan("Upnp.probe"))
 

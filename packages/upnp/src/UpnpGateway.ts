@@ -1,5 +1,5 @@
 /**
- * A gateway that speaks UPnP: described, and, once its service has answered, ready to map ports.
+ * A gateway that speaks UPnP: described, and, once the service to use is known, ready to map ports.
  *
  * @since 0.1.0
  */
@@ -34,15 +34,19 @@ export interface Described {
 }
 
 /**
- * A gateway with the service to use, which has answered.
+ * A gateway with the service to use.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Usable extends Described {
   readonly connection: WanIpConnection.WanIpConnection
-  /** As the gateway reported it when it was chosen; `undefined` where it has none. */
+  /** Whether the service has been asked and has answered; one that is the only one of its gateway need not be. */
+  readonly hasAnswered: boolean
+  /** As the gateway reported it when it was chosen; `undefined` where it has none or was not asked. */
   readonly externalAddress: NetAddress.IpAddress | undefined
+  /** Whether its line was up when it was chosen; taken for granted of an only service. */
+  readonly isConnected: boolean
 }
 
 /**
@@ -53,7 +57,7 @@ export interface Usable extends Described {
  */
 export const descriptionTimeout: Duration.Duration = Duration.seconds(4)
 
-/** Each service costs up to two calls; real gateways have one or two. */
+/** Where there are several, each costs two calls; real gateways have one or two. */
 const maximumWanServices = 4
 
 const fetchDescription = Effect.fnUntraced(function* (location: HttpUrl.HttpUrl) {
@@ -155,8 +159,13 @@ const tryService = Effect.fnUntraced(function* (connection: WanIpConnection.WanI
   return tried
 })
 
-/** A line that is up with a public address, then one that is up, then one with any address. */
-const score = ({ externalAddress, isConnected }: Tried): number => {
+/**
+ * How good a line is, from 0 to 5: one that is up with a public address, then one that is up, then one with any address.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const score = ({ externalAddress, isConnected }: Omit<Tried, "connection">): number => {
   const address = externalAddress === undefined ? 0 : Ipv4Scope.isPublic(externalAddress) ? 2 : 1
   return isConnected ? 3 + address : address
 }
@@ -166,6 +175,20 @@ const best = (tried: ReadonlyArray<Tried>): Tried | undefined =>
     (best, one) => (best === undefined || score(one) > score(best) ? one : best),
     undefined
   )
+
+/**
+ * A gateway with the only service that it has, which is not asked for anything: mapping shows soon enough what it is
+ * worth. `undefined` where there are several to choose from.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const unasked = (described: Described, client: SoapClient.SoapClient): Usable | undefined => {
+  const [service, ...others] = described.wanServices
+  if (service === undefined || others.length > 0) return undefined
+  const connection = WanIpConnection.make(client, service)
+  return { ...described, connection, hasAnswered: false, externalAddress: undefined, isConnected: true }
+}
 
 /**
  * Finds the service to use by asking each for its state: many gateways describe one for every kind of line, all but
@@ -184,7 +207,7 @@ export const choose = Effect.fn("UpnpGateway.choose")(function* (
   )
   const chosen = best(results.filter(Result.isSuccess).map((result) => result.success))
   if (chosen !== undefined) {
-    return { ...described, connection: chosen.connection, externalAddress: chosen.externalAddress }
+    return { ...described, ...chosen, hasAnswered: true }
   }
   const [failure] = results.filter(Result.isFailure).map((result) => result.failure)
   return yield* failure === undefined ? malformed("no service to ask") : failure

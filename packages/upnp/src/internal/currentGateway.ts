@@ -9,9 +9,13 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
+import * as Queue from "effect/Queue"
 import * as Ref from "effect/Ref"
 import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as SynchronizedRef from "effect/SynchronizedRef"
+import type * as PortMappingEntry from "../PortMappingEntry.ts"
 import * as SoapClient from "../SoapClient.ts"
 import type * as UpnpDiscovery from "../UpnpDiscovery.ts"
 import type * as UpnpGateway from "../UpnpGateway.ts"
@@ -19,10 +23,19 @@ import * as ActionFailure from "./actionFailure.ts"
 
 import * as UpnpProbe from "./upnpProbe.ts"
 
+/** What has been learnt about a device: it outlasts a restart. */
+export interface Habits {
+  /** It refuses limited leases, or forgets them at once. */
+  takesOnlyPermanentLeases: boolean
+  /** It shows no mapping to whoever asks for one, not even our own. */
+  hidesMappings: boolean
+  /** Its AddAnyPortMapping is missing or not for us. */
+  refusesAnyPort: boolean
+}
+
 /** A gateway in use, and what has been learnt about it. */
 export interface Session extends UpnpGateway.Usable {
-  /** It refused a limited lease and took a permanent one. */
-  readonly takesOnlyPermanentLeases: Ref.Ref<boolean>
+  readonly habits: Habits
   /** The address that the gateway reports, asked for where it is not known from just now. */
   readonly askExternalAddress: Effect.Effect<NetAddress.IpAddress | undefined, NatError.NatError>
   /** The same where it must spoil nothing: what cannot be asked for now is what was known last. */
@@ -31,7 +44,28 @@ export interface Session extends UpnpGateway.Usable {
   readonly ownAddress: Effect.Effect<NetAddress.IpAddress>
 }
 
+/** What one mapping tells about itself, and how it is told that something has changed. */
+export interface Registration {
+  /** It is about to be renewed: what woke it until now is done with. */
+  readonly begin: Effect.Effect<void>
+  /** It holds an entry, in place of the one before. */
+  readonly hold: (held: {
+    readonly session: Session
+    readonly entry: PortMappingEntry.PortMappingEntry
+  }) => Effect.Effect<void>
+  /** It holds nothing any more. */
+  readonly letGo: Effect.Effect<void>
+  /** Says to this mapping that it is to be renewed at once. */
+  readonly wake: Effect.Effect<void>
+  /** Completes when that has been said since it was asked last. */
+  readonly whenWoken: Effect.Effect<void>
+}
+
 export interface CurrentGateway {
+  /** For one mapping, until the scope closes. */
+  readonly register: Effect.Effect<Registration, never, Scope.Scope>
+  /** Whether a mapping of this program holds an entry. */
+  readonly isHeld: (session: Session, key: PortMappingEntry.Key) => boolean
   /**
    * Does something with the gateway, which is searched for if need be. Where it turns out to be gone, it is searched
    * for once more and the effect runs again; an effect that may have reached it does not.
@@ -53,25 +87,33 @@ const freshness = Duration.seconds(5)
 
 interface Reported {
   readonly address: NetAddress.IpAddress | undefined
-  /** In milliseconds of `Clock`. */
-  readonly at: number
+  /** In milliseconds of `Clock`; `undefined` before it has been asked for. */
+  readonly at: number | undefined
 }
 
-const openSession = Effect.fnUntraced(function* (found: UpnpGateway.Usable) {
+const sameAddress = (self: NetAddress.IpAddress | undefined, that: NetAddress.IpAddress | undefined): boolean =>
+  self === undefined || that === undefined ? self === that : NetAddress.formatIp(self) === NetAddress.formatIp(that)
+
+const openSession = Effect.fnUntraced(function* (found: UpnpGateway.Usable, habits: Habits) {
   const udp = yield* Udp.Udp
-  const reported = yield* Ref.make<Reported>({
-    address: found.externalAddress,
-    at: yield* Clock.currentTimeMillis
+  const reported = yield* Ref.make<Reported>({ address: undefined, at: undefined })
+  const report = Effect.fnUntraced(function* (address: NetAddress.IpAddress | undefined) {
+    const at = yield* Clock.currentTimeMillis
+    const before = yield* Ref.getAndSet(reported, { address, at })
+    if (before.at === undefined || !sameAddress(before.address, address)) yield* warnOfNat(found, address)
   })
+  if (found.hasAnswered) yield* report(found.externalAddress)
   const ask = found.connection.getExternalIpAddress.pipe(
     Effect.mapError((error) => ActionFailure.toNatError(error, { action: "GetExternalIPAddress" })),
-    Effect.tap((address) => Effect.flatMap(Clock.currentTimeMillis, (at) => Ref.set(reported, { address, at })))
+    Effect.tap(report)
   )
-  const askExternalAddress = Effect.gen(function* () {
-    const known = yield* Ref.get(reported)
-    const age = (yield* Clock.currentTimeMillis) - known.at
-    return known.address !== undefined && age < Duration.toMillis(freshness) ? known.address : yield* ask
+  const askOrKnow = Effect.gen(function* () {
+    const { address, at } = yield* Ref.get(reported)
+    const isFresh = at !== undefined && (yield* Clock.currentTimeMillis) - at < Duration.toMillis(freshness)
+    return isFresh && address !== undefined ? address : yield* ask
   })
+  // Whoever comes while it is asked for waits for that answer.
+  const askExternalAddress = (yield* Semaphore.make(1)).withPermit(askOrKnow)
   const externalAddressNow = Effect.catch(askExternalAddress, (error) =>
     Effect.logDebug(`the external address is not known now: ${error.message}`).pipe(
       Effect.andThen(Ref.get(reported)),
@@ -80,7 +122,7 @@ const openSession = Effect.fnUntraced(function* (found: UpnpGateway.Usable) {
   )
   const session: Session = {
     ...found,
-    takesOnlyPermanentLeases: yield* Ref.make(false),
+    habits,
     askExternalAddress,
     externalAddressNow,
     ownAddress: Udp.localAddressTowards(found.gateway.address).pipe(
@@ -91,7 +133,7 @@ const openSession = Effect.fnUntraced(function* (found: UpnpGateway.Usable) {
   return session
 })
 
-const warnOfNat = ({ externalAddress, gateway }: UpnpGateway.Usable) => {
+const warnOfNat = ({ gateway }: UpnpGateway.Usable, externalAddress: NetAddress.IpAddress | undefined) => {
   if (externalAddress === undefined) {
     return Effect.logWarning(`${gateway.name} reports no external address: its own line may be down`)
   }
@@ -105,15 +147,40 @@ const warnOfNat = ({ externalAddress, gateway }: UpnpGateway.Usable) => {
 const mayHaveMoved = (error: NatError.NatError): boolean =>
   error.reason._tag === "Unreachable" || error.reason._tag === "TimedOut" || error.reason._tag === "MalformedAnswer"
 
+interface Mapping {
+  /** What it holds. */
+  entry: string | undefined
+  readonly wake: Effect.Effect<void>
+}
+
+const entryOf = ({ gateway }: Session, { externalPort, protocol }: PortMappingEntry.Key): string =>
+  `${deviceOf(gateway)} ${externalPort}/${protocol}`
+
+const noHabits = (): Habits => ({ takesOnlyPermanentLeases: false, hidesMappings: false, refusesAnyPort: false })
+
+const deviceOf = ({ address, id }: Gateway.Gateway): string => id ?? NetAddress.formatIp(address)
+
 export const make: Effect.Effect<CurrentGateway, never, UpnpDiscovery.Network> = Effect.gen(function* () {
   const context = yield* Effect.context<UpnpDiscovery.Network>()
   const selected = yield* Gateway.Selected
   const client = yield* SoapClient.make
   const state = yield* SynchronizedRef.make<Sought | undefined>(undefined)
+  const habits = new Map<string, Habits>()
+  /** Those that have failed since they last did what they should. */
+  const suspects = new Set<string>()
 
-  const seek = UpnpProbe.probe(client, selected).pipe(
-    Effect.tap(warnOfNat),
-    Effect.flatMap(openSession),
+  const habitsOf = (gateway: Gateway.Gateway): Habits => {
+    const known = habits.get(deviceOf(gateway)) ?? noHabits()
+    habits.set(deviceOf(gateway), known)
+    return known
+  }
+
+  const seek = UpnpProbe.probe({
+    client,
+    selected,
+    isSuspect: (gateway) => suspects.has(deviceOf(gateway))
+  }).pipe(
+    Effect.flatMap((found) => openSession(found, habitsOf(found.gateway))),
     Effect.result,
     Effect.flatMap((result) => Effect.map(Clock.currentTimeMillis, (at): Sought => ({ result, at }))),
     Effect.provideContext(context)
@@ -130,17 +197,49 @@ export const make: Effect.Effect<CurrentGateway, never, UpnpDiscovery.Network> =
     )
   ).pipe(Effect.flatMap(Effect.fromResult))
 
-  const giveUp = (gone: Session) =>
-    SynchronizedRef.update(state, (sought) =>
+  const giveUp = (gone: Session) => {
+    suspects.add(deviceOf(gone.gateway))
+    return SynchronizedRef.update(state, (sought) =>
       sought !== undefined && Result.isSuccess(sought.result) && sought.result.success === gone ? undefined : sought
     )
+  }
 
   const attempt = <A>(f: (session: Session) => Effect.Effect<A, NatError.NatError>) =>
     Effect.flatMap(session, (one) =>
-      Effect.tapError(f(one), (error) => (mayHaveMoved(error) ? giveUp(one) : Effect.void))
+      f(one).pipe(
+        Effect.tap(() => Effect.sync(() => suspects.delete(deviceOf(one.gateway)))),
+        Effect.tapError((error) => (mayHaveMoved(error) ? giveUp(one) : Effect.void))
+      )
     )
 
+  const mappings = new Set<Mapping>()
+
+  const register = Effect.gen(function* () {
+    const woken = yield* Queue.sliding<void>(1)
+    const mapping: Mapping = { entry: undefined, wake: Effect.asVoid(Queue.offer(woken, undefined)) }
+    const letGo = Effect.sync(() => {
+      mapping.entry = undefined
+    })
+    yield* Effect.acquireRelease(
+      Effect.sync(() => mappings.add(mapping)),
+      () => Effect.andThen(letGo, Effect.sync(() => mappings.delete(mapping)))
+    )
+    const registration: Registration = {
+      begin: Effect.asVoid(Queue.clear(woken)),
+      hold: ({ entry, session: one }) =>
+        Effect.sync(() => {
+          mapping.entry = entryOf(one, entry)
+        }),
+      letGo,
+      wake: mapping.wake,
+      whenWoken: Queue.take(woken)
+    }
+    return registration
+  })
+
   return {
+    register,
+    isHeld: (one, key) => [...mappings].some(({ entry }) => entry === entryOf(one, key)),
     use: (f) => Effect.catchReason(attempt(f), "NatError", "Unreachable", () => attempt(f))
   }
 })

@@ -2,10 +2,13 @@
  * One lease on an Internet Gateway Device, as the lease engine wants it.
  *
  * A router lets anybody overwrite and delete what others of the same host have mapped, and some let every host. So
- * nothing is overwritten or deleted before the router has shown what is there, and only an entry with our internal
- * client, our internal port and our description is ours. Some routers cut descriptions short or put their own in their
- * place: what a router shows just after our own request is ours as well. A router that cannot tell is believed to hold
- * what we last put there.
+ * nothing is renewed or deleted before the router has shown what is there, and only an entry with our internal client,
+ * our internal port and our description is ours. The same holds before an entry is added whose external port is not its
+ * internal port; for one where they are the same, the router's own refusal is enough, as nobody else of this host can
+ * serve that port. Some routers cut descriptions short or put their own in their place: what a router shows just after
+ * our own request is ours as well. A router that cannot tell is believed to hold what we last put there.
+ *
+ * What the router shows of our own entry is learnt after the mapping has been handed out: nobody waits for it.
  */
 import type * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
@@ -13,11 +16,14 @@ import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Random from "effect/Random"
 import * as Ref from "effect/Ref"
 import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
 import * as PortMappingEntry from "../PortMappingEntry.ts"
+import type * as Soap from "../Soap.ts"
 import * as UpnpErrorCode from "../UpnpErrorCode.ts"
 import * as UpnpGateway from "../UpnpGateway.ts"
 import type * as WanIpConnection from "../WanIpConnection.ts"
@@ -103,13 +109,13 @@ const look = (session: UpnpGateway.Usable, key: PortMappingEntry.Key) =>
     Effect.catchReason("NatError", "MalformedAnswer", (_, error) => Effect.succeed(untold(error)))
   )
 
-const leaseSeconds = Effect.fnUntraced(function* (session: CurrentGateway.Session, lifetime: Duration.Duration) {
-  if (yield* Ref.get(session.takesOnlyPermanentLeases)) return 0
+const leaseSeconds = (session: CurrentGateway.Session, lifetime: Duration.Duration): number => {
+  if (session.habits.takesOnlyPermanentLeases) return 0
   const longest = session.connection.wanService.version >= 2 ? longestLeaseOfVersion2 : undefined
   if (!Duration.isFinite(lifetime)) return longest ?? 0
   const seconds = Math.max(1, Math.ceil(Duration.toSeconds(lifetime)))
   return longest === undefined ? seconds : Math.min(seconds, longest)
-})
+}
 
 const internalAddressOf = Effect.fnUntraced(function* (
   session: CurrentGateway.Session,
@@ -137,7 +143,7 @@ const makeEntry = Effect.fnUntraced(function* (
     internalClient: NetAddress.formatIp(yield* internalAddressOf(session, request)),
     enabled: true,
     description: request.description,
-    leaseDuration: yield* leaseSeconds(session, request.lifetime)
+    leaseDuration: leaseSeconds(session, request.lifetime)
   }
   return entry
 })
@@ -155,9 +161,11 @@ interface Shown {
   readonly description: string | undefined
   /** It showed nothing, so that "no such entry" from it says nothing. */
   readonly isHidden: boolean
+  /** Whether it has been asked. */
+  readonly isLearnt: boolean
 }
 
-const notShown: Shown = { description: undefined, isHidden: false }
+const notShown: Shown = { description: undefined, isHidden: false, isLearnt: false }
 
 const isForSameHost = (
   held: PortMappingEntry.PortMappingEntry,
@@ -185,22 +193,56 @@ const heldBy = (held: PortMappingEntry.PortMappingEntry): string => {
   return `it is mapped to ${held.internalClient}:${held.internalPort}${description}`
 }
 
-/** Adds an entry, or renews it in place; the entry that the router took is the result. */
-const add = Effect.fnUntraced(function* (
-  session: CurrentGateway.Session,
-  entry: PortMappingEntry.PortMappingEntry
-): Effect.fn.Return<PortMappingEntry.PortMappingEntry, WanIpConnection.ActionError> {
-  const added = yield* Effect.result(session.connection.addPortMapping(entry))
-  if (Result.isSuccess(added)) return entry
-  const error = added.failure
-  if (error._tag !== "UpnpFault" || entry.leaseDuration === 0 || !UpnpErrorCode.mayWantPermanentLease(error)) {
-    return yield* error
+const argumentValueOutOfRange = 601
+const invalidArgs = 402
+
+/** The lease to ask for in place of one that was refused; `undefined` where the refusal is about something else. */
+const otherLease = (fault: Soap.UpnpFault, refused: number): number | undefined => {
+  if (refused !== 0 && UpnpErrorCode.mayWantPermanentLease(fault)) return 0
+  const isExtreme = refused === 0 || refused > longestLeaseOfVersion2
+  const mayWantShorter = fault.code === argumentValueOutOfRange || fault.code === invalidArgs
+  return isExtreme && mayWantShorter ? longestLeaseOfVersion2 : undefined
+}
+
+interface Adding {
+  readonly session: CurrentGateway.Session
+  readonly entry: PortMappingEntry.PortMappingEntry
+  /** The refusal of this entry, where it has been asked for already. */
+  readonly refused?: Soap.UpnpFault | undefined
+  /** The entry to ask for in place of a permanent one; see `earlierEntry`. */
+  readonly instead: (
+    permanent: PortMappingEntry.PortMappingEntry
+  ) => Effect.Effect<PortMappingEntry.PortMappingEntry, NatError.NatError>
+}
+
+/** Adds an entry, or renews it in place, with the lease that the router takes; what it took is the result. */
+const add = Effect.fnUntraced(function* ({
+  entry,
+  instead,
+  refused,
+  session
+}: Adding): Effect.fn.Return<PortMappingEntry.PortMappingEntry, WanIpConnection.ActionError> {
+  const tried = new Set([entry.leaseDuration])
+  let wanted = entry
+  let fault = refused
+  while (true) {
+    if (fault !== undefined) {
+      const leaseDuration = otherLease(fault, wanted.leaseDuration)
+      if (leaseDuration === undefined || tried.has(leaseDuration)) return yield* fault
+      tried.add(leaseDuration)
+      wanted = { ...wanted, leaseDuration }
+    }
+    if (wanted.leaseDuration === 0) wanted = yield* instead(wanted)
+    const added = yield* Effect.result(session.connection.addPortMapping(wanted))
+    if (Result.isSuccess(added)) break
+    if (added.failure._tag !== "UpnpFault") return yield* added.failure
+    fault = added.failure
   }
-  const permanent = { ...entry, leaseDuration: 0 }
-  yield* session.connection.addPortMapping(permanent)
-  yield* Ref.set(session.takesOnlyPermanentLeases, true)
-  return permanent
+  if (wanted.leaseDuration === 0 && entry.leaseDuration !== 0) session.habits.takesOnlyPermanentLeases = true
+  return wanted
 })
+
+const asItIs = (entry: PortMappingEntry.PortMappingEntry) => Effect.succeed(entry)
 
 const toMapping = (
   { entry, session }: Handle,
@@ -237,14 +279,41 @@ const otherPort = Effect.fnUntraced(function* (
 
 /** What a mapping's request last put on the wire: that is what may be left behind. */
 interface Attempt extends Handle {
-  /** Whether nothing of another's was there just before: then our client and internal port alone make it ours. */
+  /** Whether the router said that nothing was there just before: what is there now without being shown is ours. */
   readonly wasFree: boolean
+  /** Whether our client and internal port alone make what is there ours, whatever it is called. */
+  readonly isOursByHost: boolean
+  /** Whether the router may have chosen another external port. */
+  readonly isAnyPort: boolean
 }
 
-/** The protocol of one mapping. Each has its own, which knows what that mapping's requests attempted. */
+/** So many entries of a router's list are read to find our own, and so long: each may be a call. */
+const maximumListed = 512
+const longestListing = Duration.seconds(10)
+
+/** Another port of this host, on which another program may have a mapping, is not concerned (UPnP knows no programs). */
+const mayOverlook = (request: MappingRequest.Resolved, externalPort: number): boolean =>
+  externalPort === request.internalPort && request.internalAddress === undefined
+
+const mayHaveAnyPort = ({ connection, habits }: CurrentGateway.Session, request: MappingRequest.Resolved): boolean =>
+  connection.wanService.kind === "ip" &&
+  connection.wanService.version >= 2 &&
+  !request.strictExternalPort &&
+  request.internalAddress === undefined &&
+  !habits.refusesAnyPort &&
+  !habits.takesOnlyPermanentLeases
+
+/** Invalid Action, Optional Action Not Implemented, Action not authorized: what that one action comes to for us. */
+const refusesAnyPort = (fault: Soap.UpnpFault): boolean => [401, 602, 606].includes(fault.code)
+
+/** The protocol of one mapping, in whose scope it learns. Each has its own: it knows what that mapping has attempted. */
 export const make = Effect.fnUntraced(function* (current: CurrentGateway.CurrentGateway) {
+  const scope = yield* Effect.scope
   const attempted = yield* Ref.make<Attempt | undefined>(undefined)
   const shown = yield* Ref.make(notShown)
+  const learning = yield* Ref.make<Fiber.Fiber<void> | undefined>(undefined)
+  const hasHeld = yield* Ref.make(false)
+  const registration = yield* current.register
 
   const lookAt = Effect.fnUntraced(function* (session: UpnpGateway.Usable, key: PortMappingEntry.Key) {
     const seen = yield* look(session, key)
@@ -274,15 +343,164 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     yield* clearEntry(session, ours)
   })
 
-  /** Asked once: what the router shows now is what it will show when the mapping is to be renewed or deleted. */
-  const learn = Effect.fnUntraced(function* ({ entry, session }: Handle, before: Seen) {
-    const known = yield* Ref.get(shown)
-    if (known.description !== undefined || known.isHidden) return
-    const seen = before._tag === "Entry" ? before : yield* look(session, entry)
-    if (seen._tag === "Nothing") yield* Ref.set(shown, { description: undefined, isHidden: true })
-    if (seen._tag === "Entry" && isForSameHost(seen.entry, entry, true)) {
-      yield* Ref.set(shown, { description: seen.entry.description, isHidden: false })
+  // ---------------------------------------------------------------------------
+  // What the router shows of our own entry
+  // ---------------------------------------------------------------------------
+
+  const learnFrom = (seen: Seen, entry: PortMappingEntry.PortMappingEntry) =>
+    seen._tag === "Entry" && isForSameHost(seen.entry, entry, true)
+      ? Ref.set(shown, { description: seen.entry.description, isHidden: false, isLearnt: true })
+      : Ref.update(shown, (known) => ({ ...known, isHidden: seen._tag === "Nothing", isLearnt: true }))
+
+  /** What the router shows just after it was added is what it will show when it is to be renewed or deleted. */
+  const learn = Effect.fnUntraced(function* ({ entry, session }: Handle) {
+    const seen = yield* look(session, entry)
+    yield* learnFrom(seen, entry)
+    return seen
+  })
+
+  const isShownAfter = Effect.fnUntraced(function* (
+    { session }: Handle,
+    entry: PortMappingEntry.PortMappingEntry
+  ): Effect.fn.Return<boolean, WanIpConnection.ActionError> {
+    yield* session.connection.addPortMapping(entry)
+    return (yield* learn({ session, entry }))._tag === "Entry"
+  })
+
+  /**
+   * A router that does not show what it has just confirmed hides everything, or forgets limited leases at once. What it
+   * does with one that has no end tells. Asked once of each router: one that hides is left alone.
+   */
+  const findOutWhyHidden = Effect.fnUntraced(function* (handle: Handle) {
+    const { entry, session } = handle
+    const { habits } = session
+    if (entry.leaseDuration === 0 || habits.hidesMappings || habits.takesOnlyPermanentLeases) return
+    // A restart in between, or another's deletion, is not the lease's fault.
+    if (yield* isShownAfter(handle, entry)) return
+    const permanent = yield* Effect.result(isShownAfter(handle, { ...entry, leaseDuration: 0 }))
+    if (Result.isSuccess(permanent) && permanent.success) {
+      habits.takesOnlyPermanentLeases = true
+      yield* Effect.logDebug(`${session.gateway.name} forgets limited leases: permanent ones are used from now on`)
+      return yield* registration.wake
     }
+    habits.hidesMappings = true
+    if (Result.isSuccess(permanent)) yield* session.connection.addPortMapping(entry)
+  })
+
+  const study = (handle: Handle) =>
+    Effect.gen(function* () {
+      if ((yield* learn(handle))._tag === "Nothing") yield* findOutWhyHidden(handle)
+    }).pipe(
+      // It is mapped: nothing that goes wrong here is a reason to say anything.
+      Effect.catch((error) => Effect.logDebug(`the router does not show how it keeps a mapping: ${error.message}`))
+    )
+
+  const studyLater = Effect.fnUntraced(function* (handle: Handle) {
+    if ((yield* Ref.get(shown)).isLearnt) return
+    yield* Ref.set(learning, yield* Effect.forkIn(study(handle), scope))
+  })
+
+  /** Nothing is renewed or deleted before it is known how the router shows it; that is asked now or never. */
+  const endStudy = Effect.fnUntraced(function* (handle: Handle) {
+    const fiber = yield* Ref.getAndSet(learning, undefined)
+    if (fiber === undefined) return
+    yield* Fiber.interrupt(fiber)
+    if (!(yield* Ref.get(shown)).isLearnt) yield* Effect.ignore(learn(handle))
+  })
+
+  // ---------------------------------------------------------------------------
+  // Asking for a mapping
+  // ---------------------------------------------------------------------------
+
+  /** Our own entries on the router, as far as it lists them, that no mapping of this program holds. */
+  const leftOvers = (session: CurrentGateway.Session, like: PortMappingEntry.PortMappingEntry) =>
+    Effect.gen(function* () {
+      const known = yield* Ref.get(shown)
+      return yield* session.connection.portMappings.pipe(
+        Stream.take(maximumListed),
+        Stream.interruptWhen(Effect.sleep(longestListing)),
+        Stream.filter(
+          (held) =>
+            held.protocol === like.protocol &&
+            isOurs(held, like, known) &&
+            isForSameHost(held, like, false) &&
+            !current.isHeld(session, held)
+        ),
+        Stream.runCollect
+      )
+    }).pipe(Effect.orElseSucceed((): Array<PortMappingEntry.PortMappingEntry> => []))
+
+  /** Entries without an end pile up: one that an earlier run left at another port is used again. */
+  const earlierEntry =
+    (session: CurrentGateway.Session, request: MappingRequest.Resolved) =>
+    (permanent: PortMappingEntry.PortMappingEntry) =>
+      Effect.gen(function* () {
+        // A port that peers may know already is not changed for another.
+        if (request.strictExternalPort || (yield* Ref.get(hasHeld))) return permanent
+        const ours = yield* leftOvers(session, permanent)
+        if (ours.length === 0 || ours.some((one) => one.externalPort === permanent.externalPort)) return permanent
+        const externalPort = ours[0]?.externalPort ?? permanent.externalPort
+        yield* Effect.logDebug(`external port ${externalPort} is ours from an earlier run: it is used again`)
+        return { ...permanent, externalPort }
+      })
+
+  const addSeen = Effect.fnUntraced(function* (
+    session: CurrentGateway.Session,
+    request: MappingRequest.Resolved,
+    wanted: PortMappingEntry.PortMappingEntry,
+    refused?: Soap.UpnpFault
+  ): Effect.fn.Return<Handle, WanIpConnection.ActionError> {
+    const seen = yield* lookFor(session, wanted)
+    yield* Ref.set(attempted, {
+      session,
+      entry: wanted,
+      wasFree: seen._tag === "Nothing",
+      isOursByHost: seen._tag === "Nothing",
+      isAnyPort: false
+    })
+    const instead = seen._tag === "Entry" ? asItIs : earlierEntry(session, request)
+    const entry = yield* add({ session, entry: wanted, refused, instead })
+    if (seen._tag === "Entry") yield* learnFrom(seen, entry)
+    return { session, entry }
+  })
+
+  /**
+   * One call, without a look: what another host has is refused, and what this host has there is a mapping of an
+   * earlier run, as nobody else can serve this internal port. The slow way is taken after any refusal.
+   */
+  const addUnseen = Effect.fnUntraced(function* (
+    session: CurrentGateway.Session,
+    request: MappingRequest.Resolved,
+    wanted: PortMappingEntry.PortMappingEntry
+  ): Effect.fn.Return<Handle, WanIpConnection.ActionError> {
+    yield* Ref.set(attempted, { session, entry: wanted, wasFree: false, isOursByHost: true, isAnyPort: false })
+    const added = yield* Effect.result(session.connection.addPortMapping(wanted))
+    if (Result.isSuccess(added)) return { session, entry: wanted }
+    if (added.failure._tag !== "UpnpFault") return yield* added.failure
+    return yield* addSeen(session, request, wanted, added.failure)
+  })
+
+  const addKnown = (
+    session: CurrentGateway.Session,
+    request: MappingRequest.Resolved,
+    wanted: PortMappingEntry.PortMappingEntry
+  ) =>
+    wanted.leaseDuration !== 0 && mayOverlook(request, wanted.externalPort)
+      ? addUnseen(session, request, wanted)
+      : addSeen(session, request, wanted)
+
+  /** The router chooses another port where the wanted one is taken, whoever has it: nothing is overwritten. */
+  const addAny = Effect.fnUntraced(function* (
+    session: CurrentGateway.Session,
+    request: MappingRequest.Resolved,
+    wanted: PortMappingEntry.PortMappingEntry
+  ): Effect.fn.Return<Handle, WanIpConnection.ActionError> {
+    yield* Ref.set(attempted, { session, entry: wanted, wasFree: false, isOursByHost: false, isAnyPort: true })
+    const added = yield* Effect.result(session.connection.addAnyPortMapping(wanted))
+    if (Result.isSuccess(added)) return { session, entry: { ...wanted, externalPort: added.success } }
+    if (added.failure._tag !== "UpnpFault") return yield* added.failure
+    if (refusesAnyPort(added.failure)) session.habits.refusesAnyPort = true
+    return yield* addKnown(session, request, wanted)
   })
 
   const requestOn = Effect.fnUntraced(function* (
@@ -290,21 +508,12 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     request: MappingRequest.Resolved
   ): Effect.fn.Return<Handle, NatError.NatError> {
     // What was seen before an earlier attempt may not be so any more.
-    yield* Ref.update(attempted, (earlier) => earlier && { ...earlier, wasFree: false })
+    yield* Ref.update(attempted, (earlier) => earlier && { ...earlier, wasFree: false, isOursByHost: false })
+    const addFirst = mayHaveAnyPort(session, request) ? addAny : addKnown
     let externalPort = request.externalPort
     for (let others = 0; ; others++) {
       const wanted = yield* makeEntry(session, request, externalPort)
-      const added = yield* lookFor(session, wanted).pipe(
-        Effect.tap((seen) => Ref.set(attempted, { session, entry: wanted, wasFree: seen._tag === "Nothing" })),
-        Effect.flatMap((seen) =>
-          Effect.tap(
-            Effect.map(add(session, wanted), (entry): Handle => ({ session, entry })),
-            // It is mapped: nothing that goes wrong here is a reason to fail.
-            (handle) => Effect.ignore(learn(handle, seen))
-          )
-        ),
-        Effect.result
-      )
+      const added = yield* Effect.result((others === 0 ? addFirst : addSeen)(session, request, wanted))
       if (Result.isSuccess(added)) return added.success
       const next = others < maximumOtherPorts ? yield* otherPort(added.failure, request, externalPort) : undefined
       if (next === undefined)
@@ -314,15 +523,34 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
   })
 
   const leaseOf = Effect.fnUntraced(function* (handle: Handle) {
+    yield* registration.hold(handle)
+    yield* Ref.set(hasHeld, true)
     const externalAddress = yield* handle.session.externalAddressNow
     const lease: Lease = { handle, mapping: toMapping(handle, externalAddress) }
     return lease
   })
 
-  const addOn = (session: CurrentGateway.Session, resolved: MappingRequest.Resolved) =>
-    Effect.flatMap(requestOn(session, resolved), leaseOf)
+  /** What a router showed says nothing about another one. */
+  const forgetOthers = Effect.fnUntraced(function* (session: CurrentGateway.Session) {
+    const earlier = yield* Ref.get(attempted)
+    if (earlier !== undefined && !UpnpGateway.isSameDevice(earlier.session, session)) yield* Ref.set(shown, notShown)
+  })
 
-  const request = (resolved: MappingRequest.Resolved) => current.use((session) => addOn(session, resolved))
+  const addOn = Effect.fnUntraced(function* (
+    session: CurrentGateway.Session,
+    resolved: MappingRequest.Resolved
+  ): Effect.fn.Return<Lease, NatError.NatError> {
+    yield* forgetOthers(session)
+    const lease = yield* Effect.flatMap(requestOn(session, resolved), leaseOf)
+    yield* studyLater(lease.handle)
+    return lease
+  })
+
+  const request = (resolved: MappingRequest.Resolved) =>
+    Effect.andThen(
+      registration.begin,
+      current.use((session) => addOn(session, resolved))
+    )
 
   const renewOn = Effect.fnUntraced(function* (
     session: CurrentGateway.Session,
@@ -342,18 +570,22 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     const seen = yield* lookFor(session, wanted).pipe(
       Effect.mapError((error) => ActionFailure.toNatError(error, { action: "AddPortMapping", externalPort }))
     )
-    yield* Ref.set(attempted, { session, entry: wanted, wasFree: seen._tag !== "Entry" })
-    const entry = yield* Effect.mapError(add(session, wanted), (error) =>
+    const isFree = seen._tag !== "Entry"
+    yield* Ref.set(attempted, { session, entry: wanted, wasFree: isFree, isOursByHost: isFree, isAnyPort: false })
+    const entry = yield* Effect.mapError(add({ session, entry: wanted, instead: asItIs }), (error) =>
       ActionFailure.toNatError(error, { action: "AddPortMapping", externalPort })
     )
     return yield* leaseOf({ session, entry })
   })
 
   const renew = (lease: Lease, resolved: MappingRequest.Resolved) =>
-    current.use((session) =>
-      UpnpGateway.isSameDevice(session, lease.handle.session)
-        ? renewOn(session, lease, resolved)
-        : addOn(session, resolved)
+    Effect.andThen(
+      Effect.andThen(registration.begin, endStudy(lease.handle)),
+      current.use((session) =>
+        UpnpGateway.isSameDevice(session, lease.handle.session)
+          ? renewOn(session, lease, resolved)
+          : addOn(session, resolved)
+      )
     )
 
   /** What was asked for another host leads there, whatever this host's own address is. */
@@ -362,11 +594,14 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
       ? Effect.map(handle.session.ownAddress, (own) => NetAddress.formatIp(own) !== handle.entry.internalClient)
       : Effect.succeed(false)
 
-  const release = ({ handle: { entry, session } }: Lease) =>
+  const releaseNow = ({ handle: { entry, session } }: Lease) =>
     Effect.catchReason(clearOurs(session, entry), "NatError", "Unreachable", (_, error) =>
       // It may have restarted at another place; another router's mapping of this port is not ours to delete.
       current.use((now) => (UpnpGateway.isSameDevice(now, session) ? clearOurs(now, entry) : Effect.fail(error)))
     )
+
+  const release = (lease: Lease) =>
+    Effect.ensuring(Effect.andThen(endStudy(lease.handle), releaseNow(lease)), registration.letGo)
 
   /** The request went out on another connection: a look that finds nothing may have overtaken it. */
   const lookAgain = Effect.fnUntraced(function* (
@@ -380,19 +615,31 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
   })
 
   const abandon = Effect.fnUntraced(function* () {
+    yield* registration.letGo
     const attempt = yield* Ref.get(attempted)
     if (attempt === undefined) return
-    const { entry, session, wasFree } = attempt
+    const { entry, isAnyPort, isOursByHost, session, wasFree } = attempt
     const seen = yield* lookAgain(session, entry)
-    if (seen._tag === "Nothing") return
-    if (seen._tag === "Untold" && !wasFree) return yield* seen.error
-    const isLeft =
-      seen._tag === "Untold" ||
-      isOurs(seen.entry, entry, yield* Ref.get(shown)) ||
-      (wasFree && isForSameHost(seen.entry, entry, false))
-    if (isLeft) yield* clearEntry(session, entry)
+    const isHere =
+      seen._tag === "Entry" &&
+      (isOurs(seen.entry, entry, yield* Ref.get(shown)) || (isOursByHost && isForSameHost(seen.entry, entry, false)))
+    if (isHere || (seen._tag === "Untold" && wasFree)) return yield* clearEntry(session, entry)
+    if (isAnyPort) {
+      // Where it is, only the list can tell.
+      return yield* Effect.forEach(yield* leftOvers(session, entry), (left) => clearEntry(session, left), {
+        discard: true
+      })
+    }
+    if (seen._tag === "Untold") return yield* seen.error
   })
 
-  const protocol: LeaseEngine.LeaseProtocol<Handle> = { request, renew, isStale, release, abandon }
+  const protocol: LeaseEngine.LeaseProtocol<Handle> = {
+    request,
+    renew,
+    isStale,
+    whenChanged: () => registration.whenWoken,
+    release,
+    abandon
+  }
   return protocol
 })

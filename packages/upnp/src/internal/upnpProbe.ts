@@ -1,8 +1,15 @@
 /**
- * The choice of the gateway: search, description and one service's answer, for all that answer at once.
+ * The choice of the gateway: search, description and, where there is something to choose from, the services' answers,
+ * for all that answer at once.
+ *
+ * The default gateway is the one that the kernel would use: an answer to a peer goes out through it, so a mapping on
+ * another gateway would lead connections in by one line and out by another. It is taken as soon as it is described.
+ * Another gateway is taken only where the default gateway does not map ports, as in a failover pair.
  */
+import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as NatError from "@effect-nat/core/NatError"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
@@ -18,7 +25,10 @@ const switchedOff =
   'UPnP is often switched off: look for "UPnP" in the router\'s settings, under NAT, firewall or advanced'
 
 /** The search, and so long for what answered last: one device that answers no call must not hold up all others. */
-const longest = Duration.sum(SsdpSearch.defaultDuration, SoapClient.callTimeout)
+export const longest: Duration.Duration = Duration.sum(SsdpSearch.defaultDuration, SoapClient.callTimeout)
+
+/** So long a gateway with an address waits for the default gateway to answer, which is asked before all others. */
+const grace = Duration.millis(250)
 
 const noGateway = (detail: string) => NatError.fromReason(new NatError.NoGateway({ detail }))
 
@@ -34,15 +44,28 @@ interface Known {
 
 const known: Known = { _tag: "Known" }
 
-type Outcome = Result.Result<UpnpGateway.Usable, NatError.NatError | Other | Known>
+interface Candidate {
+  readonly usable: UpnpGateway.Usable
+  readonly isPreferred: boolean
+}
+
+type Outcome = Result.Result<Candidate, NatError.NatError | Other | Known>
 
 /** Some routers have one control URL for services of two types. */
 const placeOf = ({ service }: DeviceDescription.WanService): string =>
   `${service.serviceType} ${HttpUrl.format(service.controlUrl)}`
 
-interface Inspection {
+export interface Options {
   readonly client: SoapClient.SoapClient
+  /** The name, id or address of the one to use. */
   readonly selected: string | undefined
+  /** Whether a gateway has to answer a call before it is taken, because it has failed lately. */
+  readonly isSuspect: (gateway: Gateway.Gateway) => boolean
+}
+
+interface Inspection extends Options {
+  /** The first default gateway's address. */
+  readonly preferred: string | undefined
   /** The services that are looked at. Calls to one address wait for each other: none is asked twice. */
   readonly places: Set<string>
   begun: number
@@ -51,23 +74,42 @@ interface Inspection {
 const inspect = Effect.fnUntraced(function* (answer: SsdpSearch.Answer, inspection: Inspection) {
   inspection.begun++
   const described = yield* UpnpGateway.describe(answer)
-  if (Gateway.isSelected(described.gateway, inspection.selected)) {
-    const { places } = inspection
-    const wanServices = described.wanServices.filter((one) => !places.has(placeOf(one)))
-    if (wanServices.length === 0) return yield* Effect.fail(known)
-    wanServices.forEach((one) => places.add(placeOf(one)))
-    return yield* UpnpGateway.choose({ ...described, wanServices }, inspection.client)
+  const { client, isSuspect, places, preferred, selected } = inspection
+  if (!Gateway.isSelected(described.gateway, selected)) {
+    const other: Other = {
+      _tag: "Other",
+      seen: `${described.gateway.name} (${NetAddress.formatIp(described.gateway.address)})`
+    }
+    return yield* Effect.fail(other)
   }
-  const other: Other = {
-    _tag: "Other",
-    seen: `${described.gateway.name} (${NetAddress.formatIp(described.gateway.address)})`
+  const wanServices = described.wanServices.filter((one) => !places.has(placeOf(one)))
+  if (wanServices.length === 0) return yield* Effect.fail(known)
+  wanServices.forEach((one) => places.add(placeOf(one)))
+  const isPreferred = selected !== undefined || NetAddress.formatIp(answer.from) === preferred
+  const unasked =
+    isPreferred && !isSuspect(described.gateway)
+      ? UpnpGateway.unasked({ ...described, wanServices }, client)
+      : undefined
+  const candidate: Candidate = {
+    usable: unasked ?? (yield* UpnpGateway.choose({ ...described, wanServices }, client)),
+    isPreferred
   }
-  return yield* Effect.fail(other)
+  return candidate
 })
+
+const hasAddress = ({ usable }: Candidate): boolean => usable.externalAddress !== undefined
+
+/** It is the one that the kernel would use, and nothing is known against it. */
+const isFirstChoice = (candidate: Candidate): boolean =>
+  candidate.isPreferred && (!candidate.usable.hasAnswered || hasAddress(candidate))
 
 /** Whether to look no further. */
 const isSettled = (outcome: Outcome, selected: string | undefined): boolean =>
-  Result.isSuccess(outcome) && (selected !== undefined || outcome.success.externalAddress !== undefined)
+  Result.isSuccess(outcome) && (selected !== undefined || isFirstChoice(outcome.success))
+
+/** A preferred gateway without an address is still better than another without one. */
+const rank = (candidate: Candidate): number =>
+  UpnpGateway.score(candidate.usable) + (isFirstChoice(candidate) ? 10 : candidate.isPreferred ? 0.5 : 0)
 
 const nothing = (outcomes: ReadonlyArray<Outcome>, inspection: Inspection): NatError.NatError => {
   const { begun, selected } = inspection
@@ -89,20 +131,36 @@ const nothing = (outcomes: ReadonlyArray<Outcome>, inspection: Inspection): NatE
   )
 }
 
+const preferredGateway = Effect.gen(function* () {
+  const routes = yield* (yield* DefaultRoute.DefaultRoute).routes
+  const [first] = routes.map((route) => route.gateway).filter(NetAddress.isIpv4Address)
+  return first === undefined ? undefined : NetAddress.formatIp(first)
+})
+
 /** The gateway to use; see `Upnp.probe`. */
-export const probe = Effect.fnUntraced(function* (client: SoapClient.SoapClient, selected: string | undefined) {
-  const inspection: Inspection = { client, selected, places: new Set(), begun: 0 }
-  const outcomes = yield* SsdpSearch.search().pipe(
+export const probe = Effect.fnUntraced(function* (options: Options) {
+  const { selected } = options
+  const inspection: Inspection = { ...options, preferred: yield* preferredGateway, places: new Set(), begun: 0 }
+  const outcomes: Array<Outcome> = []
+  const graceIsOver = yield* Deferred.make<void>()
+  const note = (outcome: Outcome) => {
+    outcomes.push(outcome)
+    if (Result.isFailure(outcome) || !hasAddress(outcome.success)) return Effect.void
+    const wait = inspection.preferred === undefined ? Effect.void : Effect.sleep(grace)
+    return Effect.forkScoped(Effect.andThen(wait, Deferred.succeed(graceIsOver, undefined)))
+  }
+  yield* SsdpSearch.search().pipe(
     Stream.mapEffect((answer) => Effect.result(inspect(answer, inspection)), {
       concurrency: SsdpSearch.maximumAnswers,
       unordered: true
     }),
+    Stream.tap(note),
     Stream.takeUntil((outcome) => isSettled(outcome, selected)),
-    Stream.interruptWhen(Effect.sleep(longest)),
-    Stream.runCollect
+    Stream.interruptWhen(Effect.raceFirst(Effect.sleep(longest), Deferred.await(graceIsOver))),
+    Stream.runDrain
   )
-  const usable = outcomes.filter(Result.isSuccess).map((outcome) => outcome.success)
-  const chosen = usable.find((one) => one.externalAddress !== undefined) ?? usable[0]
-  if (chosen !== undefined) return chosen
+  const candidates = outcomes.filter(Result.isSuccess).map((outcome) => outcome.success)
+  const [best] = candidates.toSorted((a, b) => rank(b) - rank(a))
+  if (best !== undefined) return best.usable
   return yield* nothing(outcomes, inspection)
-})
+}, Effect.scoped)
