@@ -65,7 +65,7 @@ describe("what is sent", () => {
       const network = Network.makeNetwork({ devices: [] })
       const fiber = yield* Effect.forkChild(Stream.runCollect(SsdpSearch.search()).pipe(Effect.provide(network.layer)))
       yield* settle
-      const count = () => network.searches.filter((search) => search.searchTarget.includes("WANIPConnection")).length
+      const count = () => network.searches.filter((search) => search.searchTarget === Router.wanIp1).length
       assert.strictEqual(count(), 2)
       yield* TestClock.adjust("400 millis")
       yield* settle

@@ -10,13 +10,12 @@
  *
  * @since 0.1.0
  */
-import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
+import type * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as NatError from "@effect-nat/core/NatError"
-import * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
+import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import * as Udp from "@effect-nat/core/Udp"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as IpInterface from "effect/net/IpInterface"
 import * as IpNetwork from "effect/net/IpNetwork"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
@@ -24,6 +23,8 @@ import type * as Scope from "effect/Scope"
 import type * as DatagramSocket from "effect/socket/DatagramSocket"
 import * as Stream from "effect/Stream"
 import * as HttpUrl from "./HttpUrl.ts"
+import * as Surroundings from "./internal/ssdpSurroundings.ts"
+import * as Targets from "./internal/ssdpTargets.ts"
 import * as Ssdp from "./Ssdp.ts"
 
 /**
@@ -57,16 +58,7 @@ export const defaultDuration: Duration.Duration = Duration.seconds(3)
  */
 export const maximumAnswers = 16
 
-/** What gateways and the services on them are called: nothing else answers to these. */
-const gatewayTargets = [
-  "urn:schemas-upnp-org:device:InternetGatewayDevice:1",
-  "urn:schemas-upnp-org:device:InternetGatewayDevice:2",
-  "urn:schemas-upnp-org:service:WANIPConnection:1",
-  "urn:schemas-upnp-org:service:WANPPPConnection:1"
-]
-/** Some gateways answer only to these, but so does everything else on a network. */
-const broadTargets = ["upnp:rootdevice", "ssdp:all"]
-const allTargets = [...gatewayTargets, ...broadTargets]
+const allTargets = [...Targets.gateway, ...Targets.broad]
 
 /** The pauses before each round. */
 const rounds = [Duration.zero, Duration.millis(400), Duration.millis(800)]
@@ -81,28 +73,13 @@ const maximumPerAddress = 4
 /** Printers and televisions answer to broad searches. */
 const maximumBroad = 6
 
-interface Surroundings {
-  readonly interfaces: ReadonlyArray<NetworkInterfaces.NetworkInterface>
-  readonly gateways: ReadonlyArray<NetAddress.Ipv4Address>
-}
-
 interface Searcher {
   readonly socket: Udp.UdpSocket
+  /** Who is asked by unicast, and for what. */
   readonly gateways: ReadonlyArray<NetAddress.Ipv4Address>
+  readonly targets: ReadonlyArray<string>
   readonly multicast: boolean
 }
-
-const surroundings = Effect.gen(function* () {
-  const interfaces = yield* (yield* NetworkInterfaces.NetworkInterfaces).list
-  const routes = yield* (yield* DefaultRoute.DefaultRoute).routes
-  const gateways = new Map(
-    routes
-      .map((route) => route.gateway)
-      .filter(NetAddress.isIpv4Address)
-      .map((gateway) => [NetAddress.formatIp(gateway), gateway])
-  )
-  return { interfaces, gateways: [...gateways.values()] }
-})
 
 type Opened = Effect.Effect<
   { readonly socket: Udp.UdpSocket },
@@ -117,12 +94,8 @@ const open = (options: Udp.OpenOptions): Opened =>
   )
 
 /** One socket for each own address, which also asks the gateways that are reached from it. */
-const openAll = Effect.fnUntraced(function* ({ gateways, interfaces }: Surroundings) {
-  const own = interfaces
-    .filter((one) => !one.isLoopback)
-    .flatMap((one) => one.addresses)
-    .filter(IpInterface.isIpv4Interface)
-    .slice(0, maximumSockets)
+const openAll = Effect.fnUntraced(function* ({ gateways, interfaces }: Surroundings.Surroundings) {
+  const own = Surroundings.ownAddresses(interfaces.filter((one) => !one.isLoopback)).slice(0, maximumSockets)
   const reached = new Set<NetAddress.Ipv4Address>()
   const opening: Array<Effect.Effect<Searcher, DatagramSocket.DatagramSocketError, Udp.Udp | Scope.Scope>> = []
   for (const address of own) {
@@ -132,13 +105,15 @@ const openAll = Effect.fnUntraced(function* ({ gateways, interfaces }: Surroundi
     opening.push(
       Effect.map(
         open({ bind: { address: address.address }, multicast: { interface: address.address, ttl: multicastTtl } }),
-        ({ socket }) => ({ socket, gateways: near, multicast: true })
+        ({ socket }) => ({ socket, gateways: near, targets: allTargets, multicast: true })
       )
     )
   }
   const far = gateways.filter((gateway) => !reached.has(gateway))
   if (far.length > 0) {
-    opening.push(Effect.map(open({}), ({ socket }) => ({ socket, gateways: far, multicast: false })))
+    opening.push(
+      Effect.map(open({}), ({ socket }) => ({ socket, gateways: far, targets: allTargets, multicast: false }))
+    )
   }
   return yield* openSome(opening)
 })
@@ -168,11 +143,11 @@ const ask = (socket: Udp.UdpSocket, address: NetAddress.Ipv4Address, searchTarge
 
 const askRound = Effect.fnUntraced(function* (searcher: Searcher, round: number) {
   for (const gateway of searcher.gateways) {
-    yield* Effect.forEach(allTargets, (target) => ask(searcher.socket, gateway, target), { discard: true })
+    yield* Effect.forEach(searcher.targets, (target) => ask(searcher.socket, gateway, target), { discard: true })
   }
   if (!searcher.multicast) return
   // In the first round only gateways are called; the whole network has to answer only when that may not be enough.
-  const targets = round === 0 ? gatewayTargets : allTargets
+  const targets = round === 0 ? Targets.gateway : allTargets
   yield* Effect.forEach(targets, (target) => ask(searcher.socket, Ssdp.group, target), { discard: true })
 })
 
@@ -209,29 +184,21 @@ export const trust = (
   interfaces: ReadonlyArray<NetworkInterfaces.NetworkInterface>,
   gateways: ReadonlyArray<NetAddress.IpAddress>
 ): Result.Result<Answer, string> => {
-  const from = NetAddress.toCanonical(datagram.address.address)
-  if (!NetAddress.isIpv4Address(from)) return Result.fail("the sender is no IPv4 address")
-  const text = NetAddress.formatIp(from)
-  const isDefaultGateway = gateways.some((gateway) => NetAddress.formatIp(gateway) === text)
-  if (!isDefaultGateway && !NetworkInterfaces.isAttached(interfaces, from)) {
-    return Result.fail(`${text} is not in an attached network`)
-  }
+  const sender = Surroundings.sender(datagram.address.address, interfaces, gateways)
+  if (Result.isFailure(sender)) return Result.fail(sender.failure)
   const message = Ssdp.decode(datagram.payload)
   if (Result.isFailure(message)) return Result.fail(message.failure.detail)
   const answer = message.success
   if (answer._tag !== "SearchAnswer") return Result.fail("not an answer to a search")
-  return Result.map(HttpUrl.fromString(answer.location, from), (location) => ({
-    from,
+  return Result.map(HttpUrl.fromString(answer.location, sender.success.from), (location) => ({
+    ...sender.success,
     location,
-    isDefaultGateway,
     message: answer
   }))
 }
 
-const namesGateway = /InternetGatewayDevice|WANIPConnection|WANPPPConnection|WANConnectionDevice|WANDevice/i
-
 const isBroad = (answer: Answer): boolean =>
-  !answer.isDefaultGateway && !namesGateway.test(`${answer.message.searchTarget} ${answer.message.usn}`)
+  !answer.isDefaultGateway && !Targets.nameGateway(answer.message.searchTarget, answer.message.usn)
 
 const count = <A>(list: ReadonlyArray<A>, is: (one: A) => boolean): number => list.filter(is).length
 
@@ -248,6 +215,32 @@ const admits = (admitted: ReadonlyArray<Answer>, answer: Answer): boolean => {
 
 const nothingAdmitted: ReadonlyArray<Answer> = []
 
+const run = (
+  openSearchers: (
+    around: Surroundings.Surroundings
+  ) => Effect.Effect<ReadonlyArray<Searcher>, NatError.NatError, Udp.Udp | Scope.Scope>,
+  duration: Duration.Input
+) =>
+  Stream.unwrap(
+    Effect.gen(function* () {
+      const around = yield* Surroundings.read
+      const searchers = yield* openSearchers(around)
+      yield* Effect.forkScoped(askAll(searchers))
+      return Stream.mergeAll(searchers.map(received), { concurrency: "unbounded" }).pipe(
+        Stream.map((datagram) => trust(datagram, around.interfaces, around.gateways)),
+        Stream.tap((answer) =>
+          Result.isFailure(answer) ? Effect.logDebug(`an answer is not followed: ${answer.failure}`) : Effect.void
+        ),
+        Stream.filterMap((answer) => answer),
+        Stream.mapAccum(
+          () => nothingAdmitted,
+          (admitted, answer) => (admits(admitted, answer) ? [[...admitted, answer], [answer]] : [admitted, []])
+        ),
+        Stream.interruptWhen(Effect.sleep(duration))
+      )
+    })
+  )
+
 /**
  * Searches once: a stream of the places where gateways may be described, each once and as soon as it is known, which
  * ends after `duration` (3 seconds by default). No answer at all is an empty stream. Fails with `Unreachable` only
@@ -262,23 +255,31 @@ export const search = (options?: {
   Answer,
   NatError.NatError,
   Udp.Udp | NetworkInterfaces.NetworkInterfaces | DefaultRoute.DefaultRoute
-> =>
-  Stream.unwrap(
-    Effect.gen(function* () {
-      const around = yield* surroundings
-      const searchers = yield* openAll(around)
-      yield* Effect.forkScoped(askAll(searchers))
-      return Stream.mergeAll(searchers.map(received), { concurrency: "unbounded" }).pipe(
-        Stream.map((datagram) => trust(datagram, around.interfaces, around.gateways)),
-        Stream.tap((answer) =>
-          Result.isFailure(answer) ? Effect.logDebug(`an answer is not followed: ${answer.failure}`) : Effect.void
-        ),
-        Stream.filterMap((answer) => answer),
-        Stream.mapAccum(
-          () => nothingAdmitted,
-          (admitted, answer) => (admits(admitted, answer) ? [[...admitted, answer], [answer]] : [admitted, []])
-        ),
-        Stream.interruptWhen(Effect.sleep(options?.duration ?? defaultDuration))
-      )
-    })
+> => run(openAll, options?.duration ?? defaultDuration)
+
+/**
+ * Asks one host, by unicast, whether it is still there: a few datagrams instead of a search of the whole network.
+ * Otherwise as `search`; what others say meanwhile is left out.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const searchHost = (
+  address: NetAddress.Ipv4Address,
+  options?: { readonly duration?: Duration.Input | undefined }
+): Stream.Stream<
+  Answer,
+  NatError.NatError,
+  Udp.Udp | NetworkInterfaces.NetworkInterfaces | DefaultRoute.DefaultRoute
+> => {
+  const text = NetAddress.formatIp(address)
+  const asked = Effect.map(open({}), ({ socket }) => ({
+    socket,
+    gateways: [address],
+    targets: Targets.few,
+    multicast: false
+  }))
+  return run(() => openSome([asked]), options?.duration ?? defaultDuration).pipe(
+    Stream.filter(({ from }) => NetAddress.formatIp(from) === text)
   )
+}
