@@ -6,6 +6,9 @@
  * lan 192.168.77.2 ── 192.168.77.1 router 11.22.33.1 ── 11.22.33.2 wan
  * ```
  *
+ * With `ipv6` all of them have global IPv6 addresses as well, and the router forwards between them: out of the lan
+ * whatever it is, into the lan what the daemon opens.
+ *
  * A lab is scoped: its namespaces, processes and files go when the scope closes, on success, failure and
  * interruption. What a killed run left behind is removed by the next `make`. Names carry the process id and a random
  * part, so labs run side by side; their addresses are equal and never meet. No packet leaves the namespaces: they have
@@ -133,10 +136,12 @@ export interface LabOptions {
   readonly lanPrefix?: string | undefined
   /** The first three octets on the wan side. Default: `11.22.33`, as the daemon refuses private external addresses. */
   readonly wanPrefix?: string | undefined
+  /** Global IPv6 addresses for everybody, and a daemon that opens pinholes in the router's firewall. Default: off. */
+  readonly ipv6?: boolean | undefined
 }
 
 /**
- * The IPv4 addresses of a lab.
+ * The addresses of a lab, of one family.
  *
  * @category models
  */
@@ -149,6 +154,19 @@ export interface LabAddresses {
   readonly external: string
   /** The wan host. */
   readonly wan: string
+}
+
+/**
+ * The IPv6 addresses of a lab with `ipv6`: global ones, each with a prefix of 64 bits, since the daemon takes neither
+ * private nor documentation addresses. The namespaces have no uplink.
+ *
+ * @category models
+ */
+export const ipv6Addresses: LabAddresses = {
+  lan: "2a11:2233:77::2",
+  gateway: "2a11:2233:77::1",
+  external: "2a11:2233:33::1",
+  wan: "2a11:2233:33::2"
 }
 
 /**
@@ -217,6 +235,7 @@ export interface RestartOptions extends StopOptions {
 export interface LabService {
   /** The part of all names that is this lab's own. */
   readonly id: string
+  /** The IPv4 addresses; those of IPv6 are `ipv6Addresses`. */
   readonly addresses: LabAddresses
   /** The names of the namespaces, for `ip netns exec`. */
   readonly namespaces: Readonly<Record<Host, string>>
@@ -423,7 +442,7 @@ table inet ${table} {
     type nat hook postrouting priority 100
     policy accept
     jump ${chains.postrouting}
-    oifname "${interfaces.wan}" masquerade ${options.nat === "random" ? "fully-random" : ""}
+    meta nfproto ipv4 oifname "${interfaces.wan}" masquerade ${options.nat === "random" ? "fully-random" : ""}
   }
   chain ${chains.forward} {
   }
@@ -462,7 +481,17 @@ table inet ${table}_loss {
 
 const yesNo = (value: boolean): string => (value ? "yes" : "no")
 
-const daemonConfig = (options: DaemonOptions, addresses: LabAddresses, uuid: string, leaseFile: string): string => {
+interface DaemonFiles {
+  readonly uuid: string
+  readonly leaseFile: string
+}
+
+const daemonConfig = (
+  options: DaemonOptions,
+  addresses: LabAddresses,
+  ipv6: boolean,
+  { leaseFile, uuid }: DaemonFiles
+): string => {
   const keys: Record<string, string | number | undefined> = {
     ext_ifname: interfaces.wan,
     ext_ip: options.externalAddress === false ? undefined : (options.externalAddress ?? addresses.external),
@@ -478,7 +507,8 @@ const daemonConfig = (options: DaemonOptions, addresses: LabAddresses, uuid: str
     uuid,
     serial: "12345678",
     model_number: "1",
-    ipv6_disable: "yes",
+    ipv6_disable: yesNo(!ipv6),
+    ext_ifname6: ipv6 ? interfaces.wan : undefined,
     lease_file: leaseFile,
     upnp_table_name: table,
     upnp_nat_table_name: table,
@@ -625,6 +655,13 @@ export const make = Effect.fn("Lab.make")(function* (
       namespaces.router,
       ...`link add ${interfaces[side]} type veth peer name eth0 netns ${namespaces[side]}`.split(" ")
     ])
+  const ipv6 = options.ipv6 ?? false
+  const setting = (host: Host, key: string, value: number) =>
+    exec(host, "sh", ["-c", `echo ${value} > /proc/sys/net/${key}`])
+  // Nobody else is there: no address needs to be looked for on its link for a second before it is used.
+  if (ipv6) {
+    for (const host of ["lan", "router", "wan"] as const) yield* setting(host, "ipv6/conf/default/accept_dad", 0)
+  }
   yield* link("lan")
   yield* link("wan")
   yield* batch("router", [
@@ -641,7 +678,16 @@ export const make = Effect.fn("Lab.make")(function* (
     `route add default via ${addresses.gateway}`
   ])
   yield* batch("wan", ["link set lo up", `addr add ${addresses.wan}/24 dev eth0`, "link set eth0 up"])
-  yield* exec("router", "sh", ["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
+  yield* setting("router", "ipv4/ip_forward", 1)
+  if (ipv6) {
+    yield* batch("router", [
+      `addr add ${ipv6Addresses.gateway}/64 dev ${interfaces.lan}`,
+      `addr add ${ipv6Addresses.external}/64 dev ${interfaces.wan}`
+    ])
+    yield* batch("lan", [`addr add ${ipv6Addresses.lan}/64 dev eth0`, `route add ::/0 via ${ipv6Addresses.gateway}`])
+    yield* batch("wan", [`addr add ${ipv6Addresses.wan}/64 dev eth0`, `route add ::/0 via ${ipv6Addresses.external}`])
+    yield* setting("router", "ipv6/conf/all/forwarding", 1)
+  }
   const nft = (rules: string) => exec("router", "nft", ["-f", "-"], { stdin: rules })
   yield* nft(natRules(options))
 
@@ -676,7 +722,7 @@ export const make = Effect.fn("Lab.make")(function* (
 
   const startDaemon = Effect.fn("Lab.startDaemon")(function* () {
     yield* attempt("configure miniupnpd", async () => {
-      await Fs.writeFile(configFile, daemonConfig(daemonOptions, addresses, uuid, leaseFile))
+      await Fs.writeFile(configFile, daemonConfig(daemonOptions, addresses, ipv6, { uuid, leaseFile }))
       await Fs.appendFile(leaseFile, "")
     })
     const daemonScope = yield* Scope.fork(scope)
@@ -724,7 +770,7 @@ export const make = Effect.fn("Lab.make")(function* (
   // --- traffic ---
 
   const echo = Effect.fn("Lab.echo")(function* (kind: "tcp" | "udp", host: Host, port: number) {
-    const process_ = yield* spawn(host, process.execPath, [agent, `${kind}-echo`, "0.0.0.0", `${port}`])
+    const process_ = yield* spawn(host, process.execPath, [agent, `${kind}-echo`, ipv6 ? "::" : "0.0.0.0", `${port}`])
     const line = yield* process_.awaitLine("listening")
     return { port: Number(line.split(" ")[1]), process: process_ }
   })

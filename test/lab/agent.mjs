@@ -27,8 +27,10 @@ const tcpEcho = (address, port) => {
   server.listen(port, address, () => console.log(`listening ${server.address().port}`))
 }
 
+const udpSocket = (address) => dgram.createSocket(net.isIPv6(address) ? "udp6" : "udp4")
+
 const udpEcho = (address, port) => {
-  const socket = dgram.createSocket("udp4")
+  const socket = udpSocket(address)
   socket.on("error", (error) => abort(error.message))
   socket.on("message", (message, from) => socket.send(message, from.port, from.address, () => {}))
   socket.bind(port, address, () => console.log(`listening ${socket.address().port}`))
@@ -50,7 +52,7 @@ const tcpProbe = (address, port, timeout, sourcePort) => {
 
 const udpProbe = (address, port, timeout, sourcePort) => {
   const token = randomUUID()
-  const socket = dgram.createSocket("udp4")
+  const socket = udpSocket(address)
   setTimeout(() => finish("silent"), timeout)
   socket.on("message", (data) => {
     if (data.toString() === token) finish("reachable")

@@ -2,8 +2,9 @@
  * A program on a lan host that uses the UPnP strategy the way programs do. The lab's tests start it in the host's
  * namespace, read its lines, and write one line when it shall go on.
  *
- * `upnp-agent.ts close|fail|interrupt|burst <protocol> <internal port> <external port> <description> [lease seconds]`
- * maps a port, prints the mapping, waits for the line, and ends that way; `burst` interrupts requests under way.
+ * `upnp-agent.ts close|fail|interrupt|burst <protocol> <internal port> <external port> <description> <lease seconds>
+ * [strict]` maps a port, prints the mapping, waits for the line, and ends that way; `burst` interrupts requests under
+ * way.
  * `upnp-agent.ts list|external|gateways|remove …` asks once.
  */
 import * as NodeHost from "@effect-nat/core/NodeHost"
@@ -27,7 +28,7 @@ import * as Stream from "effect/Stream"
 class Wrecked extends Data.TaggedError("Wrecked") {}
 
 const [command = "", ...words] = process.argv.slice(2)
-const [protocol = "tcp", internalPort = "0", externalPort = "0", description = "effect-nat", lease] = words
+const [protocol = "tcp", internalPort = "0", externalPort = "0", description = "effect-nat", lease, strict] = words
 
 const print = (value: unknown) => Effect.sync(() => void process.stdout.write(`${JSON.stringify(value)}\n`))
 
@@ -51,7 +52,8 @@ const request = {
   internalPort: Number(internalPort),
   externalPort: Number(externalPort),
   description,
-  ...(lease === undefined ? {} : { lifetime: { seconds: Number(lease) } })
+  ...(lease === undefined ? {} : { lifetime: { seconds: Number(lease) } }),
+  strictExternalPort: strict !== undefined
 }
 
 const held = Effect.gen(function* () {
