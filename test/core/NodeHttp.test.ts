@@ -322,7 +322,7 @@ describe("NodeHttp", () => {
             'Content-Type: text/xml; charset="utf-8"',
             "x-ODD-case: 1",
             "Content-Length: 10",
-            "Connection: close",
+            "Connection: keep-alive",
             "",
             "<größe/>"
           ].join("\r\n")
@@ -332,7 +332,7 @@ describe("NodeHttp", () => {
 
     it.live("without a body there is no length", () =>
       Effect.gen(function* () {
-        assert.strictEqual(yield* wire({}), "GET / HTTP/1.1\r\nHost: ADDRESS\r\nConnection: close\r\n\r\n")
+        assert.strictEqual(yield* wire({}), "GET / HTTP/1.1\r\nHost: ADDRESS\r\nConnection: keep-alive\r\n\r\n")
       })
     )
 
@@ -379,6 +379,224 @@ describe("NodeHttp", () => {
           assert.strictEqual(error.kind, "Malformed")
           assert.strictEqual(server.received(), "")
         })
+    )
+  })
+
+  describe("connections that are kept", () => {
+    /** Asks on one layer, and so with one store of connections, as often as it likes. */
+    const request = (address: NetAddress.InetAddress, differences: Partial<Http.HttpRequest> = {}) =>
+      Http.Http.use((http) => http.request({ method: "GET", address, path: "/", maxBytes: 1000, ...differences }))
+
+    const ok = (body = "hello") => `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`
+
+    /** A server that is told of every request of every connection, and how many came before it on its own. */
+    const keeper = (onRequest: (socket: Net.Socket, before: number, head: string) => void) => {
+      const counts = new WeakMap<Net.Socket, number>()
+      const count = (socket: Net.Socket, head: string) => {
+        const before = counts.get(socket) ?? 0
+        counts.set(socket, before + 1)
+        onRequest(socket, before, head)
+      }
+      return rawServer((socket, first) => {
+        count(socket, first)
+        // Each request fits into one packet here.
+        socket.on("data", (chunk) => count(socket, chunk.toString("latin1")))
+      })
+    }
+
+    const requestsOf = (server: RawServer) => server.received().split("HTTP/1.1\r\n").length - 1
+
+    it.live("ten requests have one connection, which closes with the layer", () =>
+      Effect.gen(function* () {
+        const server = yield* keeper((socket, before) => socket.write(ok(`number ${before}`)))
+        yield* Effect.gen(function* () {
+          for (let number = 0; number < 10; number++) {
+            const response = yield* request(server.address, number % 2 === 0 ? {} : { method: "POST", body: "<a/>" })
+            assert.strictEqual(text(response), `number ${number}`)
+            assert.strictEqual(NetAddress.formatIp(response.localAddress), "127.0.0.1")
+          }
+          assert.strictEqual(server.connections(), 1)
+          assert.strictEqual(server.open(), 1)
+        }).pipe(Effect.provide(NodeHttp.layer))
+        yield* until(() => server.open() === 0)
+      })
+    )
+
+    it.live("a failing and an interrupted program close theirs, too", () =>
+      Effect.gen(function* () {
+        const server = yield* keeper((socket) => socket.write(ok()))
+        const failing = Effect.andThen(request(server.address), Effect.fail("on purpose"))
+        yield* Effect.exit(Effect.provide(failing, NodeHttp.layer))
+        yield* until(() => server.open() === 0)
+        const staying = Effect.andThen(request(server.address), Effect.never)
+        const fiber = yield* Effect.forkChild(Effect.provide(staying, NodeHttp.layer))
+        yield* until(() => server.open() === 1)
+        yield* Fiber.interrupt(fiber)
+        yield* until(() => server.open() === 0)
+      })
+    )
+
+    it.live.each([
+      ["Connection: close", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello"],
+      ["HTTP/1.0", "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello"],
+      ["no length", "HTTP/1.1 200 OK\r\n\r\nhello"],
+      ["a length, and closes all the same", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"]
+    ])("a router that closes after each request: %s", ([_what, bytes]) =>
+      Effect.gen(function* () {
+        const server = yield* rawServer((socket) => socket.end(bytes))
+        for (let number = 0; number < 5; number++) assert.strictEqual(text(yield* request(server.address)), "hello")
+      }).pipe(Effect.provide(NodeHttp.layer))
+    )
+
+    it.live("a router that closes the kept connection as the next request comes is asked once more, afresh", () =>
+      Effect.gen(function* () {
+        const server = yield* keeper((socket, before) => {
+          if (before === 0) socket.write(ok())
+          else socket.resetAndDestroy()
+        })
+        yield* request(server.address)
+        assert.strictEqual(text(yield* request(server.address, { method: "POST", body: "<a/>" })), "hello")
+        assert.strictEqual(server.connections(), 2)
+        assert.strictEqual(requestsOf(server), 3)
+      }).pipe(Effect.provide(NodeHttp.layer))
+    )
+
+    it.live("only once", () =>
+      Effect.gen(function* () {
+        let requests = 0
+        const server = yield* keeper((socket) => {
+          requests += 1
+          if (requests === 1) socket.write(ok())
+          else socket.resetAndDestroy()
+        })
+        yield* request(server.address)
+        assert.strictEqual((yield* Effect.flip(request(server.address))).kind, "Closed")
+        assert.strictEqual(requests, 3)
+        assert.strictEqual(server.connections(), 2)
+      }).pipe(Effect.provide(NodeHttp.layer))
+    )
+
+    it.live("not on a fresh connection", () =>
+      Effect.gen(function* () {
+        const server = yield* rawServer((socket) => socket.resetAndDestroy())
+        assert.strictEqual((yield* Effect.flip(request(server.address))).kind, "Closed")
+        assert.strictEqual(server.connections(), 1)
+      }).pipe(Effect.provide(NodeHttp.layer))
+    )
+
+    it.live.each([
+      ["a byte of the answer", "H"],
+      ["a header", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"],
+      ["an interim answer", "HTTP/1.1 100 Continue\r\n\r\n"]
+    ])("not after %s: the request had arrived", ([_what, bytes]) =>
+      Effect.gen(function* () {
+        const server = yield* keeper((socket, before) => {
+          if (before === 0) socket.write(ok())
+          else socket.end(bytes)
+        })
+        yield* request(server.address)
+        const error = yield* Effect.flip(request(server.address, { method: "POST", body: "<a/>" }))
+        assert.strictEqual(error.kind, "Closed")
+        assert.strictEqual(server.connections(), 1)
+        assert.strictEqual(requestsOf(server), 2)
+      }).pipe(Effect.provide(NodeHttp.layer))
+    )
+
+    it.live.each([
+      ["an answer", ok("not yours")],
+      ["the beginning of one", "HTTP/1.1 200 OK\r\nContent-Length: 9"],
+      ["one byte of it", "H"],
+      ["garbage", "220 smtp.example.org ESMTP\r\n"],
+      ["a line end", "\r\n"]
+    ])("what comes unasked is no part of the next answer: %s", ([_what, bytes]) =>
+      Effect.gen(function* () {
+        let kept: Net.Socket | undefined
+        const server = yield* keeper((socket) => {
+          kept = socket
+          socket.write(ok())
+        })
+        yield* request(server.address)
+        kept?.write(bytes)
+        yield* until(() => server.open() === 0)
+        assert.strictEqual(text(yield* request(server.address)), "hello")
+        assert.strictEqual(server.connections(), 2)
+      }).pipe(Effect.provide(NodeHttp.layer))
+    )
+
+    it.live("two answers at once are no answer to the next request", () =>
+      Effect.gen(function* () {
+        const server = yield* keeper((socket) => socket.write(`${ok()}${ok("not yours")}`))
+        for (let number = 0; number < 3; number++) {
+          const outcome = yield* Effect.result(request(server.address))
+          if (outcome._tag === "Success") assert.strictEqual(text(outcome.success), "hello")
+        }
+      }).pipe(Effect.provide(NodeHttp.layer))
+    )
+
+    it.live("an interruption closes a kept connection, and the next request has another", () =>
+      Effect.gen(function* () {
+        const server = yield* keeper((socket, before) => {
+          if (before === 0) socket.write(ok())
+        })
+        yield* request(server.address)
+        const error = yield* Effect.flip(Effect.timeout(request(server.address), "50 millis"))
+        assert.strictEqual(error._tag, "TimeoutError")
+        yield* until(() => server.open() === 0)
+        assert.strictEqual(text(yield* request(server.address)), "hello")
+        assert.strictEqual(server.connections(), 2)
+      }).pipe(Effect.provide(NodeHttp.layer))
+    )
+
+    it.live("a router that keeps the connection after an answer without length is asked to close it", () =>
+      Effect.gen(function* () {
+        const server = yield* keeper((socket, _before, head) => {
+          socket.write("HTTP/1.1 200 OK\r\n\r\nhello")
+          if (/^connection: close/im.test(head)) socket.end()
+        })
+        const error = yield* Effect.flip(Effect.timeout(request(server.address), "100 millis"))
+        assert.strictEqual(error._tag, "TimeoutError")
+        assert.strictEqual(text(yield* request(server.address)), "hello")
+      }).pipe(Effect.provide(NodeHttp.layer))
+    )
+
+    it.live("four connections to one router at a time, and the rest wait", () =>
+      Effect.gen(function* () {
+        let most = 0
+        const server = yield* keeper((socket) => {
+          most = Math.max(most, server.open())
+          setTimeout(() => socket.write(ok()), 20)
+        })
+        const answers = yield* Effect.forEach(Array.from({ length: 12 }), () => request(server.address), {
+          concurrency: "unbounded"
+        })
+        assert.lengthOf(answers, 12)
+        assert.strictEqual(most, 4)
+      }).pipe(Effect.provide(NodeHttp.layer))
+    )
+
+    it.live("an unused connection keeps no process alive", () =>
+      Effect.gen(function* () {
+        // The server's sides do not count here.
+        const server = yield* keeper((socket) => socket.unref().write(ok()))
+        const sockets = () => process.getActiveResourcesInfo().filter((one) => one === "TCPSocketWrap").length
+        yield* until(() => sockets() === 0)
+        yield* request(server.address)
+        assert.strictEqual(server.open(), 1)
+        assert.strictEqual(sockets(), 0)
+      }).pipe(Effect.provide(NodeHttp.layer))
+    )
+
+    it.live(
+      "an unused connection is closed after a few seconds",
+      () =>
+        Effect.gen(function* () {
+          const server = yield* keeper((socket) => socket.write(ok()))
+          yield* request(server.address)
+          yield* Effect.sleep("3 seconds")
+          assert.strictEqual(server.open(), 1)
+          yield* until(() => server.open() === 0)
+        }).pipe(Effect.provide(NodeHttp.layer)),
+      15_000
     )
   })
 })

@@ -1,5 +1,5 @@
 /**
- * Everything that strategies need of a host, from Node: UDP, HTTP, interfaces and default routes.
+ * Everything that strategies need of a host, from Node: UDP, HTTP both ways, interfaces and default routes.
  *
  * **Example** (Provide a strategy with the real host)
  *
@@ -16,9 +16,11 @@
 import * as Layer from "effect/Layer"
 import type * as DefaultRoute from "./DefaultRoute.ts"
 import type * as Http from "./Http.ts"
+import type * as HttpListener from "./HttpListener.ts"
 import type * as NetworkInterfaces from "./NetworkInterfaces.ts"
 import * as NodeDefaultRoute from "./NodeDefaultRoute.ts"
 import * as NodeHttp from "./NodeHttp.ts"
+import * as NodeHttpListener from "./NodeHttpListener.ts"
 import * as NodeNetworkInterfaces from "./NodeNetworkInterfaces.ts"
 import * as NodeUdp from "./NodeUdp.ts"
 import type * as Udp from "./Udp.ts"
@@ -29,7 +31,12 @@ import type * as Udp from "./Udp.ts"
  * @category models
  * @since 0.1.0
  */
-export type Host = Udp.Udp | Http.Http | NetworkInterfaces.NetworkInterfaces | DefaultRoute.DefaultRoute
+export type Host =
+  | Udp.Udp
+  | Http.Http
+  | HttpListener.HttpListener
+  | NetworkInterfaces.NetworkInterfaces
+  | DefaultRoute.DefaultRoute
 
 /**
  * This host.
@@ -40,6 +47,7 @@ export type Host = Udp.Udp | Http.Http | NetworkInterfaces.NetworkInterfaces | D
 export const layer: Layer.Layer<Host> = Layer.mergeAll(
   NodeUdp.layer,
   NodeHttp.layer,
+  NodeHttpListener.layer,
   NodeNetworkInterfaces.layer,
   NodeDefaultRoute.layer
 )

@@ -107,7 +107,7 @@ export * as NetworkInterfaces from "./NetworkInterfaces.ts"
 export * as NodeDefaultRoute from "./NodeDefaultRoute.ts"
 
 /**
- * Everything that strategies need of a host, from Node: UDP, HTTP, interfaces and default routes.
+ * Everything that strategies need of a host, from Node: UDP, HTTP both ways, interfaces and default routes.
  *
  * @since 0.1.0
  */
@@ -119,6 +119,13 @@ export * as NodeHost from "./NodeHost.ts"
  * @since 0.1.0
  */
 export * as NodeHttp from "./NodeHttp.ts"
+
+/**
+ * A small HTTP server of Node for what routers send.
+ *
+ * @since 0.1.0
+ */
+export * as NodeHttpListener from "./NodeHttpListener.ts"
 
 /**
  * Network interfaces as Node sees them.

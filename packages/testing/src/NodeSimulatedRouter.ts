@@ -41,6 +41,7 @@ import type * as NatError from "@effect-nat/core/NatError"
 import * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import type * as NodeHost from "@effect-nat/core/NodeHost"
 import * as NodeHttp from "@effect-nat/core/NodeHttp"
+import * as NodeHttpListener from "@effect-nat/core/NodeHttpListener"
 import * as NodeUdp from "@effect-nat/core/NodeUdp"
 import * as Udp from "@effect-nat/core/Udp"
 import * as NatPmpCodec from "@effect-nat/natpmp/NatPmpCodec"
@@ -687,6 +688,7 @@ const layerRoute = Layer.effect(
 export const layerHost: Layer.Layer<NodeHost.Host, never, NodeSimulatedRouter> = Layer.mergeAll(
   layerUdp,
   NodeHttp.layer,
+  NodeHttpListener.layer,
   layerInterfaces,
   layerRoute
 )
