@@ -456,7 +456,7 @@ describe.concurrent("the quirks that take time, on loopback sockets", () => {
   runs.filter(({ isSlow }) => isSlow).forEach(declare)
 })
 
-/** Met in `NodeSimulatedRouter.test.ts`. */
+/** Met in `NodeSimulatedRouter.test.ts` and `NodeSimulatedRouterEvents.test.ts`. */
 const metElsewhere: ReadonlyArray<Quirk.Quirk> = [
   "AnswersOnlyUnicast",
   "AnswersOnlyMulticast",
@@ -497,7 +497,12 @@ const metElsewhere: ReadonlyArray<Quirk.Quirk> = [
   "EndOfListIsInvalidArgs",
   "RestartMovesControl",
   "DeadSecondGateway",
-  "FailoverPair"
+  "FailoverPair",
+  "KeepsConnection",
+  "ClosesKeptConnection",
+  "EventsNotOffered",
+  "EventsNeverSent",
+  "SubscriptionsRefused"
 ]
 
 describe("the list", () => {

@@ -22,12 +22,12 @@ import type * as NatError from "@effect-nat/core/NatError"
 
 /**
  * Where a quirk shows: in the mapping table, in the search, in the device's description, in the framing of HTTP, in
- * the calls to the router, in NAT-PMP and PCP, or in the network around the router.
+ * the calls to the router, in its events, in NAT-PMP and PCP, or in the network around the router.
  *
  * @category models
  * @since 0.1.0
  */
-export type Where = "table" | "ssdp" | "description" | "http" | "soap" | "natpmp" | "network"
+export type Where = "table" | "ssdp" | "description" | "http" | "soap" | "events" | "natpmp" | "network"
 
 /**
  * What a router is simulated in: the mock layer without any wire, sockets on loopback, or a network in virtual time.
@@ -53,7 +53,7 @@ export type Outcome = "Mapped" | NatError.NatErrorReason["_tag"]
  */
 export interface Profile {
   readonly name: string
-  /** Quirks with one number are of one kind; 1 to 15. */
+  /** Quirks with one number are of one kind; 1 to 16. */
   readonly item: number
   /** What the router does, in one sentence. */
   readonly what: string
@@ -89,6 +89,7 @@ const addresses = { ...leases, item: 7 } as const
 const restarts = { ...leases, item: 9 } as const
 const surroundings = { where: "network", strengths: inNetworks, outcome: "Mapped", handled: "yes" } as const
 const hosts = { ...surroundings, item: 12 } as const
+const events = { item: 16, where: "events", strengths: onTheWire, outcome: "Mapped", handled: "yes" } as const
 const unbuilt = { ...surroundings, item: 13, strengths: nowhere } as const
 
 /**
@@ -179,6 +180,16 @@ export const profiles = [
     what: "Answers say that the connection is closed after them, and have no length."
   },
   { ...framing, name: "WrongCharset", what: "The charset header names another encoding than the document has." },
+  {
+    ...framing,
+    name: "KeepsConnection",
+    what: "Connections are kept after an answer, for any number of requests."
+  },
+  {
+    ...framing,
+    name: "ClosesKeptConnection",
+    what: "Connections are said to be kept, and closed without an answer when the next request comes."
+  },
   { ...framing, name: "OddHeaderCase", what: "Names of headers come in upper, lower and mixed case." },
   {
     ...calls,
@@ -335,8 +346,7 @@ export const profiles = [
   {
     ...restarts,
     name: "PermanentLeasesVanishOvernight",
-    what: "Limited leases are refused, and once a day every mapping is gone.",
-    handled: "over UPnP a permanent mapping is never looked at again; NAT-PMP has none"
+    what: "Limited leases are refused, and once a day every mapping is gone."
   },
 
   {
@@ -402,7 +412,11 @@ export const profiles = [
     name: "NeverForgets",
     what: "Leases are granted and never end, so what a killed process had mapped stays.",
     handled: "no client writes down its mappings, so the next start cannot remove what a killed process left"
-  }
+  },
+
+  { ...events, name: "EventsNotOffered", what: "The description has an empty place for subscriptions to events." },
+  { ...events, name: "EventsNeverSent", what: "Subscriptions to events are granted, and no event is ever sent." },
+  { ...events, name: "SubscriptionsRefused", what: "Every subscription to events is refused with HTTP status 503." }
 ] as const satisfies ReadonlyArray<Profile>
 
 /**

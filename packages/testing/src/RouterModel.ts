@@ -12,7 +12,9 @@ import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Equal from "effect/Equal"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
+import * as PinholeTable from "./PinholeTable.ts"
 import type * as Quirk from "./Quirk.ts"
+import * as SubscriptionTable from "./SubscriptionTable.ts"
 
 /**
  * The protocol that a request came by.
@@ -168,6 +170,11 @@ export interface Options {
   readonly capacity?: number | undefined
   /** The longest lease granted, in seconds, at least 1; `Infinity` is no limit. Defaults to one week. */
   readonly maxLifetimeSeconds?: number | undefined
+  /**
+   * The version of the Internet Gateway Device that it is over UPnP. The second one knows more actions and the IPv6
+   * firewall, and has no leases without an end. Defaults to 1, or to 2 where a quirk is of the second version only.
+   */
+  readonly igdVersion?: 1 | 2 | undefined
   /** What it does differently. Quirks of the network or the host are built around it: `Quirk.Profile` has a note. */
   readonly quirks?: ReadonlyArray<Quirk.Quirk> | undefined
   /** When the router started, in milliseconds. Defaults to 0. */
@@ -200,9 +207,19 @@ export const lastPort = 65_535
 
 const refusal = (kind: RefusalKind, igdCode: number = igdCodes[kind]): Refusal => ({ _tag: "Refusal", kind, igdCode })
 
+/** The older document knows neither leases that must end nor a firewall. */
+const ofVersion2: ReadonlyArray<Quirk.Quirk> = [
+  "RefusesPermanentLeases",
+  "RefusesLeasesAboveOneWeek",
+  "PinholeNeedsGlobalAddress"
+]
+
 const ip = NetAddress.ipFromStringUnsafe
 const defaultAddress = ip("192.168.77.1")
 const oneDay = 86_400_000
+/** Searches over both families so close to each other are at once, and how long a router may need to recover from it. */
+const atOnce = 1_000
+const stupor = 30_000
 
 /** What each quirk of the external address makes of it. */
 const quirkyAddresses: ReadonlyArray<readonly [Quirk.Quirk, NetAddress.IpAddress | undefined]> = [
@@ -283,13 +300,22 @@ export class RouterModel {
   readonly capacity: number
   readonly maxLifetimeSeconds: number
   readonly quirks: ReadonlySet<Quirk.Quirk>
+  readonly igdVersion: 1 | 2
+  /** The IPv6 firewall, as far as it is controlled over UPnP: a router of the second version has one. */
+  readonly pinholes: PinholeTable.PinholeTable
+  /** Who has subscribed to events over UPnP. */
+  readonly subscriptions = new SubscriptionTable.SubscriptionTable()
   /** The requests that arrived, the oldest first. */
   readonly asked: Array<Asked> = []
   externalAddress: NetAddress.IpAddress | undefined
   /** Counts the starts: what UPnP calls BOOTID. Its first value is 1. */
   bootId = 1
+  /** Counts the changes of the mapping table: what UPnP calls SystemUpdateID. */
+  updateId = 0
   /** How many answers have got lost on their way. */
   lostAnswers = 0
+  /** How many connections have been made to its web server, where it has one with connections. */
+  connections = 0
   #table: Array<Entry> = []
   #startedAt: number
   #refusals: Array<RefusalKind> = []
@@ -300,6 +326,7 @@ export class RouterModel {
   #nights = 0
   #answersToLose = 0
   #silentUntil = Number.NEGATIVE_INFINITY
+  readonly #lastSearch = { Ipv4Address: Number.NEGATIVE_INFINITY, Ipv6Address: Number.POSITIVE_INFINITY }
   readonly #listeners = new Set<() => void>()
 
   constructor(options: Options = {}) {
@@ -308,6 +335,11 @@ export class RouterModel {
     this.capacity = options.capacity ?? 256
     this.maxLifetimeSeconds = options.maxLifetimeSeconds ?? oneWeek
     this.quirks = new Set(options.quirks)
+    this.igdVersion = options.igdVersion ?? (ofVersion2.some((quirk) => this.has(quirk)) ? 2 : 1)
+    this.pinholes = new PinholeTable.PinholeTable({
+      capacity: this.capacity,
+      needsGlobalAddress: this.has("PinholeNeedsGlobalAddress")
+    })
     this.externalAddress =
       options.externalAddress === null ? undefined : (options.externalAddress ?? defaultExternalAddress(this.quirks))
     this.#startedAt = options.startedAt ?? 0
@@ -345,6 +377,14 @@ export class RouterModel {
     return this.#table
   }
 
+  /** Hears a search over UPnP: a router may not bear that both families of addresses search at once. */
+  searched(now: number, client: NetAddress.IpAddress): void {
+    this.#lastSearch[client._tag] = now
+    if (!this.has("FailsWhenFamiliesSearchAtOnce")) return
+    const { Ipv4Address, Ipv6Address } = this.#lastSearch
+    if (Math.abs(Ipv4Address - Ipv6Address) < atOnce) this.goSilent(Math.max(this.#silentUntil, now + stupor))
+  }
+
   /** Seconds since the router started, as NAT-PMP and PCP report them. */
   epochSeconds(now: number): number {
     return Math.max(0, Math.floor((now - this.#startedAt) / 1000))
@@ -376,7 +416,7 @@ export class RouterModel {
       remoteHost: request.remoteHost,
       description: request.description ?? "",
       enabled: request.enabled ?? true,
-      expiresAt: this.#expiry(now, request.lifetimeSeconds),
+      expiresAt: this.#expiry(now, request),
       via: request.via,
       nonce: request.nonce
     }
@@ -416,7 +456,12 @@ export class RouterModel {
     this.#startedAt = now
     this.#nights = 0
     this.bootId += 1
-    if (!(options.keepsTable ?? this.has("RestartKeepsTable"))) this.#table = []
+    // Nobody who had subscribed is known any more, whatever is kept.
+    this.subscriptions.clear()
+    if (!(options.keepsTable ?? this.has("RestartKeepsTable"))) {
+      this.#setTable([])
+      this.pinholes.clear()
+    }
     this.#tell()
   }
 
@@ -459,9 +504,11 @@ export class RouterModel {
     for (const listener of this.#listeners) listener()
   }
 
-  #expiry(now: number, lifetimeSeconds: number): number | undefined {
-    if (lifetimeSeconds === 0) return undefined
-    return now + Math.min(lifetimeSeconds, this.maxLifetimeSeconds) * 1000
+  #expiry(now: number, request: MapRequest): number | undefined {
+    const { lifetimeSeconds } = request
+    if (lifetimeSeconds > 0) return now + Math.min(lifetimeSeconds, this.maxLifetimeSeconds) * 1000
+    // WANIPConnection:2 §2.3.19: what was without an end ends after a week.
+    return request.via === "upnp" && this.igdVersion === 2 ? now + oneWeek * 1000 : undefined
   }
 
   /** What becomes of the end of a lease that the answer promised. */
@@ -475,20 +522,25 @@ export class RouterModel {
     const nights = Math.floor((now - this.#startedAt) / oneDay)
     if (nights <= this.#nights) return
     this.#nights = nights
-    this.#table = []
+    this.#setTable([])
   }
 
   /** In the place of the row that it renews, or at the end. */
   #put(entry: Entry, known: Entry | undefined): void {
     const rows = this.#table.filter((other) => other === known || !isSameKey(other, entry))
-    this.#table = known === undefined ? [...rows, entry] : rows.map((other) => (other === known ? entry : other))
+    this.#setTable(known === undefined ? [...rows, entry] : rows.map((other) => (other === known ? entry : other)))
   }
 
   #drop(which: (entry: Entry) => boolean): void {
     if (this.has("FreedPortsAreTaken")) {
       for (const entry of this.#table.filter(which)) this.#taken.add(portName(entry))
     }
-    this.#table = this.#table.filter((entry) => !which(entry))
+    this.#setTable(this.#table.filter((entry) => !which(entry)))
+  }
+
+  #setTable(table: Array<Entry>): void {
+    this.#table = table
+    this.updateId += 1
   }
 
   /** The first port that is ever asked for turns out to be another host's. */
@@ -502,15 +554,26 @@ export class RouterModel {
    * The row that a repeated request renews or changes: the same client's.
    */
   #ownEntry(now: number, request: MapRequest): Entry | undefined {
-    return this.entries(now).find((entry) => {
-      if (entry.protocol !== request.protocol || !Equal.equals(entry.internalAddress, request.internalAddress)) {
-        return false
-      }
-      // NAT-PMP and PCP know a mapping by its internal port, UPnP by its external one.
-      return isIgd(request)
-        ? entry.externalPort === request.externalPort
-        : entry.internalPort === request.internalPort && (!isIgd(entry) || entry.externalPort === request.externalPort)
-    })
+    const own = this.entries(now).filter(
+      (entry) => entry.protocol === request.protocol && Equal.equals(entry.internalAddress, request.internalAddress)
+    )
+    const isOfPort = (entry: Entry) => entry.internalPort === request.internalPort
+    const onPort = own.find((entry) => entry.externalPort === request.externalPort)
+    // NAT-PMP and PCP know a mapping by its internal port, UPnP by its external one.
+    if (!isIgd(request)) {
+      return own.find((entry) => isOfPort(entry) && (!isIgd(entry) || entry.externalPort === request.externalPort))
+    }
+    const mayBeElsewhere = request.mayChoosePort && !this.has("PermanentLeasesPileUp")
+    if (onPort !== undefined || !mayBeElsewhere || this.#isFree(now, request)) return onPort
+    // Who is given another port than the wanted one is given the same one again.
+    return own.find((entry) => isOfPort(entry) && Equal.equals(entry.remoteHost, request.remoteHost))
+  }
+
+  #isFree(now: number, wanted: Pick<MapRequest, "externalPort" | "protocol">): boolean {
+    const name = portName(wanted)
+    return (
+      wanted.externalPort !== 0 && !this.#taken.has(name) && !this.entries(now).some((one) => portName(one) === name)
+    )
   }
 
   #portFor(now: number, request: MapRequest, known: Entry | undefined): number | undefined {

@@ -87,7 +87,7 @@ export interface HostOptions {
  * @category models
  * @since 0.1.0
  */
-export interface RouterOptions extends Pick<RouterModel.Options, "capacity" | "name" | "quirks"> {
+export interface RouterOptions extends Pick<RouterModel.Options, "capacity" | "igdVersion" | "name" | "quirks"> {
   /** The router's address on the inside. Defaults to 192.168.77.1. */
   readonly address?: string | undefined
   /** Defaults to 11.22.33.1, or to what a quirk has it be; `null` is a line without an address. */
@@ -237,12 +237,14 @@ export const make = Effect.fn("SimulatedRouter.make")(function* (
     address,
     capacity,
     externalAddress,
+    igdVersion,
     maxLifetime = Duration.seconds(RouterModel.oneWeek),
     name,
     quirks
   } = options
   return fromModel(
     new RouterModel.RouterModel({
+      igdVersion,
       name,
       quirks,
       capacity: yield* checkCapacity(capacity),

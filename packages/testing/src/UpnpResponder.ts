@@ -1,6 +1,6 @@
 /**
- * The router's side of UPnP, over a `RouterModel`: answers to searches, announcements, the device's description, and
- * the calls that map ports.
+ * The router's side of UPnP, over a `RouterModel`: answers to searches, announcements, the device's description, the
+ * calls that map ports and open pinholes, and events.
  *
  * Pure: datagrams and requests go in, and what the router says comes out, as bytes where bytes matter. Sockets, real or
  * simulated, are somebody else's. The quirks of the model show here wherever they are of the search, the description,
@@ -26,6 +26,8 @@
  *
  * @since 0.1.0
  */
+import * as Gena from "@effect-nat/upnp/Gena"
+import * as HttpUrl from "@effect-nat/upnp/HttpUrl"
 import * as Soap from "@effect-nat/upnp/Soap"
 import * as Ssdp from "@effect-nat/upnp/Ssdp"
 import * as NetAddress from "effect/net/NetAddress"
@@ -99,17 +101,21 @@ const everything = "ssdp:all"
 /** What the router is and has: each as it is searched for, with the unique name of the device. */
 const targetsOf = (model: RouterModel.RouterModel): ReadonlyArray<readonly [target: string, udn: string]> => {
   const [root, wan, connection] = [Documents.udn(model, 0), Documents.udn(model, 1), Documents.udn(model, 2)]
-  const services = new Set(Documents.wanServices(model).map((service) => Documents.serviceType(model, service)))
+  const servicesOf = (device: 0 | 1 | 2, name: string) => {
+    const types = Documents.services(model).flatMap((service) => (service.device === device ? [service.type] : []))
+    return [...new Set(types)].map((type) => [type, name] as const)
+  }
   return [
     [rootDevice, root],
     [root, root],
     [Documents.rootDevice(model), root],
+    ...servicesOf(0, root),
     [wan, wan],
     [Documents.wanDevice(model), wan],
-    [Documents.commonService, wan],
+    ...servicesOf(1, wan),
     [connection, connection],
     [Documents.connectionDevice(model), connection],
-    ...[...services].map((service) => [service, connection] as const)
+    ...servicesOf(2, connection)
   ]
 }
 
@@ -202,6 +208,7 @@ export const answerSearch = (
   const message = Result.getOrUndefined(Ssdp.decode(search.payload))
   if (message?._tag !== "SearchRequest") return []
   model.note({ at: now, via: "upnp", client: search.client, action: "M-SEARCH", isMutating: false })
+  model.searched(now, search.client)
   if (model.isSilent(now) || !hears(model, message, search.isMulticast)) return []
   return payloads(model, place, message.searchTarget).map((payload, index) => ({
     payload,
@@ -334,13 +341,14 @@ const documentAt = (model: RouterModel.RouterModel, place: Place, path: string):
       return Documents.description(model, place)
     case Documents.otherDescriptionPath:
       return model.quirks.has("AnswersWithFirstDescription") ? Documents.otherDescription(model) : undefined
-    case Documents.connectionPath:
-      return Documents.serviceDescription(Documents.connectionActions)
-    case Documents.commonPath:
-      return Documents.serviceDescription(Documents.commonActions)
     default:
-      return undefined
+      return serviceDocumentAt(model, path)
   }
+}
+
+const serviceDocumentAt = (model: RouterModel.RouterModel, path: string): string | undefined => {
+  const service = Documents.services(model).find((one) => one.path === path)
+  return service && Documents.serviceDescription(service)
 }
 
 const soapAction = ({ quirks }: RouterModel.RouterModel, headers: Request["headers"]): string | undefined =>
@@ -348,20 +356,13 @@ const soapAction = ({ quirks }: RouterModel.RouterModel, headers: Request["heade
     quirks.has("ExactSoapAction") ? name === "SOAPAction" : name.toLowerCase() === "soapaction"
   )?.[1]
 
-type Service = (call: Soap.Call) => Result.Result<Soap.Arguments, Soap.UpnpFault>
-
 const serviceAt = (
   model: RouterModel.RouterModel,
-  now: number,
   path: string,
-  client: NetAddress.IpAddress
-): Service | undefined => {
-  if (path === Documents.controlPath(model, "CmnIfCfg")) return Control.common
-  const service = Documents.wanServices(model).find(({ name }) => path === Documents.controlPath(model, name))
-  return service && ((call) => Control.connection({ model, now, client, service }, call))
-}
+  pathOf: (model: RouterModel.RouterModel, name: string) => string
+): Documents.Service | undefined => Documents.services(model).find(({ name }) => path === pathOf(model, name))
 
-const mutating = new Set(["AddPortMapping", "DeletePortMapping"])
+const mutating = new Set(["AddPortMapping", "AddAnyPortMapping", "DeletePortMapping", "DeletePortMappingRange"])
 
 /** The call in a request; `undefined` where it is none. */
 const callOf = (model: RouterModel.RouterModel, { body, headers, method }: Request): Soap.Call | undefined => {
@@ -376,17 +377,139 @@ const control = (
   call: Soap.Call | undefined,
   client: NetAddress.IpAddress
 ): Answer => {
-  const service = serviceAt(model, now, request.path, client)
+  const service = serviceAt(model, request.path, Documents.controlPath)
   if (service === undefined) return notFound
   if (soapAction(model, request.headers) === undefined) return badRequest
   if (call === undefined) {
     return xml(model, 500, Soap.encodeFault(new Soap.UpnpFault({ code: 401, description: "Invalid Action" })))
   }
-  return Result.match(service(call), {
+  return Result.match(Control.call({ model, now, client }, service, call), {
     onSuccess: (results) => xml(model, 200, Soap.encodeAnswer(call, results)),
     onFailure: (fault) => xml(model, 500, Soap.encodeFault(fault))
   })
 }
+
+// -----------------------------------------------------------------------------
+// Subscriptions
+// -----------------------------------------------------------------------------
+
+/** An answer to a subscription or its end: there is never a body. */
+const bare = (status: number, headers: Answer["headers"] = []): Answer => ({
+  status,
+  headers: [["Server", server], ...headers],
+  body: new Uint8Array()
+})
+
+/** In seconds: no subscription is granted for longer, or for less. */
+const longestSubscription = 1800
+const shortestSubscription = 60
+
+const grantedSeconds = (wanted: number | undefined): number =>
+  Math.min(longestSubscription, Math.max(shortestSubscription, wanted ?? longestSubscription))
+
+const lowered = (headers: Request["headers"]): Gena.Headers =>
+  Object.fromEntries(headers.map(([name, value]) => [name.toLowerCase(), value]))
+
+/** Whether an event to this URL goes to whoever asks for it, and to nobody else. */
+const leadsTo = (url: string, client: NetAddress.IpAddress): boolean =>
+  Result.match(HttpUrl.fromString(url, client), {
+    onSuccess: (pinned) => URL.parse(url)?.hostname === NetAddress.formatUrlHost(pinned.address.address),
+    onFailure: () => false
+  })
+
+const granted = (sid: string, timeoutSeconds: number): Answer => bare(200, Gena.encodeGranted({ sid, timeoutSeconds }))
+
+const subscribe = (
+  model: RouterModel.RouterModel,
+  now: number,
+  service: string,
+  request: Request,
+  client: NetAddress.IpAddress
+): Answer => {
+  const asked = Gena.decodeSubscribe(lowered(request.headers))
+  if (Result.isFailure(asked)) return bare(asked.failure.status)
+  const seconds = grantedSeconds(asked.success.timeoutSeconds)
+  const expiresAt = now + seconds * 1000
+  if (asked.success._tag === "Renewal") {
+    const renewed = model.subscriptions.update(now, asked.success.sid, { expiresAt })
+    return renewed === undefined ? bare(412) : granted(renewed.sid, seconds)
+  }
+  const callbacks = asked.success.callbacks.filter((url) => leadsTo(url, client))
+  if (callbacks.length === 0) return bare(412)
+  // The names of two starts differ, so that nobody renews what a restart has ended.
+  const name = `${Documents.udn(model, 0).slice(0, "uuid:00000000-".length)}${model.bootId.toString(16).padStart(4, "0")}-4000-9000-`
+  const added = model.subscriptions.add(now, name, { service, callbacks, expiresAt })
+  return added === undefined ? bare(503) : granted(added.sid, seconds)
+}
+
+const unsubscribe = (model: RouterModel.RouterModel, now: number, { headers }: Request): Answer => {
+  const sid = Gena.decodeUnsubscribe(lowered(headers))
+  if (Result.isFailure(sid)) return bare(sid.failure.status)
+  return bare(model.subscriptions.remove(now, sid.success) ? 200 : 412)
+}
+
+const eventing = (
+  model: RouterModel.RouterModel,
+  now: number,
+  request: Request,
+  client: NetAddress.IpAddress
+): Answer => {
+  const service = serviceAt(model, request.path, Documents.eventPath)
+  if (service === undefined || model.has("EventsNotOffered")) return notFound
+  if (model.has("SubscriptionsRefused")) return bare(503)
+  return request.method === "SUBSCRIBE"
+    ? subscribe(model, now, service.name, request, client)
+    : unsubscribe(model, now, request)
+}
+
+/**
+ * An event that a subscriber is to be told now.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Notification {
+  readonly sid: string
+  /** Where to send it: URLs of the subscriber's own address, to be tried in this order until one takes it. */
+  readonly callbacks: ReadonlyArray<HttpUrl.HttpUrl>
+  /** Of a request with the method `NOTIFY`; `Host` and `Content-Length` are the sender's matter. */
+  readonly headers: Gena.HeaderList
+  readonly body: string
+}
+
+const changes = (before: Soap.Arguments, after: Soap.Arguments): Soap.Arguments =>
+  after.filter(([name, value]) => Soap.argument(before, name) !== value)
+
+const pinned = (url: string): ReadonlyArray<HttpUrl.HttpUrl> => {
+  const host = NetAddress.ipFromString((URL.parse(url)?.hostname ?? "").replace(/^\[|\]$/g, ""))
+  const read = Result.flatMap(Result.mapError(host, String), (address) => HttpUrl.fromString(url, address))
+  return Result.isSuccess(read) ? [read.success] : []
+}
+
+/**
+ * The events that are due: to each subscriber the variables that have changed since it was told last, and all of them
+ * the first time. Whoever asks has to send them, since they are not due again. A silent router has none.
+ *
+ * @category events
+ * @since 0.1.0
+ */
+export const dueEvents = (model: RouterModel.RouterModel, now: number): ReadonlyArray<Notification> => {
+  if (model.isSilent(now) || model.has("EventsNeverSent")) return []
+  const services = new Map(Documents.services(model).map((service) => [service.name, service]))
+  return model.subscriptions.entries(now).flatMap(({ callbacks, nextSequence, service, sid, told }) => {
+    const described = services.get(service)
+    const values = described === undefined ? [] : Control.variables(model, now, described)
+    const properties = changes(told, values)
+    if (properties.length === 0) return []
+    model.subscriptions.update(now, sid, { told: values, nextSequence: Gena.nextSequence(nextSequence) })
+    const event = Gena.encodeEvent({ sid, sequence: nextSequence, properties })
+    return [{ sid, callbacks: callbacks.flatMap(pinned), ...event }]
+  })
+}
+
+// -----------------------------------------------------------------------------
+// Every request
+// -----------------------------------------------------------------------------
 
 const answer = (
   model: RouterModel.RouterModel,
@@ -400,9 +523,11 @@ const answer = (
     const document = port === place.httpPort ? documentAt(model, place, request.path) : undefined
     return document === undefined ? notFound : xml(model, 200, document)
   }
-  if (request.method !== "POST") return notAllowed
+  const isEventing = request.method === "SUBSCRIBE" || request.method === "UNSUBSCRIBE"
+  if (request.method !== "POST" && !isEventing) return notAllowed
   const controlPort = Documents.controlsOnOtherPort(model) ? place.otherHttpPort : place.httpPort
-  return port === controlPort ? control(model, now, request, call, client) : notFound
+  if (port !== controlPort) return notFound
+  return isEventing ? eventing(model, now, request, client) : control(model, now, request, call, client)
 }
 
 /**
@@ -425,12 +550,23 @@ export const answerRequest = (
 }
 
 /**
- * An answer as it goes onto the wire, with the router's habits of framing. The connection is closed after it.
+ * Whether the router keeps the connection for the next request after it has answered this one.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const keepsConnection = (model: RouterModel.RouterModel, request: Request): boolean =>
+  HttpFraming.keepsConnection(model, request)
+
+/**
+ * An answer as it goes onto the wire, with the router's habits of framing. The connection is closed after it unless
+ * the answer is to say that it is kept.
  *
  * @category encoding
  * @since 0.1.0
  */
-export const encode = (model: RouterModel.RouterModel, answer: Answer): Uint8Array => HttpFraming.encode(model, answer)
+export const encode = (model: RouterModel.RouterModel, answer: Answer, isKept = false): Uint8Array =>
+  HttpFraming.encode(model, answer, isKept)
 
 /**
  * A request from what has arrived of it so far: `"Incomplete"` where more is to come, `"Malformed"` where it is none.
@@ -438,4 +574,17 @@ export const encode = (model: RouterModel.RouterModel, answer: Answer): Uint8Arr
  * @category decoding
  * @since 0.1.0
  */
-export const decode = (bytes: Uint8Array): Request | "Incomplete" | "Malformed" => HttpFraming.decode(bytes)
+export const decode = (bytes: Uint8Array): Request | "Incomplete" | "Malformed" => {
+  const arrived = HttpFraming.decode(bytes)
+  return typeof arrived === "string" ? arrived : arrived.request
+}
+
+/**
+ * The first of the requests that have arrived on a connection, and what has arrived after it.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
+export const decodeFirst = (
+  bytes: Uint8Array
+): { readonly request: Request; readonly rest: Uint8Array } | "Incomplete" | "Malformed" => HttpFraming.decode(bytes)

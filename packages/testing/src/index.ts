@@ -24,6 +24,14 @@ export * as NodeSimulatedRouter from "./NodeSimulatedRouter.ts"
 export * as PcpResponder from "./PcpResponder.ts"
 
 /**
+ * The pinholes in the IPv6 firewall of a simulated router: which packets from the world it lets through to which host
+ * (WANIPv6FirewallControl:1).
+ *
+ * @since 0.1.0
+ */
+export * as PinholeTable from "./PinholeTable.ts"
+
+/**
  * What real routers do differently, by name: each quirk is one way in which some router in the wild departs from its
  * protocol or from what clients expect.
  *
@@ -63,8 +71,16 @@ export * as SimulatedNetwork from "./SimulatedNetwork.ts"
 export * as SimulatedRouter from "./SimulatedRouter.ts"
 
 /**
- * The router's side of UPnP, over a `RouterModel`: answers to searches, announcements, the device's description, and
- * the calls that map ports.
+ * Who has subscribed to the events of a simulated router (UPnP Device Architecture 1.1 §4.1), and what they have been
+ * told.
+ *
+ * @since 0.1.0
+ */
+export * as SubscriptionTable from "./SubscriptionTable.ts"
+
+/**
+ * The router's side of UPnP, over a `RouterModel`: answers to searches, announcements, the device's description, the
+ * calls that map ports and open pinholes, and events.
  *
  * @since 0.1.0
  */

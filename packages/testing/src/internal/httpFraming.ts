@@ -9,26 +9,29 @@ const reasons: Readonly<Record<number, string>> = {
   400: "Bad Request",
   404: "Not Found",
   405: "Method Not Allowed",
-  500: "Internal Server Error"
+  412: "Precondition Failed",
+  500: "Internal Server Error",
+  503: "Service Unavailable"
 }
+
+/** Whether a connection is kept after an answer. Where only the end of it ends an answer, it cannot be. */
+export const keepsConnection = (model: RouterModel.RouterModel, request: UpnpResponder.Request): boolean =>
+  (model.has("KeepsConnection") || model.has("ClosesKeptConnection")) &&
+  !model.has("NoContentLength") &&
+  !model.has("CloseWithoutLength") &&
+  !model.has("Http10") &&
+  request.headers.every(([name, value]) => name.toLowerCase() !== "connection" || value.toLowerCase() !== "close")
 
 /** What differs in the length of an answer and in what is said about the end of the connection. */
 const lengthHeaders = (
   { quirks }: RouterModel.RouterModel,
-  length: number
+  length: number,
+  isKept: boolean
 ): ReadonlyArray<readonly [name: string, value: string]> => {
   if (quirks.has("NoContentLength")) return []
-  if (quirks.has("CloseWithoutLength")) return [["Connection", "close"]]
-  if (quirks.has("Chunked")) {
-    return [
-      ["Connection", "close"],
-      ["Transfer-Encoding", "chunked"]
-    ]
-  }
-  return [
-    ["Connection", "close"],
-    ["Content-Length", String(length)]
-  ]
+  const connection = ["Connection", isKept ? "keep-alive" : "close"] as const
+  if (quirks.has("CloseWithoutLength")) return [connection]
+  return [connection, quirks.has("Chunked") ? ["Transfer-Encoding", "chunked"] : ["Content-Length", String(length)]]
 }
 
 const mixed = (name: string): string =>
@@ -65,10 +68,10 @@ const chunked = (body: Uint8Array): Uint8Array => {
   return concat([...parts, encoder.encode("0\r\n\r\n")])
 }
 
-/** An answer as it goes onto the wire; the connection is closed after it. */
-export const encode = (model: RouterModel.RouterModel, answer: UpnpResponder.Answer): Uint8Array => {
+/** An answer as it goes onto the wire; the connection is closed after it unless it is kept. */
+export const encode = (model: RouterModel.RouterModel, answer: UpnpResponder.Answer, isKept: boolean): Uint8Array => {
   const { quirks } = model
-  const headers = [...answer.headers, ...lengthHeaders(model, answer.body.length)].map(
+  const headers = [...answer.headers, ...lengthHeaders(model, answer.body.length, isKept)].map(
     ([name, value], index) =>
       `${quirks.has("OddHeaderCase") ? oddCase(name, index) : name}: ${quirks.has("WrongCharset") ? wrongCharset(name, value) : value}`
   )
@@ -91,8 +94,14 @@ const headerOf = (line: string): readonly [name: string, value: string] => {
 
 const startLine = /^([A-Z-]{1,20}) (\/\S*) HTTP\/1\.[01]$/
 
-/** A request from what has arrived of it so far: whole, not whole yet, or none. */
-export const decode = (bytes: Uint8Array): UpnpResponder.Request | "Incomplete" | "Malformed" => {
+/** A request, and the bytes that came after it on its connection. */
+export interface Arrived {
+  readonly request: UpnpResponder.Request
+  readonly rest: Uint8Array
+}
+
+/** The first request of what has arrived so far: whole, not whole yet, or none. */
+export const decode = (bytes: Uint8Array): Arrived | "Incomplete" | "Malformed" => {
   const text = latin1.decode(bytes.subarray(0, maximumHead))
   const end = endOfHead.exec(text)
   if (end === null) return bytes.length >= maximumHead ? "Malformed" : "Incomplete"
@@ -104,5 +113,6 @@ export const decode = (bytes: Uint8Array): UpnpResponder.Request | "Incomplete" 
   if (!Number.isInteger(length) || length < 0 || length > maximumBody) return "Malformed"
   const start = end.index + end[0].length
   if (bytes.length < start + length) return "Incomplete"
-  return { method, path, headers, body: bytes.subarray(start, start + length) }
+  const request = { method, path, headers, body: bytes.subarray(start, start + length) }
+  return { request, rest: bytes.subarray(start + length) }
 }

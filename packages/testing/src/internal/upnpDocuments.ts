@@ -23,29 +23,78 @@ export interface Action {
 const key = ["NewRemoteHost", "NewExternalPort", "NewProtocol"]
 const rest = ["NewInternalPort", "NewInternalClient", "NewEnabled", "NewPortMappingDescription", "NewLeaseDuration"]
 
+const range = ["NewStartPort", "NewEndPort", "NewProtocol", "NewManage"]
+
+const tells = (name: string, ...gives: ReadonlyArray<string>): Action => ({ name, takes: [], gives })
+
 /** WANIPConnection:1 §2.4, as far as anybody asks for it. */
 export const connectionActions: ReadonlyArray<Action> = [
-  { name: "GetConnectionTypeInfo", takes: [], gives: ["NewConnectionType", "NewPossibleConnectionTypes"] },
-  { name: "GetStatusInfo", takes: [], gives: ["NewConnectionStatus", "NewLastConnectionError", "NewUptime"] },
-  { name: "GetNATRSIPStatus", takes: [], gives: ["NewRSIPAvailable", "NewNATEnabled"] },
+  tells("GetConnectionTypeInfo", "NewConnectionType", "NewPossibleConnectionTypes"),
+  tells("GetStatusInfo", "NewConnectionStatus", "NewLastConnectionError", "NewUptime"),
+  tells("GetAutoDisconnectTime", "NewAutoDisconnectTime"),
+  tells("GetIdleDisconnectTime", "NewIdleDisconnectTime"),
+  tells("GetWarnDisconnectDelay", "NewWarnDisconnectDelay"),
+  tells("GetNATRSIPStatus", "NewRSIPAvailable", "NewNATEnabled"),
   { name: "GetGenericPortMappingEntry", takes: ["NewPortMappingIndex"], gives: [...key, ...rest] },
   { name: "GetSpecificPortMappingEntry", takes: key, gives: rest },
   { name: "AddPortMapping", takes: [...key, ...rest], gives: [] },
   { name: "DeletePortMapping", takes: key, gives: [] },
-  { name: "GetExternalIPAddress", takes: [], gives: ["NewExternalIPAddress"] }
+  tells("GetExternalIPAddress", "NewExternalIPAddress")
+]
+
+/** What WANIPConnection:2 §2.5 has beside that. */
+const newerActions: ReadonlyArray<Action> = [
+  { name: "AddAnyPortMapping", takes: [...key, ...rest], gives: ["NewReservedPort"] },
+  { name: "DeletePortMappingRange", takes: range, gives: [] },
+  { name: "GetListOfPortMappings", takes: [...range, "NewNumberOfPorts"], gives: ["NewPortListing"] }
+]
+
+/** What WANPPPConnection:1 §2.4 has beside that. */
+const pppActions: ReadonlyArray<Action> = [
+  tells("GetLinkLayerMaxBitRates", "NewUpstreamMaxBitRate", "NewDownstreamMaxBitRate"),
+  tells("GetPPPEncryptionProtocol", "NewPPPEncryptionProtocol"),
+  tells("GetPPPCompressionProtocol", "NewPPPCompressionProtocol"),
+  tells("GetPPPAuthenticationProtocol", "NewPPPAuthenticationProtocol"),
+  tells("GetUserName", "NewUserName")
 ]
 
 /** WANCommonInterfaceConfig:1 §2.4: clients that show the line's state ask for it. */
-export const commonActions: ReadonlyArray<Action> = [
+const commonActions: ReadonlyArray<Action> = [
+  tells("GetEnabledForInternet", "NewEnabledForInternet"),
+  tells(
+    "GetCommonLinkProperties",
+    "NewWANAccessType",
+    "NewLayer1UpstreamMaxBitRate",
+    "NewLayer1DownstreamMaxBitRate",
+    "NewPhysicalLinkStatus"
+  ),
+  tells("GetWANAccessProvider", "NewWANAccessProvider"),
+  tells("GetMaximumActiveConnections", "NewMaximumActiveConnections"),
+  tells("GetTotalBytesSent", "NewTotalBytesSent"),
+  tells("GetTotalBytesReceived", "NewTotalBytesReceived"),
+  tells("GetTotalPacketsSent", "NewTotalPacketsSent"),
+  tells("GetTotalPacketsReceived", "NewTotalPacketsReceived"),
   {
-    name: "GetCommonLinkProperties",
-    takes: [],
-    gives: ["NewWANAccessType", "NewLayer1UpstreamMaxBitRate", "NewLayer1DownstreamMaxBitRate", "NewPhysicalLinkStatus"]
-  },
-  { name: "GetTotalBytesSent", takes: [], gives: ["NewTotalBytesSent"] },
-  { name: "GetTotalBytesReceived", takes: [], gives: ["NewTotalBytesReceived"] },
-  { name: "GetTotalPacketsSent", takes: [], gives: ["NewTotalPacketsSent"] },
-  { name: "GetTotalPacketsReceived", takes: [], gives: ["NewTotalPacketsReceived"] }
+    name: "GetActiveConnection",
+    takes: ["NewActiveConnectionIndex"],
+    gives: ["NewActiveConnDeviceContainer", "NewActiveConnectionServiceID"]
+  }
+]
+
+/** Layer3Forwarding:1 §2.4. */
+const forwardingActions: ReadonlyArray<Action> = [tells("GetDefaultConnectionService", "NewDefaultConnectionService")]
+
+const flow = ["RemoteHost", "RemotePort", "InternalClient", "InternalPort", "Protocol"]
+
+/** WANIPv6FirewallControl:1 §2.6. */
+const firewallActions: ReadonlyArray<Action> = [
+  tells("GetFirewallStatus", "FirewallEnabled", "InboundPinholeAllowed"),
+  { name: "GetOutboundPinholeTimeout", takes: flow, gives: ["OutboundPinholeTimeout"] },
+  { name: "AddPinhole", takes: [...flow, "LeaseTime"], gives: ["UniqueID"] },
+  { name: "UpdatePinhole", takes: ["UniqueID", "NewLeaseTime"], gives: [] },
+  { name: "DeletePinhole", takes: ["UniqueID"], gives: [] },
+  { name: "GetPinholePackets", takes: ["UniqueID"], gives: ["PinholePackets"] },
+  { name: "CheckPinholeWorking", takes: ["UniqueID"], gives: ["IsWorking"] }
 ]
 
 const ip: WanService = { kind: "ip", name: "IPConn", line: "up" }
@@ -62,9 +111,7 @@ export const wanServices = ({ quirks }: RouterModel.RouterModel): ReadonlyArray<
 
 const schemas = "urn:schemas-upnp-org"
 
-/** The newer document knows leases that end after a week at the latest and no permanent ones. */
-export const version = ({ quirks }: RouterModel.RouterModel): 1 | 2 =>
-  quirks.has("RefusesPermanentLeases") || quirks.has("RefusesLeasesAboveOneWeek") ? 2 : 1
+export const version = ({ igdVersion }: RouterModel.RouterModel): 1 | 2 => igdVersion
 
 export const rootDevice = (model: RouterModel.RouterModel): string =>
   `${schemas}:device:InternetGatewayDevice:${version(model)}`
@@ -74,8 +121,109 @@ export const connectionDevice = (model: RouterModel.RouterModel): string =>
 export const commonService = `${schemas}:service:WANCommonInterfaceConfig:1`
 export const otherDevice = `${schemas}:device:MediaServer:1`
 
+export const forwardingService = `${schemas}:service:Layer3Forwarding:1`
+export const firewallService = `${schemas}:service:WANIPv6FirewallControl:1`
+
 export const serviceType = (model: RouterModel.RouterModel, { kind }: Pick<WanService, "kind">): string =>
   kind === "ip" ? `${schemas}:service:WANIPConnection:${version(model)}` : `${schemas}:service:WANPPPConnection:1`
+
+/** The actions of a service that maps ports, as far as callers of a version know them. */
+export const actionsOf = ({ kind }: Pick<WanService, "kind">, calledVersion: number): ReadonlyArray<Action> => {
+  if (kind === "ppp") return [...connectionActions, ...pppActions]
+  return calledVersion >= 2 ? [...connectionActions, ...newerActions] : connectionActions
+}
+
+/** A service as it is described. */
+export interface Service {
+  /** The last part of its URLs. */
+  readonly name: string
+  readonly type: string
+  readonly id: string
+  /** Which device has it: the root (0), or one embedded in it. */
+  readonly device: 0 | 1 | 2
+  /** The path of its description. */
+  readonly path: string
+  readonly actions: ReadonlyArray<Action>
+  /** The variables that events tell. */
+  readonly events: ReadonlyArray<string>
+  readonly wan: WanService | undefined
+}
+
+const wanServiceId = ({ name }: WanService): string => (/\d$/.test(name) ? `WAN${name}` : `WAN${name}1`)
+
+const connectionEvents = [
+  "PossibleConnectionTypes",
+  "ConnectionStatus",
+  "ExternalIPAddress",
+  "PortMappingNumberOfEntries"
+]
+
+const described = (model: RouterModel.RouterModel, wan: WanService): Service => {
+  const isNewer = wan.kind === "ip" && version(model) === 2
+  return {
+    name: wan.name,
+    type: serviceType(model, wan),
+    id: wanServiceId(wan),
+    device: 2,
+    path: wan.kind === "ip" ? "/WANIPCn.xml" : "/WANPPPCn.xml",
+    actions: actionsOf(wan, version(model)),
+    events: isNewer ? [...connectionEvents, "SystemUpdateID"] : connectionEvents,
+    wan
+  }
+}
+
+export const forwardingName = "L3F"
+export const commonName = "CmnIfCfg"
+export const firewallName = "IP6FwCtl"
+
+const forwarding: Service = {
+  name: forwardingName,
+  type: forwardingService,
+  id: "L3Forwarding1",
+  device: 0,
+  path: "/L3F.xml",
+  actions: forwardingActions,
+  events: ["DefaultConnectionService"],
+  wan: undefined
+}
+
+const common: Service = {
+  name: commonName,
+  type: commonService,
+  id: "WANCommonIFC1",
+  device: 1,
+  path: "/WANCfg.xml",
+  actions: commonActions,
+  events: ["PhysicalLinkStatus"],
+  wan: undefined
+}
+
+/** Only the second version of the gateway has it. */
+const firewall: Service = {
+  name: firewallName,
+  type: firewallService,
+  id: "WANIPv6Firewall1",
+  device: 2,
+  path: "/WANIP6FC.xml",
+  actions: firewallActions,
+  events: ["FirewallEnabled", "InboundPinholeAllowed"],
+  wan: undefined
+}
+
+/** Every service of the router, in the order of the description. */
+export const services = (model: RouterModel.RouterModel): ReadonlyArray<Service> => [
+  forwarding,
+  common,
+  ...wanServices(model).map((wan) => described(model, wan)),
+  ...(version(model) === 2 ? [firewall] : [])
+]
+
+/** The service that packets to the internet take, as Layer3Forwarding:1 §2.3.1 writes it. */
+export const defaultConnection = (model: RouterModel.RouterModel): string => {
+  const first = wanServices(model).find(({ line }) => line === "up")
+  const id = first === undefined ? "" : wanServiceId(first)
+  return `${udn(model, 2)}:WANConnectionDevice:${version(model)},urn:upnp-org:serviceId:${id}`
+}
 
 /** FNV-1a: routers must not share a name, and the same router has the same one in every run. */
 const hash = (text: string): string => {
@@ -98,14 +246,17 @@ const folder = ({ quirks }: RouterModel.RouterModel): string => (quirks.has("Con
 
 export const descriptionPath = (model: RouterModel.RouterModel): string => `${folder(model)}rootDesc.xml`
 export const otherDescriptionPath = "/mediaDesc.xml"
-export const connectionPath = "/WANIPCn.xml"
-export const commonPath = "/WANCfg.xml"
 
 /** The path under which a service is controlled. */
 export const controlPath = (model: RouterModel.RouterModel, name: string): string => {
   const start = model.quirks.has("RestartMovesControl") ? `ctl/${model.bootId}` : "ctl"
   return `${folder(model)}${start}/${name}`
 }
+
+/** The path under which a service takes subscriptions. */
+export const eventPath = (model: RouterModel.RouterModel, name: string): string => asEvent(controlPath(model, name))
+
+const asEvent = (path: string): string => path.replace("ctl/", "evt/")
 
 /** A host that is there for nobody: the range is for documentation (RFC 5737). */
 export const thirdHost = "192.0.2.77"
@@ -136,15 +287,23 @@ const urlBase = (model: RouterModel.RouterModel, place: UpnpResponder.Place): st
   return ""
 }
 
-const service = (type: string, id: string, path: string, control: string): string =>
-  element(
-    "service",
-    element("serviceType", type),
-    element("serviceId", `urn:upnp-org:serviceId:${id}`),
-    element("SCPDURL", path),
-    element("controlURL", control),
-    element("eventSubURL", control.replace("ctl/", "evt/"))
+const serviceList = (model: RouterModel.RouterModel, place: UpnpResponder.Place, device: Service["device"]): string => {
+  const described = services(model).filter((service) => service.device === device)
+  return element(
+    "serviceList",
+    ...described.map(({ id, name, path, type }) => {
+      const control = controlUrl(model, place, name)
+      return element(
+        "service",
+        element("serviceType", type),
+        element("serviceId", `urn:upnp-org:serviceId:${id}`),
+        element("SCPDURL", path),
+        element("controlURL", control),
+        element("eventSubURL", model.has("EventsNotOffered") ? "" : asEvent(control))
+      )
+    })
   )
+}
 
 interface Names {
   readonly type: string
@@ -170,45 +329,30 @@ const document = (name: "root" | "scpd", ...content: ReadonlyArray<string>): str
 }
 
 /** The description of the router. */
-export const description = (model: RouterModel.RouterModel, place: UpnpResponder.Place): string =>
-  document(
-    "root",
-    urlBase(model, place),
-    device(
-      { type: rootDevice(model), name: model.name, udn: udn(model, 0) },
-      element(
-        "deviceList",
-        device(
-          { type: wanDevice(model), name: "WANDevice", udn: udn(model, 1) },
-          element(
-            "serviceList",
-            service(commonService, "WANCommonIFC1", commonPath, controlUrl(model, place, "CmnIfCfg"))
-          ),
-          element(
-            "deviceList",
-            device(
-              { type: connectionDevice(model), name: "WANConnectionDevice", udn: udn(model, 2) },
-              element(
-                "serviceList",
-                ...wanServices(model).map((one) =>
-                  service(
-                    serviceType(model, one),
-                    one.kind === "ip" ? "WANIPConn1" : "WANPPPConn1",
-                    connectionPath,
-                    controlUrl(model, place, one.name)
-                  )
-                )
-              )
-            )
-          )
-        )
-      )
-    )
+export const description = (model: RouterModel.RouterModel, place: UpnpResponder.Place): string => {
+  const connection = device(
+    { type: connectionDevice(model), name: "WANConnectionDevice", udn: udn(model, 2) },
+    serviceList(model, place, 2)
   )
+  const wan = device(
+    { type: wanDevice(model), name: "WANDevice", udn: udn(model, 1) },
+    serviceList(model, place, 1),
+    element("deviceList", connection)
+  )
+  const root = device(
+    { type: rootDevice(model), name: model.name, udn: udn(model, 0) },
+    serviceList(model, place, 0),
+    element("deviceList", wan)
+  )
+  return document("root", urlBase(model, place), root)
+}
 
 /** The description of a device in the same box that maps no ports. */
 export const otherDescription = (model: RouterModel.RouterModel): string =>
   document("root", device({ type: otherDevice, name: `${model.name} Media`, udn: udn(model, 3) }))
+
+/** What an argument is called among the state variables. */
+const variableOf = (name: string): string => name.replace(/^New/, "")
 
 const argument =
   (direction: "in" | "out") =>
@@ -217,7 +361,7 @@ const argument =
       "argument",
       element("name", name),
       element("direction", direction),
-      element("relatedStateVariable", name.replace("New", ""))
+      element("relatedStateVariable", variableOf(name))
     )
 
 const action = ({ gives, name, takes }: Action): string => {
@@ -226,17 +370,13 @@ const action = ({ gives, name, takes }: Action): string => {
 }
 
 /** The description of a service. */
-export const serviceDescription = (actions: ReadonlyArray<Action>): string => {
-  const variables = new Set(actions.flatMap(({ gives, takes }) => [...takes, ...gives]))
+export const serviceDescription = ({ actions, events }: Service): string => {
+  const named = actions.flatMap(({ gives, takes }) => [...takes, ...gives].map(variableOf))
+  const variable = (name: string) =>
+    `<stateVariable sendEvents="${events.includes(name) ? "yes" : "no"}">${element("name", name)}${element("dataType", "string")}</stateVariable>`
   return document(
     "scpd",
     element("actionList", ...actions.map(action)),
-    element(
-      "serviceStateTable",
-      ...[...variables].map(
-        (name) =>
-          `<stateVariable sendEvents="no">${element("name", name.replace("New", ""))}${element("dataType", "string")}</stateVariable>`
-      )
-    )
+    element("serviceStateTable", ...[...new Set([...named, ...events])].map(variable))
   )
 }
