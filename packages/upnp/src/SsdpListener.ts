@@ -31,6 +31,7 @@
  * @since 0.1.0
  */
 import type * as DefaultRoute from "@effect-nat/core/DefaultRoute"
+import type * as Http from "@effect-nat/core/Http"
 import * as NatError from "@effect-nat/core/NatError"
 import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import * as Udp from "@effect-nat/core/Udp"
@@ -57,7 +58,6 @@ import * as Cache from "./internal/ssdpCache.ts"
 import * as Surroundings from "./internal/ssdpSurroundings.ts"
 import * as Ssdp from "./Ssdp.ts"
 import * as SsdpSearch from "./SsdpSearch.ts"
-import type * as UpnpDiscovery from "./UpnpDiscovery.ts"
 import * as UpnpGateway from "./UpnpGateway.ts"
 
 /**
@@ -207,6 +207,14 @@ export const announcements: Stream.Stream<
 > = Stream.unwrap(Effect.catch(heard, (error) => Effect.succeed(deaf(error))))
 
 /**
+ * The seams to the network that the listener needs.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Network = Udp.Udp | Http.Http | NetworkInterfaces.NetworkInterfaces | DefaultRoute.DefaultRoute
+
+/**
  * A gateway as the listener knows it.
  *
  * @category models
@@ -346,220 +354,215 @@ const toAnswer = (sighting: Cache.Sighting): SsdpSearch.Answer => ({
  * @category constructors
  * @since 0.1.0
  */
-export const make: Effect.Effect<SsdpListener["Service"], never, UpnpDiscovery.Network | Scope.Scope> = Effect.gen(
-  function* () {
-    const context = yield* Effect.context<UpnpDiscovery.Network>()
-    const scope = yield* Effect.scope
-    const control = yield* Semaphore.make(1)
-    const fetches = yield* Semaphore.make(SsdpSearch.maximumAnswers)
-    const cache = new Cache.SsdpCache()
-    const subscribers = new Set<Queue.Queue<Change, Cause.Done>>()
-    const waiting = new Set<(gateway: KnownGateway) => void>()
-    let session: Session | undefined
-    let isClosed = false
+export const make: Effect.Effect<SsdpListener["Service"], never, Network | Scope.Scope> = Effect.gen(function* () {
+  const context = yield* Effect.context<Network>()
+  const scope = yield* Effect.scope
+  const control = yield* Semaphore.make(1)
+  const fetches = yield* Semaphore.make(SsdpSearch.maximumAnswers)
+  const cache = new Cache.SsdpCache()
+  const subscribers = new Set<Queue.Queue<Change, Cause.Done>>()
+  const waiting = new Set<(gateway: KnownGateway) => void>()
+  let session: Session | undefined
+  let isClosed = false
 
-    const report = (changes: ReadonlyArray<Change>) => {
-      for (const change of changes) for (const queue of subscribers) Queue.offerUnsafe(queue, change)
-      const [first] = cache.gateways
-      if (first !== undefined) for (const resume of waiting) resume(first)
-    }
-
-    const fetch = (place: Cache.Place, sighting: Cache.Sighting) =>
-      UpnpGateway.describe(toAnswer(sighting)).pipe(
-        Effect.tapError((error) => Effect.logDebug(`an answer leads to no gateway: ${error.message}`)),
-        Effect.result,
-        Effect.flatMap((outcome) =>
-          Effect.map(Clock.currentTimeMillis, (now) => report(cache.settle(place, sighting, outcome, now)))
-        ),
-        fetches.withPermit
-      )
-
-    const see = Effect.fnUntraced(function* (current: Session, sighting: Cache.Sighting) {
-      const { changes, fetch: place } = cache.see(sighting, yield* Clock.currentTimeMillis)
-      report(changes)
-      if (place === undefined) return
-      yield* Effect.forkIn(fetch(place, sighting), current.scope)
-      yield* FiberMap.run(current.watches, place.key, watch(current, place.key), { onlyIfMissing: true })
-    })
-
-    const hear = Effect.fnUntraced(function* (current: Session, announcement: Announcement) {
-      const { from, isDefaultGateway, location, notify } = announcement
-      const { bootId, configId, kind, maxAge, nextBootId, notificationType: target, usn } = notify
-      if (kind === "byebye") return report(cache.byebye(from, target, usn, bootId))
-      if (kind === "update") cache.update(from, usn, nextBootId)
-      if (location === undefined) return
-      const ids = { bootId: kind === "update" ? (nextBootId ?? bootId) : bootId, configId }
-      yield* see(current, { from, location, isDefaultGateway, target, usn, maxAge, ...ids, isAnswer: false })
-    })
-
-    const seeAll = (
-      current: Session,
-      answers: Stream.Stream<SsdpSearch.Answer, NatError.NatError, UpnpDiscovery.Network>
-    ) =>
-      Stream.runForEach(answers, (answer) => see(current, fromAnswer(answer))).pipe(
-        Effect.result,
-        Effect.tap((outcome) => {
-          current.failure = Result.isFailure(outcome) ? outcome.failure : undefined
-          return Result.isFailure(outcome) ? Effect.logDebug(outcome.failure.message) : Effect.void
-        })
-      )
-
-    /** One search at a time: who wants one while there is one waits for its end. */
-    const search = (current: Session): Effect.Effect<void, never, UpnpDiscovery.Network> =>
-      Effect.suspend(() => {
-        if (current.search !== undefined) return Deferred.await(current.search)
-        const done = Deferred.makeUnsafe<void>()
-        current.search = done
-        const over = Effect.sync(() => {
-          current.search = undefined
-          Deferred.doneUnsafe(done, Effect.void)
-        })
-        return seeAll(current, SsdpSearch.search()).pipe(
-          Effect.ensuring(over),
-          Effect.forkIn(current.scope),
-          Effect.andThen(Deferred.await(done))
-        )
-      })
-
-    const sleepUntil = (time: number) =>
-      Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.sleep(Math.max(0, time - now)))
-
-    /** Whether a place is there still, under what it said when it was looked at last. */
-    const isDue = (key: string, expiresAt: number) => cache.places.get(key)?.expiresAt === expiresAt
-
-    /** A gateway that has said nothing for long is asked before it is given up: many never announce themselves. */
-    const insist = Effect.fnUntraced(function* (current: Session, { expiresAt, key, sighting }: Cache.Place) {
-      yield* seeAll(current, SsdpSearch.searchHost(sighting.from))
-      yield* sleepUntil(expiresAt - searchBefore)
-      if (isDue(key, expiresAt)) yield* search(current)
-    })
-
-    const watch = Effect.fnUntraced(function* (
-      current: Session,
-      key: string
-    ): Effect.fn.Return<void, never, UpnpDiscovery.Network> {
-      for (let place = cache.places.get(key); place !== undefined; place = cache.places.get(key)) {
-        const { expiresAt } = place
-        yield* sleepUntil(expiresAt - askBefore)
-        if (isDue(key, expiresAt) && place.known !== undefined) yield* insist(current, { ...place, expiresAt })
-        if (!isDue(key, expiresAt)) continue
-        yield* sleepUntil(expiresAt)
-        if (isDue(key, expiresAt)) report(cache.drop(place, "Expired"))
-      }
-    })
-
-    const leave = ({ gateways, interfaces }: Surroundings.Surroundings) => {
-      for (const place of cache.places.values()) {
-        const sender = Surroundings.sender(place.sighting.from, interfaces, gateways)
-        if (Result.isFailure(sender)) report(cache.drop(place, "OutOfReach"))
-      }
-    }
-
-    /** Searches where this host has come to another network, and, ever less often, while it knows no gateway. */
-    const patrol = Effect.fnUntraced(function* (current: Session) {
-      let known = Surroundings.format(yield* Surroundings.read)
-      let quiet = 1
-      let silent = 0
-      while (true) {
-        yield* Effect.sleep(surroundingsInterval)
-        const around = yield* Surroundings.read
-        const isElsewhere = Surroundings.format(around) !== known
-        known = Surroundings.format(around)
-        if (isElsewhere) leave(around)
-        if (isElsewhere || cache.gateways.length > 0) quiet = 1
-        silent = cache.gateways.length > 0 ? 0 : silent + 1
-        if (!isElsewhere && silent < quiet) continue
-        silent = 0
-        quiet = Math.min(quiet * 2, longestQuiet)
-        yield* search(current)
-      }
-    })
-
-    const first = (current: Session) =>
-      search(current).pipe(
-        Effect.andThen(Effect.sleep(lastDescription)),
-        Effect.andThen(Effect.sync(() => report(cache.unpark())))
-      )
-
-    const begin = Effect.gen(function* () {
-      if (session !== undefined || isClosed) return
-      const own = yield* Scope.fork(scope)
-      const watches = yield* Scope.provide(FiberMap.make<string>(), own)
-      const current: Session = { scope: own, watches, search: undefined, failure: undefined }
-      session = current
-      yield* Effect.forkIn(
-        Stream.runForEach(announcements, (announcement) => hear(current, announcement)),
-        own
-      )
-      yield* Effect.forkIn(first(current), own)
-      yield* Effect.forkIn(patrol(current), own)
-    })
-
-    const end = Effect.suspend(() => {
-      const current = session
-      session = undefined
-      cache.park()
-      return current === undefined ? Effect.void : Scope.close(current.scope, Exit.void)
-    })
-
-    /** One at a time, and none by halves. */
-    const controlled = (change: Effect.Effect<void, never, UpnpDiscovery.Network>) =>
-      Effect.uninterruptible(control.withPermit(Effect.provideContext(change, context)))
-
-    yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
-        isClosed = true
-        for (const queue of subscribers) Queue.endUnsafe(queue)
-      })
-    )
-
-    const changes = Stream.callback<Change>(
-      (queue) =>
-        Effect.acquireRelease(
-          Effect.sync(() => {
-            for (const gateway of cache.reported) Queue.offerUnsafe(queue, { _tag: "Found", gateway })
-            if (isClosed) return void Queue.endUnsafe(queue)
-            subscribers.add(queue)
-          }),
-          () => Effect.sync(() => subscribers.delete(queue))
-        ),
-      { bufferSize: changesCapacity, strategy: "sliding" }
-    )
-
-    const next = Effect.callback<KnownGateway>((resume) => {
-      const found = (gateway: KnownGateway) => {
-        waiting.delete(found)
-        resume(Effect.succeed(gateway))
-      }
-      const [gateway] = cache.gateways
-      if (gateway !== undefined) return found(gateway)
-      waiting.add(found)
-      return Effect.sync(() => waiting.delete(found))
-    })
-
-    const start = controlled(begin)
-
-    const anyOne = Effect.gen(function* () {
-      yield* start
-      const current = session
-      if (current === undefined) return yield* noGateway
-      const soon = yield* Effect.raceFirst(Effect.asSome(next), Effect.as(search(current), Option.none()))
-      if (Option.isSome(soon)) return soon.value
-      const late = cache.isFetching ? yield* Effect.timeoutOption(next, lastDescription) : Option.none()
-      if (Option.isSome(late)) return late.value
-      return yield* current.failure ?? noGateway
-    }).pipe(Effect.provideContext(context), Effect.withSpan("SsdpListener.anyOne"))
-
-    return SsdpListener.of({
-      start,
-      restart: controlled(Effect.andThen(end, begin)),
-      stop: controlled(end),
-      gateways: Effect.sync(() => cache.gateways),
-      changes,
-      anyOne
-    })
+  const report = (changes: ReadonlyArray<Change>) => {
+    for (const change of changes) for (const queue of subscribers) Queue.offerUnsafe(queue, change)
+    const [first] = cache.gateways
+    if (first !== undefined) for (const resume of waiting) resume(first)
   }
-)
+
+  const fetch = (place: Cache.Place, sighting: Cache.Sighting) =>
+    UpnpGateway.describe(toAnswer(sighting)).pipe(
+      Effect.tapError((error) => Effect.logDebug(`an answer leads to no gateway: ${error.message}`)),
+      Effect.result,
+      Effect.flatMap((outcome) =>
+        Effect.map(Clock.currentTimeMillis, (now) => report(cache.settle(place, sighting, outcome, now)))
+      ),
+      fetches.withPermit
+    )
+
+  const see = Effect.fnUntraced(function* (current: Session, sighting: Cache.Sighting) {
+    const { changes, fetch: place } = cache.see(sighting, yield* Clock.currentTimeMillis)
+    report(changes)
+    if (place === undefined) return
+    yield* Effect.forkIn(fetch(place, sighting), current.scope)
+    for (const [key] of current.watches) if (!cache.places.has(key)) yield* FiberMap.remove(current.watches, key)
+    yield* FiberMap.run(current.watches, place.key, watch(current, place.key), { onlyIfMissing: true })
+  })
+
+  const hear = Effect.fnUntraced(function* (current: Session, announcement: Announcement) {
+    const { from, isDefaultGateway, location, notify } = announcement
+    const { bootId, configId, kind, maxAge, nextBootId, notificationType: target, usn } = notify
+    if (kind === "byebye") return report(cache.byebye(from, target, usn, bootId))
+    if (kind === "update") cache.update(from, usn, nextBootId)
+    if (location === undefined) return
+    const ids = { bootId: kind === "update" ? (nextBootId ?? bootId) : bootId, configId }
+    yield* see(current, { from, location, isDefaultGateway, target, usn, maxAge, ...ids, isAnswer: false })
+  })
+
+  const seeAll = (current: Session, answers: Stream.Stream<SsdpSearch.Answer, NatError.NatError, Network>) =>
+    Stream.runForEach(answers, (answer) => see(current, fromAnswer(answer))).pipe(
+      Effect.result,
+      Effect.tap((outcome) => {
+        current.failure = Result.isFailure(outcome) ? outcome.failure : undefined
+        return Result.isFailure(outcome) ? Effect.logDebug(outcome.failure.message) : Effect.void
+      })
+    )
+
+  /** One search at a time: who wants one while there is one waits for its end. */
+  const search = (current: Session): Effect.Effect<void, never, Network> =>
+    Effect.suspend(() => {
+      if (current.search !== undefined) return Deferred.await(current.search)
+      const done = Deferred.makeUnsafe<void>()
+      current.search = done
+      const over = Effect.sync(() => {
+        current.search = undefined
+        Deferred.doneUnsafe(done, Effect.void)
+      })
+      return seeAll(current, SsdpSearch.search()).pipe(
+        Effect.ensuring(over),
+        Effect.forkIn(current.scope),
+        Effect.andThen(Deferred.await(done))
+      )
+    })
+
+  const sleepUntil = (time: number) =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.sleep(Math.max(0, time - now)))
+
+  /** Whether a place is there still, under what it said when it was looked at last. */
+  const isDue = (key: string, expiresAt: number) => cache.places.get(key)?.expiresAt === expiresAt
+
+  /** A gateway that has said nothing for long is asked before it is given up: many never announce themselves. */
+  const insist = Effect.fnUntraced(function* (current: Session, { expiresAt, key, sighting }: Cache.Place) {
+    yield* seeAll(current, SsdpSearch.searchHost(sighting.from))
+    yield* sleepUntil(expiresAt - searchBefore)
+    if (isDue(key, expiresAt)) yield* search(current)
+  })
+
+  const watch = Effect.fnUntraced(function* (current: Session, key: string): Effect.fn.Return<void, never, Network> {
+    for (let place = cache.places.get(key); place !== undefined; place = cache.places.get(key)) {
+      const { expiresAt } = place
+      yield* sleepUntil(expiresAt - askBefore)
+      if (isDue(key, expiresAt) && place.known !== undefined) yield* insist(current, { ...place, expiresAt })
+      if (!isDue(key, expiresAt)) continue
+      yield* sleepUntil(expiresAt)
+      if (isDue(key, expiresAt)) report(cache.drop(place, "Expired"))
+    }
+  })
+
+  const leave = ({ gateways, interfaces }: Surroundings.Surroundings) => {
+    for (const place of cache.places.values()) {
+      const sender = Surroundings.sender(place.sighting.from, interfaces, gateways)
+      if (Result.isFailure(sender)) report(cache.drop(place, "OutOfReach"))
+    }
+  }
+
+  /** Searches where this host has come to another network, and, ever less often, while it knows no gateway. */
+  const patrol = Effect.fnUntraced(function* (current: Session) {
+    let known = Surroundings.format(yield* Surroundings.read)
+    let quiet = 1
+    let silent = 0
+    while (true) {
+      yield* Effect.sleep(surroundingsInterval)
+      const around = yield* Surroundings.read
+      const isElsewhere = Surroundings.format(around) !== known
+      known = Surroundings.format(around)
+      if (isElsewhere) leave(around)
+      if (isElsewhere || cache.gateways.length > 0) quiet = 1
+      silent = cache.gateways.length > 0 ? 0 : silent + 1
+      if (!isElsewhere && silent < quiet) continue
+      silent = 0
+      quiet = Math.min(quiet * 2, longestQuiet)
+      yield* search(current)
+    }
+  })
+
+  const first = (current: Session) =>
+    search(current).pipe(
+      Effect.andThen(Effect.sleep(lastDescription)),
+      Effect.andThen(Effect.sync(() => report(cache.unpark())))
+    )
+
+  const begin = Effect.gen(function* () {
+    if (session !== undefined || isClosed) return
+    const own = yield* Scope.fork(scope)
+    const watches = yield* Scope.provide(FiberMap.make<string>(), own)
+    const current: Session = { scope: own, watches, search: undefined, failure: undefined }
+    session = current
+    yield* Effect.forkIn(
+      Stream.runForEach(announcements, (announcement) => hear(current, announcement)),
+      own
+    )
+    yield* Effect.forkIn(first(current), own)
+    yield* Effect.forkIn(patrol(current), own)
+  })
+
+  const end = Effect.suspend(() => {
+    const current = session
+    session = undefined
+    cache.park()
+    return current === undefined ? Effect.void : Scope.close(current.scope, Exit.void)
+  })
+
+  /** One at a time, and none by halves. */
+  const controlled = (change: Effect.Effect<void, never, Network>) =>
+    Effect.uninterruptible(control.withPermit(Effect.provideContext(change, context)))
+
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      isClosed = true
+      cache.park()
+      cache.unpark()
+      for (const queue of subscribers) Queue.endUnsafe(queue)
+    })
+  )
+
+  const changes = Stream.callback<Change>(
+    (queue) =>
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          for (const gateway of cache.reported) Queue.offerUnsafe(queue, { _tag: "Found", gateway })
+          if (isClosed) return void Queue.endUnsafe(queue)
+          subscribers.add(queue)
+        }),
+        () => Effect.sync(() => subscribers.delete(queue))
+      ),
+    { bufferSize: changesCapacity, strategy: "sliding" }
+  )
+
+  const next = Effect.callback<KnownGateway>((resume) => {
+    const found = (gateway: KnownGateway) => {
+      waiting.delete(found)
+      resume(Effect.succeed(gateway))
+    }
+    const [gateway] = cache.gateways
+    if (gateway !== undefined) return found(gateway)
+    waiting.add(found)
+    return Effect.sync(() => waiting.delete(found))
+  })
+
+  const start = controlled(begin)
+
+  const anyOne = Effect.gen(function* () {
+    yield* start
+    const current = session
+    if (current === undefined) return yield* noGateway
+    const soon = yield* Effect.raceFirst(Effect.asSome(next), Effect.as(search(current), Option.none()))
+    if (Option.isSome(soon)) return soon.value
+    const late = cache.isFetching ? yield* Effect.timeoutOption(next, lastDescription) : Option.none()
+    if (Option.isSome(late)) return late.value
+    return yield* current.failure ?? noGateway
+  }).pipe(Effect.provideContext(context), Effect.withSpan("SsdpListener.anyOne"))
+
+  return SsdpListener.of({
+    start,
+    restart: controlled(Effect.andThen(end, begin)),
+    stop: controlled(end),
+    gateways: Effect.sync(() => cache.gateways),
+    changes,
+    anyOne
+  })
+})
 
 /**
  * A listener that is started.
@@ -567,7 +570,7 @@ export const make: Effect.Effect<SsdpListener["Service"], never, UpnpDiscovery.N
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<SsdpListener, never, UpnpDiscovery.Network> = Layer.effect(
+export const layer: Layer.Layer<SsdpListener, never, Network> = Layer.effect(
   SsdpListener,
   Effect.tap(make, (listener) => listener.start)
 )
