@@ -3,6 +3,7 @@
  */
 import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as Http from "@effect-nat/core/Http"
+import * as HttpListener from "@effect-nat/core/HttpListener"
 import * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import * as Udp from "@effect-nat/core/Udp"
 import * as Ssdp from "@effect-nat/upnp/Ssdp"
@@ -52,6 +53,8 @@ export interface Network {
   /** Every HTTP request that was made, as `METHOD host:port/path`. */
   readonly requests: ReadonlyArray<string>
   readonly openSockets: () => number
+  /** Sends a datagram to everybody who listens for announcements. */
+  readonly announce: (from: string, payload: Uint8Array) => void
   /** Gives the host another address. */
   readonly moveTo: (address: string) => void
 }
@@ -71,6 +74,12 @@ export interface NetworkOptions {
   readonly devices: ReadonlyArray<Device>
   readonly interfaces?: ReadonlyArray<readonly [name: string, cidr: string]>
   readonly gateway?: string | undefined
+  /** Refuses to listen by default. */
+  readonly listener?: HttpListener.HttpListener["Service"]
+}
+
+const deaf: HttpListener.HttpListener["Service"] = {
+  listen: () => Effect.fail(new HttpListener.HttpListenError({ detail: "nobody listens here" }))
 }
 
 const isLoopback = (cidr: string): boolean => cidr.startsWith("127.")
@@ -78,6 +87,7 @@ const isLoopback = (cidr: string): boolean => cidr.startsWith("127.")
 export const makeNetwork = (options: NetworkOptions): Network => {
   const searches: Array<Network["searches"][number]> = []
   const requests: Array<string> = []
+  const ears = new Set<Queue.Queue<DatagramSocket.Datagram>>()
   let sockets = 0
   let ownNow = own
   const interfaces = options.interfaces ?? [
@@ -92,6 +102,12 @@ export const makeNetwork = (options: NetworkOptions): Network => {
       () => Effect.sync(() => sockets--)
     )
     const received = yield* Effect.acquireRelease(Queue.unbounded<DatagramSocket.Datagram>(), Queue.shutdown)
+    if (open.bind?.port === Ssdp.port) {
+      yield* Effect.acquireRelease(
+        Effect.sync(() => ears.add(received)),
+        () => Effect.sync(() => ears.delete(received))
+      )
+    }
     const scope = yield* Effect.scope
     const from = open.bind?.address ?? ip(open.connect === undefined ? "0.0.0.0" : ownNow)
     const deliver = (device: Device, said: Said) =>
@@ -141,6 +157,7 @@ export const makeNetwork = (options: NetworkOptions): Network => {
     layer: Layer.mergeAll(
       Layer.succeed(Udp.Udp, { open }),
       Layer.succeed(Http.Http, { request }),
+      Layer.succeed(HttpListener.HttpListener, options.listener ?? deaf),
       Layer.succeed(NetworkInterfaces.NetworkInterfaces, {
         list: Effect.succeed(
           interfaces.map(([name, cidr]) => ({
@@ -157,6 +174,10 @@ export const makeNetwork = (options: NetworkOptions): Network => {
     searches,
     requests,
     openSockets: () => sockets,
+    announce: (from, payload) => {
+      const address = NetAddress.inetAddressUnsafe(ip(from), Ssdp.port)
+      ears.forEach((ear) => Queue.offerUnsafe(ear, { payload, address }))
+    },
     moveTo: (address) => {
       ownNow = address
     }

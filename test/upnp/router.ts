@@ -53,6 +53,8 @@ export interface Router extends Network.Device {
   /** Moves to another port, forgetting everything, as after a restart. */
   readonly restart: (port: number) => void
   setExternalAddress: (address: string) => void
+  /** An announcement of its root device, as it would send it now. */
+  readonly notify: (kind: "alive" | "update" | "byebye", bootIds?: { bootId?: number; nextBootId?: number }) => Uint8Array
 }
 
 export const fault = (code: number, description = "") => new Soap.UpnpFault({ code, description })
@@ -179,6 +181,20 @@ export const makeRouter = (options: RouterOptions = {}): Router => {
     setExternalAddress: (to) => {
       moved = to
     },
+    notify: (kind, bootIds) =>
+      Ssdp.encode(
+        new Ssdp.Notify({
+          kind,
+          notificationType: "upnp:rootdevice",
+          usn: `${udn}::upnp:rootdevice`,
+          location: kind === "byebye" ? undefined : `http://${address}:${port}/desc.xml`,
+          server: "Test/1.0 UPnP/1.1 Router/1.0",
+          maxAge: 120,
+          bootId: bootIds?.bootId ?? 1,
+          nextBootId: bootIds?.nextBootId,
+          configId: 1
+        })
+      ),
     ports: () => [port],
     onSearch: (heard) =>
       matches(heard.searchTarget) && (options.hears?.(heard) ?? true)

@@ -23,6 +23,7 @@
 import type * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import type * as Gateway from "@effect-nat/core/Gateway"
 import type * as Http from "@effect-nat/core/Http"
+import type * as HttpListener from "@effect-nat/core/HttpListener"
 import * as NatError from "@effect-nat/core/NatError"
 import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import * as PortMapper from "@effect-nat/core/PortMapper"
@@ -188,5 +189,9 @@ export const make = Effect.fnUntraced(function* (
 export const layer: Layer.Layer<
   PortMapper.PortMapper,
   never,
-  Udp.Udp | Http.Http | NetworkInterfaces.NetworkInterfaces | DefaultRoute.DefaultRoute
+  | Udp.Udp
+  | Http.Http
+  | HttpListener.HttpListener
+  | NetworkInterfaces.NetworkInterfaces
+  | DefaultRoute.DefaultRoute
 > = Layer.effect(PortMapper.PortMapper, Effect.flatMap(Effect.all([NatPmp.makeStrategy(), Upnp.makeStrategy]), make))

@@ -38,6 +38,7 @@
  */
 import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as Http from "@effect-nat/core/Http"
+import * as HttpListener from "@effect-nat/core/HttpListener"
 import * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Udp from "@effect-nat/core/Udp"
@@ -152,7 +153,12 @@ export interface Placement {
  * @category models
  * @since 0.1.0
  */
-export type Seams = Udp.Udp | Http.Http | NetworkInterfaces.NetworkInterfaces | DefaultRoute.DefaultRoute
+export type Seams =
+  | Udp.Udp
+  | Http.Http
+  | HttpListener.HttpListener
+  | NetworkInterfaces.NetworkInterfaces
+  | DefaultRoute.DefaultRoute
 
 /**
  * A computer.
@@ -323,6 +329,11 @@ const udpError = (
         ? new DatagramSocket.DatagramSocketReadError({ kind: ioKind, cause })
         : new DatagramSocket.DatagramSocketWriteError({ kind: ioKind, cause })
   })
+}
+
+/** Events of routers do not come in these networks yet. */
+const noListener: HttpListener.HttpListener["Service"] = {
+  listen: () => Effect.fail(new HttpListener.HttpListenError({ detail: "no simulated host listens for HTTP" }))
 }
 
 const toAddress = (input: NetAddress.IpAddress | string): NetAddress.IpAddress =>
@@ -737,6 +748,7 @@ export const make = (options: Options): SimulatedNetwork => {
     const context = Context.empty().pipe(
       Context.add(Udp.Udp, udpOf(host, state)),
       Context.add(Http.Http, httpOf(host, state)),
+      Context.add(HttpListener.HttpListener, noListener),
       Context.add(NetworkInterfaces.NetworkInterfaces, interfacesOf(host)),
       Context.add(DefaultRoute.DefaultRoute, { routes: Effect.sync(() => host.routes) }),
       Context.add(Clock.Clock, clock),

@@ -38,6 +38,7 @@ import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as ActionFailure from "./internal/actionFailure.ts"
 import * as CurrentGateway from "./internal/currentGateway.ts"
@@ -163,12 +164,13 @@ const checkFamily = Effect.fnUntraced(function* (request: MappingRequest.Mapping
 })
 
 /**
- * The strategy with its probe, for whoever chooses among strategies. `Gateway.Selected` is read here, once.
+ * The strategy with its probe, for whoever chooses among strategies, for as long as the scope is open: until then the
+ * gateway is watched while something is mapped on it. `Gateway.Selected` is read here, once.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const makeStrategy: Effect.Effect<Strategy.Strategy, never, UpnpDiscovery.Network> = Effect.gen(function* () {
+export const makeStrategy: Effect.Effect<Strategy.Strategy, never, UpnpDiscovery.Network | Scope.Scope> = Effect.gen(function* () {
   const current = yield* CurrentGateway.make
 
   const map = Effect.fn("Upnp.map")(function* (request: MappingRequest.MappingRequest) {

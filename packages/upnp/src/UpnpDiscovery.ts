@@ -7,6 +7,7 @@ import type * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import type * as Gateway from "@effect-nat/core/Gateway"
 import * as GatewayDiscovery from "@effect-nat/core/GatewayDiscovery"
 import type * as Http from "@effect-nat/core/Http"
+import type * as HttpListener from "@effect-nat/core/HttpListener"
 import type * as NatError from "@effect-nat/core/NatError"
 import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import type * as Udp from "@effect-nat/core/Udp"
@@ -24,7 +25,12 @@ import * as UpnpGateway from "./UpnpGateway.ts"
  * @category models
  * @since 0.1.0
  */
-export type Network = Udp.Udp | Http.Http | NetworkInterfaces.NetworkInterfaces | DefaultRoute.DefaultRoute
+export type Network =
+  | Udp.Udp
+  | Http.Http
+  | HttpListener.HttpListener
+  | NetworkInterfaces.NetworkInterfaces
+  | DefaultRoute.DefaultRoute
 
 /**
  * Searches once and reads every description: each gateway that maps ports, or why an answer leads to none, as it is

@@ -29,6 +29,8 @@ export interface Described {
   readonly gateway: Gateway.Gateway
   readonly location: HttpUrl.HttpUrl
   readonly device: DeviceDescription.Device
+  /** Grows whenever the device restarts (BOOTID.UPNP.ORG); `undefined` where it does not say. */
+  readonly bootId: number | undefined
   /** The services that map ports, the likeliest first; at least one. */
   readonly wanServices: ReadonlyArray<DeviceDescription.WanService>
 }
@@ -121,7 +123,7 @@ export const describe = Effect.fn("UpnpGateway.describe")(function* (
   )
   const wanServices = DeviceDescription.wanServices(device).slice(0, maximumWanServices)
   const gateway = toGateway(device, answer, NetAddress.toCanonical(response.localAddress))
-  if (wanServices.length > 0) return { gateway, location, device, wanServices }
+  if (wanServices.length > 0) return { gateway, location, device, bootId: answer.message.bootId, wanServices }
   return yield* NatError.fromReason(
     new NatError.Unsupported({
       operation: "map ports over UPnP",

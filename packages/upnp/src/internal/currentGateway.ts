@@ -8,6 +8,7 @@ import * as Udp from "@effect-nat/core/Udp"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Queue from "effect/Queue"
 import * as Ref from "effect/Ref"
@@ -20,7 +21,7 @@ import * as SoapClient from "../SoapClient.ts"
 import type * as UpnpDiscovery from "../UpnpDiscovery.ts"
 import type * as UpnpGateway from "../UpnpGateway.ts"
 import * as ActionFailure from "./actionFailure.ts"
-
+import * as GatewayWatch from "./gatewayWatch.ts"
 import * as UpnpProbe from "./upnpProbe.ts"
 
 /** What has been learnt about a device: it outlasts a restart. */
@@ -40,6 +41,10 @@ export interface Session extends UpnpGateway.Usable {
   readonly askExternalAddress: Effect.Effect<NetAddress.IpAddress | undefined, NatError.NatError>
   /** The same where it must spoil nothing: what cannot be asked for now is what was known last. */
   readonly externalAddressNow: Effect.Effect<NetAddress.IpAddress | undefined>
+  /** Asks for the address that the gateway reports, however well it is known. */
+  readonly askAgain: Effect.Effect<NetAddress.IpAddress | undefined, NatError.NatError>
+  /** Takes note of an address that the gateway has reported without being asked. */
+  readonly report: (address: NetAddress.IpAddress | undefined) => Effect.Effect<void>
   /** This host's own address towards the gateway as it is now: it may have changed since the gateway was found. */
   readonly ownAddress: Effect.Effect<NetAddress.IpAddress>
 }
@@ -48,11 +53,16 @@ export interface Session extends UpnpGateway.Usable {
 export interface Registration {
   /** It is about to be renewed: what woke it until now is done with. */
   readonly begin: Effect.Effect<void>
-  /** It holds an entry, in place of the one before. */
+  /** It holds an entry, in place of the one before: from now on it is not used for another mapping. */
   readonly hold: (held: {
     readonly session: Session
     readonly entry: PortMappingEntry.PortMappingEntry
   }) => Effect.Effect<void>
+  /**
+   * Its holder has been told this external address, and is to hear of another one. Those that have been told another
+   * one are woken, and the gateway is watched while any mapping is held.
+   */
+  readonly follow: (session: Session, told: NetAddress.IpAddress | undefined) => Effect.Effect<void>
   /** It holds nothing any more. */
   readonly letGo: Effect.Effect<void>
   /** Says to this mapping that it is to be renewed at once. */
@@ -125,6 +135,8 @@ const openSession = Effect.fnUntraced(function* (found: UpnpGateway.Usable, habi
     habits,
     askExternalAddress,
     externalAddressNow,
+    askAgain: ask,
+    report,
     ownAddress: Udp.localAddressTowards(found.gateway.address).pipe(
       Effect.provideService(Udp.Udp, udp),
       Effect.orElseSucceed(() => found.gateway.localAddress)
@@ -150,6 +162,8 @@ const mayHaveMoved = (error: NatError.NatError): boolean =>
 interface Mapping {
   /** What it holds. */
   entry: string | undefined
+  /** The external address that its holder knows. */
+  told: NetAddress.IpAddress | undefined
   readonly wake: Effect.Effect<void>
 }
 
@@ -160,7 +174,7 @@ const noHabits = (): Habits => ({ takesOnlyPermanentLeases: false, hidesMappings
 
 const deviceOf = ({ address, id }: Gateway.Gateway): string => id ?? NetAddress.formatIp(address)
 
-export const make: Effect.Effect<CurrentGateway, never, UpnpDiscovery.Network> = Effect.gen(function* () {
+export const make: Effect.Effect<CurrentGateway, never, UpnpDiscovery.Network | Scope.Scope> = Effect.gen(function* () {
   const context = yield* Effect.context<UpnpDiscovery.Network>()
   const selected = yield* Gateway.Selected
   const client = yield* SoapClient.make
@@ -213,22 +227,70 @@ export const make: Effect.Effect<CurrentGateway, never, UpnpDiscovery.Network> =
     )
 
   const mappings = new Set<Mapping>()
+  const scope = yield* Effect.scope
+  let watch: { readonly session: Session; readonly fiber: Fiber.Fiber<unknown, unknown> } | undefined
+
+  const wakeThose = (which: (mapping: Mapping) => boolean) =>
+    Effect.suspend(() => Effect.forEach([...mappings].filter(which), (mapping) => mapping.wake, { discard: true }))
+
+  const isHolding = (mapping: Mapping): boolean => mapping.entry !== undefined
+
+  const spread = (address: NetAddress.IpAddress | undefined) =>
+    wakeThose((mapping) => isHolding(mapping) && !sameAddress(mapping.told, address))
+
+  /** Nobody but the end of the scope waits for the end of a subscription. */
+  const unwatch = () => {
+    watch?.fiber.interruptUnsafe()
+    watch = undefined
+  }
+
+  const watched = (one: Session): GatewayWatch.Watched => ({
+    found: one,
+    ask: Effect.tap(one.askAgain, spread),
+    hasAddress: (address) => Effect.andThen(one.report(address), spread(address)),
+    mayHaveForgotten: wakeThose(isHolding),
+    hasRestarted: Effect.andThen(
+      Effect.suspend(() => giveUp(one)),
+      wakeThose(isHolding)
+    )
+  })
+
+  const watchOnly = Effect.fnUntraced(function* (one: Session) {
+    if (watch?.session === one) return
+    unwatch()
+    const fiber = yield* Effect.forkIn(Effect.provideContext(GatewayWatch.watch(watched(one)), context), scope)
+    watch = { session: one, fiber }
+  }, Effect.uninterruptible)
 
   const register = Effect.gen(function* () {
     const woken = yield* Queue.sliding<void>(1)
-    const mapping: Mapping = { entry: undefined, wake: Effect.asVoid(Queue.offer(woken, undefined)) }
+    const mapping: Mapping = {
+      entry: undefined,
+      told: undefined,
+      wake: Effect.asVoid(Queue.offer(woken, undefined))
+    }
     const letGo = Effect.sync(() => {
       mapping.entry = undefined
+      if (![...mappings].some(isHolding)) unwatch()
     })
     yield* Effect.acquireRelease(
       Effect.sync(() => mappings.add(mapping)),
-      () => Effect.andThen(letGo, Effect.sync(() => mappings.delete(mapping)))
+      () =>
+        Effect.suspend(() => {
+          mappings.delete(mapping)
+          return letGo
+        })
     )
     const registration: Registration = {
       begin: Effect.asVoid(Queue.clear(woken)),
       hold: ({ entry, session: one }) =>
         Effect.sync(() => {
           mapping.entry = entryOf(one, entry)
+        }),
+      follow: (one, told) =>
+        Effect.suspend(() => {
+          mapping.told = told
+          return Effect.andThen(spread(told), watchOnly(one))
         }),
       letGo,
       wake: mapping.wake,

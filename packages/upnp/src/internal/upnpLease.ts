@@ -526,6 +526,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     yield* registration.hold(handle)
     yield* Ref.set(hasHeld, true)
     const externalAddress = yield* handle.session.externalAddressNow
+    yield* registration.follow(handle.session, externalAddress)
     const lease: Lease = { handle, mapping: toMapping(handle, externalAddress) }
     return lease
   })

@@ -1,0 +1,136 @@
+/**
+ * Watches the gateway while something is mapped on it: it may restart and lose every mapping, and its line may get
+ * another address, long before anything is due to be renewed.
+ *
+ * Three sources, from the quickest to the surest: what the gateway announces to its network, what it says to
+ * subscribers of its events, and, while events do not arrive, its answer when it is asked now and then.
+ */
+import type * as NatError from "@effect-nat/core/NatError"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Random from "effect/Random"
+import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
+import type * as DeviceDescription from "../DeviceDescription.ts"
+import * as EventSubscription from "../EventSubscription.ts"
+import * as Soap from "../Soap.ts"
+import * as SsdpListener from "../SsdpListener.ts"
+import type * as UpnpGateway from "../UpnpGateway.ts"
+
+/** So often, on average, a gateway is asked for its address where no events arrive. */
+export const pollingInterval: Duration.Duration = Duration.minutes(5)
+
+export interface Watched {
+  readonly found: UpnpGateway.Usable
+  /** Asks for the address, even if it is known from just now, and spreads the answer. */
+  readonly ask: Effect.Effect<NetAddress.IpAddress | undefined, NatError.NatError>
+  /** The gateway has this address. */
+  readonly hasAddress: (address: NetAddress.IpAddress | undefined) => Effect.Effect<void>
+  /** The gateway may have lost every mapping, but is still where it was. */
+  readonly mayHaveForgotten: Effect.Effect<void>
+  /** The gateway has restarted, and may be elsewhere now. */
+  readonly hasRestarted: Effect.Effect<void>
+}
+
+const udns = (device: DeviceDescription.Device): ReadonlyArray<string> =>
+  [device.udn, ...device.devices.flatMap(udns)].filter((udn) => udn !== "")
+
+/** One address may be that of a media server as well, which has a boot id of its own. */
+const isOf = (found: UpnpGateway.Usable) => {
+  const address = NetAddress.formatIp(found.gateway.address)
+  const names = udns(found.device)
+  return ({ from, notify }: SsdpListener.Announcement): boolean =>
+    NetAddress.formatIp(from) === address &&
+    (names.length === 0 || names.some((udn) => notify.usn.toLowerCase().startsWith(udn.toLowerCase())))
+}
+
+const restarts = ({ found, hasRestarted }: Watched) => {
+  let { bootId } = found
+  let isGone = false
+  return SsdpListener.announcements.pipe(
+    Stream.filter(isOf(found)),
+    Stream.filter(({ notify }) => {
+      if (notify.kind === "byebye") {
+        isGone = true
+        return false
+      }
+      const before = bootId
+      bootId = (notify.kind === "update" ? notify.nextBootId : undefined) ?? notify.bootId ?? bootId
+      const isBack = isGone
+      isGone = false
+      return isBack || (before !== undefined && before !== bootId)
+    }),
+    Stream.runForEach(() =>
+      Effect.andThen(Effect.logDebug(`${found.gateway.name} has announced that it restarted`), hasRestarted)
+    )
+  )
+}
+
+const addressVariable = "ExternalIPAddress"
+
+const addressOf = (text: string): NetAddress.IpAddress | undefined => {
+  const address = Result.getOrUndefined(NetAddress.ipFromString(text.trim()))
+  return address === undefined || NetAddress.isUnspecified(address) ? undefined : address
+}
+
+const addresses = ({ hasAddress }: Watched, { events }: EventSubscription.EventSubscription) =>
+  Stream.runForEach(events, (variables) => {
+    const text = Soap.argument(variables, addressVariable)
+    return text === undefined ? Effect.void : hasAddress(addressOf(text))
+  })
+
+const pause = Effect.map(Random.nextBetween(0.9, 1.1), (share) => Duration.times(pollingInterval, share))
+
+/** Asks where no events arrive. A gateway that was silent for a while may have restarted meanwhile. */
+const polls = Effect.fnUntraced(function* (
+  { ask, hasRestarted, mayHaveForgotten }: Watched,
+  hasEvents: Effect.Effect<boolean>
+): Effect.fn.Return<never> {
+  let wasSilent = false
+  while (true) {
+    yield* Effect.sleep(yield* pause)
+    if (yield* hasEvents) continue
+    const answer = yield* Effect.result(ask)
+    if (Result.isSuccess(answer)) {
+      if (wasSilent) yield* mayHaveForgotten
+      wasSilent = false
+      continue
+    }
+    const { _tag } = answer.failure.reason
+    // Nobody listens where it was.
+    if (_tag === "Unreachable") yield* hasRestarted
+    wasSilent = wasSilent || _tag === "TimedOut"
+  }
+})
+
+const subscription = ({ found }: Watched) => {
+  const { service } = found.connection.wanService
+  if (service.eventSubUrl === undefined) return Effect.succeed(undefined)
+  return EventSubscription.subscribe({ service, gateway: found.gateway.address }).pipe(
+    Effect.catch((error) => Effect.as(Effect.logDebug(`no events from ${found.gateway.name}: ${error.message}`), undefined))
+  )
+}
+
+const eventsOrPolls = (watched: Watched) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const subscribed = yield* subscription(watched)
+      if (subscribed === undefined) return yield* polls(watched, Effect.succeed(false))
+      yield* Effect.forkScoped(addresses(watched, subscribed))
+      return yield* polls(watched, subscribed.isWorking)
+    })
+  )
+
+/** Whoever maps has calls to make first, and many mappings are gone again at once. */
+const calm = Duration.seconds(1)
+
+/** Watches until it is interrupted, after a second. */
+export const watch = (watched: Watched) =>
+  Effect.andThen(
+    Effect.sleep(calm),
+    Effect.all([Effect.andThen(restarts(watched), Effect.never), eventsOrPolls(watched)], {
+      concurrency: "unbounded",
+      discard: true
+    })
+  )
