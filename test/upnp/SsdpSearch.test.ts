@@ -77,6 +77,58 @@ describe("what is sent", () => {
     })
   )
 
+  it.effect("asks for every name that a gateway or its services may have", () =>
+    Effect.gen(function* () {
+      const network = Network.makeNetwork({ devices: [] })
+      yield* places(network)
+      const multicast = network.searches.filter((search) => search.to === "239.255.255.250")
+      const wanted = [
+        "ssdp:all",
+        "upnp:rootdevice",
+        "urn:schemas-upnp-org:device:InternetGatewayDevice:1",
+        "urn:schemas-upnp-org:device:InternetGatewayDevice:2",
+        "urn:schemas-upnp-org:service:WANIPConnection:1",
+        "urn:schemas-upnp-org:service:WANIPConnection:2",
+        "urn:schemas-upnp-org:service:WANPPPConnection:1"
+      ]
+      for (const searches of [multicast, network.searches.filter((search) => search.to === Network.routerAddress)]) {
+        assert.deepStrictEqual([...new Set(searches.map((search) => search.searchTarget))].toSorted(), wanted)
+      }
+      // The whole network is called only when that may be needed.
+      assert.strictEqual(multicast.filter((search) => search.searchTarget === "ssdp:all").length, 2)
+    })
+  )
+
+  it.effect("is well below 150 datagrams a second on two networks", () =>
+    Effect.gen(function* () {
+      const network = Network.makeNetwork({
+        devices: [],
+        interfaces: [
+          ["eth0", "192.168.1.2/24"],
+          ["wlan0", "10.1.2.3/16"]
+        ]
+      })
+      yield* places(network)
+      assert.strictEqual(network.searches.length, 59)
+    })
+  )
+
+  it.effect("a single host is asked by unicast alone", () =>
+    Effect.gen(function* () {
+      const other = Router.makeRouter({ address: "192.168.1.7" })
+      const network = Network.makeNetwork({ devices: [Router.makeRouter(), other] })
+      const search = SsdpSearch.searchHost(NetAddress.ipv4FromBytesUnsafe(Uint8Array.of(192, 168, 1, 7)))
+      const answers = yield* collect(search, network)
+      assert.deepStrictEqual(
+        answers.map((one) => HttpUrl.format(one.location)),
+        ["http://192.168.1.7:5000/desc.xml"]
+      )
+      assert.deepStrictEqual([...new Set(network.searches.map((one) => one.to))], ["192.168.1.7"])
+      assert.strictEqual(network.searches.length, 6)
+      assert.strictEqual(network.openSockets(), 0)
+    })
+  )
+
   it.effect("reaches a gateway outside of every attached network", () =>
     Effect.gen(function* () {
       const router = Router.makeRouter({ address: "10.9.9.9" })

@@ -103,7 +103,11 @@ const lifetime = (maxAge: number | undefined): number =>
 const isOther = (one: number | undefined, other: number | undefined): boolean =>
   one !== undefined && other !== undefined && one !== other
 
-const uuidOf = (usn: string): string => usn.split("::")[0]?.trim().toLowerCase() ?? ""
+/** Real ones have 41 characters. */
+const maximumUuidLength = 128
+
+/** The part of a unique service name that names the device. */
+const uuidOf = (usn: string): string => (usn.split("::")[0] ?? "").trim().toLowerCase().slice(0, maximumUuidLength)
 
 const udns = (device: DeviceDescription.Device): ReadonlyArray<string> => [
   device.udn.toLowerCase(),
