@@ -120,6 +120,64 @@ describe("services that map ports", () => {
   })
 })
 
+describe("services of one kind", () => {
+  const { serviceTypes } = DeviceDescription
+  const firewall = service(`${serviceTypes.wanIpv6FirewallControl}:1`, "/fw")
+  const device = Result.getOrThrow(
+    parse(
+      describing([
+        service(Router.wanIp1, "/ip1"),
+        firewall,
+        service("urn:schemas-upnp-org:service:WANIPConnection", "/none"),
+        service("urn:schemas-upnp-org:service:wanipconnection:2", "/ip2"),
+        service("urn:schemas-upnp-org:service:WANIPConnectionX:3", "/x")
+      ]).replace("<UDN>", "<UDN>\n  ")
+    )
+  )
+  const found = (type: string) =>
+    DeviceDescription.servicesOf(device, type).map(({ service, version }) => [service.controlUrl.path, version])
+
+  it("are found in any version, the newest first", () => {
+    assert.deepStrictEqual(found(serviceTypes.wanIpConnection), [
+      ["/ip2", 2],
+      ["/ip1", 1],
+      ["/none", undefined]
+    ])
+    assert.deepStrictEqual(found(serviceTypes.wanIpv6FirewallControl.toUpperCase()), [["/fw", 1]])
+    assert.deepStrictEqual(found(serviceTypes.layer3Forwarding), [])
+  })
+
+  it("are found in one version", () => {
+    assert.deepStrictEqual(found(Router.wanIp1), [["/ip1", 1]])
+  })
+
+  it("come with the device that has them", () => {
+    const [one] = DeviceDescription.servicesOf(device, serviceTypes.wanIpConnection)
+    assert.strictEqual(one?.device.deviceType, "urn:schemas-upnp-org:device:WANConnectionDevice:1")
+    assert.strictEqual(one?.service.serviceId, "urn:upnp-org:serviceId:x")
+    assert.lengthOf(DeviceDescription.allServices(device), 5)
+  })
+})
+
+describe("a URLBase with another port", () => {
+  const others = (base: string) => {
+    const [found] = DeviceDescription.wanServices(Result.getOrThrow(parse(withBase(base, "ctl"))))
+    const { otherControlUrl, otherEventSubUrl } = found?.service ?? {}
+    return [otherControlUrl && HttpUrl.format(otherControlUrl), otherEventSubUrl && HttpUrl.format(otherEventSubUrl)]
+  }
+
+  it("leaves the description's own URL to try", () => {
+    assert.deepStrictEqual(others("http://192.168.1.1:7000/"), [
+      "http://192.168.1.1:5000/igd/ctl",
+      "http://192.168.1.1:5000/evt"
+    ])
+  })
+
+  it.each(["http://192.168.1.1:5000/igd/", "http://10.0.0.138:7000/", ""])("or nothing else, as %j", (base) => {
+    assert.deepStrictEqual(others(base), [undefined, undefined])
+  })
+})
+
 describe("dirty documents", () => {
   const clean = describing([service(Router.wanIp1, "/ctl")], "Caf\u00e9")
   const name = (body: string | Uint8Array) => Result.getOrThrow(parse(body)).friendlyName

@@ -130,7 +130,9 @@ const argumentsOf = (self: Xml.XmlElement): Arguments => self.children.map((one)
 /** The one element in the body of an envelope. */
 const content = (body: Uint8Array): Result.Result<Xml.XmlElement, SoapError> =>
   Result.flatMap(Result.mapError(Xml.parse(body, maximumBytes), malformed), (root) => {
-    const element = Xml.child(root, "Body")?.children[0]
+    // A page of the router's own has a body as well.
+    const isEnvelope = root.name.toLowerCase() === "envelope"
+    const element = isEnvelope ? Xml.child(root, "Body")?.children[0] : undefined
     return element === undefined ? Result.fail(malformed("the answer is not a SOAP envelope")) : Result.succeed(element)
   })
 

@@ -45,14 +45,19 @@ const decodeReferences = (text: string): string =>
     return predefined[name?.toLowerCase() ?? ""] ?? "\ufffd"
   })
 
-/** Routers put white space, byte order marks and zero bytes around their documents. A loop, as `\s+$` is quadratic. */
+/** What routers put before their documents: white space, byte order marks and zero bytes. */
 const isPadding = (code: number): boolean => code <= 0x20 || code === 0xfeff || code === 0xa0
-const stripPadding = (text: string): string => {
+
+/**
+ * The document without what is around it. Behind it, some routers leave zero bytes and then what was in their buffer
+ * before, others a part of the framing: nothing after a zero byte or after the last tag belongs to a document.
+ */
+const withoutSurroundings = (text: string): string => {
   let start = 0
-  let end = text.length
-  while (start < end && isPadding(text.charCodeAt(start))) start++
-  while (end > start && isPadding(text.charCodeAt(end - 1))) end--
-  return text.slice(start, end)
+  while (start < text.length && isPadding(text.charCodeAt(start))) start++
+  const zero = text.indexOf("\0", start)
+  const end = zero === -1 ? text.length : zero
+  return text.slice(start, text.lastIndexOf(">", end) + 1)
 }
 
 const isRecord = (u: unknown): u is Readonly<Record<string, unknown>> => typeof u === "object" && u !== null
@@ -89,7 +94,7 @@ const rootOf = (parsed: unknown): Result.Result<XmlElement, string> => {
  * document's own. Only the check sees them escaped: in CDATA they would stay so.
  */
 const wellFormed = (text: string): Result.Result<string, string> => {
-  const valid = XMLValidator.validate(text.replace(bareAmpersands, "&amp;"))
+  const valid = XMLValidator.validate(text.replace(bareAmpersands, "&amp;"), { allowBooleanAttributes: true })
   return valid === true
     ? Result.succeed(text)
     : Result.fail(`the XML is not well-formed: ${WireText.oneLine(valid.err.msg, 100)}`)
@@ -107,7 +112,7 @@ const read = (text: string): Result.Result<unknown, string> =>
 /** Parses a document of at most `maximumBytes`; fails with what is wrong. Never throws. */
 export const parse = (body: Uint8Array, maximumBytes: number): Result.Result<XmlElement, string> => {
   if (body.length > maximumBytes) return Result.fail(`the XML has more than ${maximumBytes} bytes`)
-  const text = stripPadding(WireText.decode(body))
+  const text = withoutSurroundings(WireText.decode(body))
   if (docType.test(text)) return Result.fail("the XML has a DOCTYPE")
   return Result.flatMap(read(text), rootOf)
 }
