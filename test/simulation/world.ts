@@ -75,6 +75,8 @@ const second = 1000
 const slack = 60 * second
 /** The longest pause between two attempts. */
 const longestPause = 300 * second
+/** A gateway that says nothing by itself is asked for its address every five minutes, more or less. */
+const longestNotice = 360 * second
 /** A whole search at once is 58 datagrams a network; then descriptions and calls. */
 const floodLimit = 150
 /** Pauses grow from a second, a request is sent at most six times, and users ask again, too. */
@@ -152,6 +154,8 @@ class World {
   hasHadTrouble = false
   hasChangedRouter = false
   hasMoved = false
+  /** When the outside last got another address. */
+  addressChangedAt = Number.NEGATIVE_INFINITY
   mayLeavePermanent = false
   attacks: "garbage" | "forgery" | undefined = undefined
   isOver = false
@@ -571,6 +575,7 @@ class World {
       case "reboot":
         return this.#reboot()
       case "addressChange":
+        this.addressChangedAt = this.now
         return this.router.model.changeExternalAddress(ip(`11.22.33.${this.random.between(2, 250)}`))
       case "routerReplaced":
         return this.#replaceRouter()
@@ -719,6 +724,8 @@ class World {
     held.lastMapAt = this.now
     const isSteady =
       this.isCalm &&
+      // Whoever notices another address tells it to its peers at once, by a renewal of every mapping.
+      this.now > this.addressChangedAt + longestNotice &&
       held.mapping !== undefined &&
       held.lostSince === undefined &&
       previous !== undefined &&
