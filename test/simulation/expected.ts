@@ -20,8 +20,7 @@ const quirk = (name: Quirk.Quirk, invariants: ReadonlyArray<World.Invariant>): E
 
 export const list: ReadonlyArray<Expected> = [
   quirk("ExpiresLeasesAtOnce", ["live-or-lost"]),
-  quirk("NeverForgets", ["nothing-left"]),
-  quirk("UrlBaseOnDeadPort", ["maps-when-healthy", "recovers"])
+  quirk("NeverForgets", ["nothing-left"])
 ]
 
 export const nameOf = (plan: Plan.Plan, invariant: World.Invariant): string | undefined =>

@@ -62,12 +62,13 @@ import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type * as DatagramSocket from "effect/socket/DatagramSocket"
-import type * as Net from "node:net"
 import * as NodeAnnouncements from "./internal/NodeAnnouncements.ts"
+import * as NodeEvents from "./internal/NodeEvents.ts"
 import * as NodeForwarding from "./internal/NodeForwarding.ts"
 import * as NodeRouterPorts from "./internal/NodeRouterPorts.ts"
 import { open, reserve, serve } from "./internal/NodeRouterUdp.ts"
 import * as NodeTcp from "./internal/NodeTcp.ts"
+import * as NodeWebConnection from "./internal/NodeWebConnection.ts"
 import type { RouterSocketError } from "./internal/routerSocketError.ts"
 import * as PcpResponder from "./PcpResponder.ts"
 import type * as RouterModel from "./RouterModel.ts"
@@ -237,34 +238,12 @@ const serveSsdp = Effect.fnUntraced(function* (
 // HTTP
 // -----------------------------------------------------------------------------
 
-const concat = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => new Uint8Array(Buffer.concat(chunks))
-
-/** A peer that says nothing, or waits for the answer of a silent router, is not waited for without end. */
-const patience = 60_000
-
-const serveConnection = (
-  socket: Net.Socket,
-  answer: (request: UpnpResponder.Request | "Malformed") => Effect.Effect<Uint8Array | undefined>,
-  run: (effect: Effect.Effect<void>) => unknown
-): void => {
-  const chunks: Array<Uint8Array> = []
-  let isRead = false
-  socket.setTimeout(patience, () => socket.destroy())
-  socket.on("end", () => {
-    if (!isRead) socket.destroy()
-  })
-  socket.on("data", (chunk: Uint8Array) => {
-    if (isRead) return
-    chunks.push(chunk)
-    const request = UpnpResponder.decode(concat(chunks))
-    if (request === "Incomplete") return
-    isRead = true
-    run(
-      Effect.map(answer(request), (bytes) => {
-        if (bytes !== undefined) socket.end(bytes)
-      })
-    )
-  })
+/** What there is to do when the model may have changed. */
+interface Following {
+  /** Sockets follow. */
+  readonly settle: Effect.Effect<void>
+  /** Subscribers hear of it; nobody waits for that. */
+  readonly tellChanges: Effect.Effect<void>
 }
 
 /** Listens on the two ports of a place. */
@@ -272,7 +251,7 @@ const serveHttp = Effect.fnUntraced(function* (
   model: RouterModel.RouterModel,
   wantedPort: number,
   place: () => UpnpResponder.Place,
-  settle: Effect.Effect<void>
+  { settle, tellChanges }: Following
 ) {
   const run = yield* FiberSet.makeRuntime<never>()
 
@@ -280,18 +259,28 @@ const serveHttp = Effect.fnUntraced(function* (
     request: UpnpResponder.Request | "Malformed",
     requester: UpnpResponder.Requester
   ) {
-    if (request === "Malformed") return UpnpResponder.encode(model, UpnpResponder.badRequest)
+    if (request === "Malformed") {
+      return { bytes: UpnpResponder.encode(model, UpnpResponder.badRequest), isKept: false }
+    }
     const now = yield* Clock.currentTimeMillis
     const answered = UpnpResponder.answerRequest(model, now, place(), request, requester)
     // Whoever hears that a port is mapped may use it at once.
     yield* settle
-    return answered === undefined ? undefined : UpnpResponder.encode(model, answered)
+    if (answered === undefined) return undefined
+    const isKept = UpnpResponder.keepsConnection(model, request)
+    return { bytes: UpnpResponder.encode(model, answered, isKept), isKept }
   })
 
   const listen = (wanted: number, port: () => number) =>
-    NodeTcp.listen(model.address, wanted, (socket, client) =>
-      serveConnection(socket, (request) => answer(request, { client, port: port() }), run)
-    )
+    NodeTcp.listen(model.address, wanted, (socket, client) => {
+      model.connections += 1
+      NodeWebConnection.serve(socket, {
+        model,
+        run,
+        answer: (request) => answer(request, { client, port: port() }),
+        answered: tellChanges
+      })
+    })
 
   const httpPort = yield* listen(wantedPort, () => place().httpPort)
   const otherHttpPort = yield* listen(0, () => place().otherHttpPort)
@@ -301,17 +290,13 @@ const serveHttp = Effect.fnUntraced(function* (
 const nowhere: UpnpResponder.Place = { httpPort: 0, otherHttpPort: 0 }
 
 /** The web server of a router: the place it is at, and how it moves to another one. */
-const makeWeb = Effect.fnUntraced(function* (
-  model: RouterModel.RouterModel,
-  wantedPort: number,
-  settle: Effect.Effect<void>
-) {
+const makeWeb = Effect.fnUntraced(function* (model: RouterModel.RouterModel, wantedPort: number, following: Following) {
   const scope = yield* Effect.scope
   let place = nowhere
   const start = Effect.fnUntraced(function* (port: number) {
     const webScope = yield* Scope.fork(scope)
     place = yield* Scope.provide(
-      serveHttp(model, port, () => place, settle),
+      serveHttp(model, port, () => place, following),
       webScope
     )
     return webScope
@@ -351,12 +336,8 @@ const refuseUpnp = Effect.fnUntraced(function* ({ address }: RouterModel.RouterM
   return side
 })
 
-const serveUpnp = Effect.fnUntraced(function* (
-  model: RouterModel.RouterModel,
-  ports: UpnpPorts,
-  settle: Effect.Effect<void>
-) {
-  const web = yield* makeWeb(model, ports.http, settle)
+const serveUpnp = Effect.fnUntraced(function* (model: RouterModel.RouterModel, ports: UpnpPorts, following: Following) {
+  const web = yield* makeWeb(model, ports.http, following)
   const { announce, hearsMulticast, port } = yield* serveSsdp(model, ports.ssdp, web.place)
   const alive = Effect.suspend(() => announce(UpnpResponder.alive(model, web.place())))
   yield* Effect.addFinalizer(() => unlessSilent(model, announce(UpnpResponder.byebye(model))))
@@ -563,10 +544,14 @@ export const make = Effect.fn("NodeSimulatedRouter.make")(function* (
   // In a fiber of its own: the sockets must not be left half way, and a request that finds out about a restart may be
   // one of those that end with it.
   const settle = Effect.flatMap(Effect.forkIn(follow, scope), Fiber.join)
+  const tellChanges = yield* NodeEvents.make(model)
+  const settleAndTell = Effect.andThen(settle, tellChanges)
 
   const announcements = yield* announcementsPort(model.address, wanted.announcements)
-  const upnp = protocols.includes("upnp") ? yield* serveUpnp(model, wanted, settle) : yield* refuseUpnp(model, wanted)
-  const gatewayPort = yield* serveGatewayPort(model, protocols, { natpmp: wanted.natpmp, announcements }, settle)
+  const upnp = protocols.includes("upnp")
+    ? yield* serveUpnp(model, wanted, { settle, tellChanges })
+    : yield* refuseUpnp(model, wanted)
+  const gatewayPort = yield* serveGatewayPort(model, protocols, { natpmp: wanted.natpmp, announcements }, settleAndTell)
   const ports: Handle["ports"] = {
     ssdp: upnp.ssdpPort,
     get http() {
@@ -577,12 +562,12 @@ export const make = Effect.fn("NodeSimulatedRouter.make")(function* (
   }
   if (model.has("DeadSecondGateway")) yield* openDeadGateway(ports)
   yield* gatewayPort.announce
-  yield* followChanges(model, settle)
+  yield* followChanges(model, settleAndTell)
 
   return {
     ...handle,
-    reboot: (options) => Effect.andThen(handle.reboot(options), settle),
-    changeExternalAddress: (address) => Effect.andThen(handle.changeExternalAddress(address), settle),
+    reboot: (options) => Effect.andThen(handle.reboot(options), settleAndTell),
+    changeExternalAddress: (address) => Effect.andThen(handle.changeExternalAddress(address), settleAndTell),
     ports,
     location: Effect.sync(() => UpnpResponder.locationOf(model, upnp.place())),
     hearsMulticast: upnp.hearsMulticast,
@@ -622,11 +607,15 @@ const translateBack = ({ ports }: Handle, from: NetAddress.InetAddress): NetAddr
   return from.port === ports.natpmp ? NetAddress.inetAddressUnsafe(from.address, NatPmpCodec.gatewayPort) : from
 }
 
-/** Whoever listens on the port of announcements gets that of this router, which other hosts of its may share. */
-const translateBind = ({ ports }: Handle, options: Udp.OpenOptions): Udp.OpenOptions =>
-  options.bind?.port === PcpCodec.clientPort
-    ? { ...options, bind: { ...options.bind, port: ports.announcements }, reuseAddress: true }
-    : options
+/** Whoever listens on a port of announcements gets that of this router, which other hosts of its may share. */
+const translateBind = ({ ports }: Handle, options: Udp.OpenOptions): Udp.OpenOptions => {
+  const announcements = new Map([
+    [PcpCodec.clientPort, ports.announcements],
+    [Ssdp.port, ports.ssdp]
+  ])
+  const port = announcements.get(options.bind?.port ?? 0)
+  return port === undefined ? options : { ...options, bind: { ...options.bind, port }, reuseAddress: true }
+}
 
 const fromReal = (router: Handle, socket: Udp.UdpSocket): Udp.UdpSocket => ({
   ...socket,

@@ -151,8 +151,7 @@ export const profiles = [
   {
     ...places,
     name: "UrlBaseOnDeadPort",
-    what: "The URLBase names a port of the router on which nobody listens.",
-    handled: "a URLBase on the router's own address is believed, and the place of the description is not tried after it"
+    what: "The URLBase names a port of the router on which nobody listens."
   },
   { ...places, name: "LocationWithHostName", what: "The place of the description is given with a host name." },
   {
