@@ -322,6 +322,24 @@ describe("how long it is believed", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.effect("a gateway that is described at two places is where it was seen last, and gone with the last", () =>
+    Effect.gen(function* () {
+      const router = { ...announcer(), ports: () => [5000, 6000] }
+      const here = yield* world([router])
+      yield* begin(here)
+      here.ear.notify(Network.routerAddress, { kind: "alive", maxAge: 120 })
+      yield* settle
+      const location = "http://192.168.1.1:6000/desc.xml"
+      here.ear.notify(Network.routerAddress, { kind: "alive", maxAge: 60, location })
+      yield* settle
+      assert.deepStrictEqual(here.changes, [`Found ${place}`, "Updated 192.168.1.1:6000/desc.xml moved"])
+      yield* pass("1 minute")
+      assert.deepStrictEqual(here.changes.slice(2), [`Updated ${place} moved`])
+      yield* pass("1 minute")
+      assert.deepStrictEqual(here.changes.slice(3), [`Gone ${place} Expired`])
+    }).pipe(Effect.scoped)
+  )
+
   it.effect.each([
     [undefined, 1800],
     [0, 60],
@@ -427,6 +445,25 @@ describe("start, restart, stop", () => {
       ])
       yield* pass("1 second")
       assert.deepStrictEqual(here.changes.slice(3), ["Gone 192.168.1.7:5000/desc.xml NotFoundAgain"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("a byebye while it is looked for again is believed at once", () =>
+    Effect.gen(function* () {
+      const here = yield* world([announcer()])
+      yield* begin(here)
+      here.ear.notify(Network.routerAddress, { kind: "alive" })
+      yield* settle
+      yield* here.listener.restart
+      yield* settle
+      here.ear.notify("192.168.1.66", { kind: "byebye" })
+      yield* settle
+      assert.deepStrictEqual(here.changes, [`Found ${place}`])
+      here.ear.notify(Network.routerAddress, { kind: "byebye" })
+      yield* settle
+      assert.deepStrictEqual(here.changes, [`Found ${place}`, `Gone ${place} ByeBye`])
+      yield* pass("10 seconds")
+      assert.strictEqual(here.changes.length, 2)
     }).pipe(Effect.scoped)
   )
 
@@ -799,6 +836,28 @@ describe("what goes wrong", () => {
       assert.strictEqual((yield* here.known)[0], place)
       assert.isAtMost((yield* here.known).length, 16)
       assert.isAtMost(fetches(here).length, 61)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("many hosts that only say that they are gateways are looked at no more than sixty times a minute", () =>
+    Effect.gen(function* () {
+      const devices = Array.from({ length: 200 }, (_, index) =>
+        announcer({ address: `192.168.1.${index + 20}`, services: [] })
+      )
+      const here = yield* world([...devices, announcer()])
+      yield* begin(here)
+      for (const { address } of devices) {
+        here.ear.notify(address, { kind: "alive" })
+        yield* settle
+      }
+      assert.strictEqual(fetches(here).length, 60)
+      here.ear.notify(Network.routerAddress, { kind: "alive" })
+      yield* settle
+      assert.deepStrictEqual(here.changes, [`Found ${place}`])
+      yield* pass("1 minute")
+      here.ear.notify("192.168.1.200", { kind: "alive" })
+      yield* settle
+      assert.strictEqual(fetches(here).length, 62)
     }).pipe(Effect.scoped)
   )
 })

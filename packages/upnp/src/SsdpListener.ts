@@ -304,14 +304,14 @@ interface Session {
 
 const changesCapacity = 128
 
-/** What a description takes at the most, and what comes of it a little longer. */
+/** What a description takes at the most. */
 const lastDescription = UpnpGateway.descriptionTimeout
 
 /** So long before an announcement runs out the gateway itself is asked, then everybody. */
 const askBefore = 10_000
 const searchBefore = 5_000
 
-/** The pauses, in minutes, between searches while no gateway is known. */
+/** The longest pause, in minutes, between searches while no gateway is known. */
 const longestQuiet = 16
 
 const noGateway = NatError.fromReason(
