@@ -7,6 +7,7 @@ import * as PcpCodec from "@effect-nat/natpmp/PcpCodec"
 import * as PcpResponder from "@effect-nat/testing/PcpResponder"
 import * as RouterModel from "@effect-nat/testing/RouterModel"
 import * as DeviceDescription from "@effect-nat/upnp/DeviceDescription"
+import * as Gena from "@effect-nat/upnp/Gena"
 import * as HttpUrl from "@effect-nat/upnp/HttpUrl"
 import * as Soap from "@effect-nat/upnp/Soap"
 import * as Ssdp from "@effect-nat/upnp/Ssdp"
@@ -395,6 +396,110 @@ const soapCall = Decoder.make<Soap.Call>({
       Soap.decodeCall(Inputs.fromText(header), new TextDecoder().decode(bytes)),
       (error) => error instanceof Soap.SoapError
     )
+})
+
+// Events
+
+const isGenaError = (error: unknown): boolean => error instanceof Gena.GenaError
+
+/** Header lines as a server hands them over. */
+const headersOf = (bytes: Uint8Array): Gena.Headers =>
+  Object.fromEntries(
+    new TextDecoder("latin1")
+      .decode(bytes)
+      .split("\r\n")
+      .map((line) => {
+        const colon = line.indexOf(":")
+        return colon < 0 ? [line.toLowerCase(), ""] : [line.slice(0, colon).toLowerCase(), line.slice(colon + 1)]
+      })
+  )
+
+const headerLines = (list: Gena.HeaderList): Uint8Array =>
+  Uint8Array.from(Buffer.from(list.map(([name, value]) => `${name}: ${value}\r\n`).join(""), "latin1"))
+
+const sid = (random: Random): string => `uuid:${Values.word(random, "0123456789abcdef-", 1, 36)}`
+
+const seconds = (random: Random): number => Math.max(1, Values.uint32(random))
+
+const headerTokens = texts(
+  "SID: uuid:1\r\n",
+  "SID:",
+  "TIMEOUT: Second-1800\r\n",
+  "TIMEOUT: Second-infinite\r\n",
+  "TIMEOUT: Second-99999999999\r\n",
+  "NT: upnp:event\r\n",
+  "CALLBACK: <http://a/>\r\n",
+  "CALLBACK: ",
+  "<http://a/>",
+  "<",
+  ">",
+  "Second-",
+  "__proto__: a\r\n",
+  "\r\n",
+  ":",
+  " ",
+  "\u0000",
+  "é"
+)
+
+const granted = Decoder.make<Gena.Granted>({
+  name: "event grant",
+  maximumBytes: Number.POSITIVE_INFINITY,
+  read: (bytes) => valueOf(Gena.decodeGranted(headersOf(bytes)), isGenaError),
+  write: (value) => headerLines(Gena.encodeGranted(value)),
+  value: (random) => ({ sid: sid(random), timeoutSeconds: Values.optional(random, seconds) }),
+  // Control characters in a SID do not go out again.
+  comesBack: "the second time",
+  tokens: headerTokens,
+  frames: [frame("SID: a\r\nTIMEOUT: ", "\r\n"), frame("SID: ", "\r\n")]
+})
+
+const subscription = Decoder.make<Gena.Subscribe>({
+  name: "event subscription",
+  maximumBytes: Number.POSITIVE_INFINITY,
+  read: (bytes) => valueOf(Gena.decodeSubscribe(headersOf(bytes)), isGenaError),
+  write: (value) => headerLines(Gena.encodeSubscribe(value)),
+  value: (random) => {
+    const timeoutSeconds = Values.optional(random, seconds)
+    if (random.chance(0.5)) return { _tag: "Renewal", sid: sid(random), timeoutSeconds }
+    const callbacks = [`http://a${urlPath(random)}`, ...Values.list(random, 3, (one) => `http://b${urlPath(one)}`)]
+    return { _tag: "New", callbacks, timeoutSeconds }
+  },
+  // URLs with characters that no header may have do not go out as they came.
+  comesBack: "not checked",
+  tokens: headerTokens,
+  frames: [frame("NT: upnp:event\r\nCALLBACK: ", "\r\n"), frame("NT: upnp:event\r\nCALLBACK: <", ">\r\n")],
+  also: (bytes) => void valueOf(Gena.decodeUnsubscribe(headersOf(bytes)), isGenaError)
+})
+
+const eventHeaders: Gena.Headers = { nt: "upnp:event", nts: "upnp:propchange", sid: "uuid:1", seq: "1" }
+
+const event = Decoder.make<Gena.Event>({
+  name: "event",
+  maximumBytes: Gena.maximumBytes,
+  read: (bytes) => valueOf(Gena.decodeEvent(eventHeaders, bytes), isGenaError),
+  write: (value) => Inputs.fromText(Gena.encodeEvent(value).body),
+  value: (random) => ({ sid: "uuid:1", sequence: 1, properties: soapArguments(random) }),
+  // A router may use names that are never sent: they are changed on the way out.
+  comesBack: "not checked",
+  tokens: [
+    ...xmlTokens,
+    ...texts(
+      "<e:propertyset>",
+      "</e:propertyset>",
+      "<e:property>",
+      "</e:property>",
+      "<ExternalIPAddress>1.2.3.4</ExternalIPAddress>"
+    )
+  ],
+  frames: [
+    frame("", ""),
+    frame("<propertyset>", "</propertyset>"),
+    frame("<propertyset><property>", "</property></propertyset>"),
+    frame("<propertyset><property><a>", "</a></property></propertyset>")
+  ],
+  // The headers come off the wire as well.
+  also: (bytes) => void valueOf(Gena.decodeEvent(headersOf(bytes), Inputs.fromText("<propertyset/>")), isGenaError)
 })
 
 // NAT-PMP and PCP
@@ -827,6 +932,9 @@ export const decoders: ReadonlyArray<Decoder.Decoder> = [
   soapAnswer,
   soapFault,
   soapCall,
+  granted,
+  subscription,
+  event,
   natPmpRequest,
   natPmpResponse,
   pcpRequest,

@@ -141,8 +141,9 @@ const decodeTimeout = (headers: Headers): number | undefined => {
   return seconds === 0 ? assumedTimeoutSeconds : seconds
 }
 
-/** A value must not begin another header. */
-const headerValue = (text: string): string => WireText.oneLine(text, maximumCallbacksLength)
+/** A value must not begin another header, nor have what no header can carry. */
+const headerValue = (text: string): string =>
+  WireText.oneLine(text, maximumCallbacksLength).replace(/[^\u0020-\u007e\u00a0-\u00ff]/g, "?")
 
 const encodeTimeout = (seconds: number | undefined): string => `Second-${seconds ?? "infinite"}`
 
