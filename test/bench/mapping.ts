@@ -163,16 +163,17 @@ const numbers = (values: ReadonlyArray<number>): string =>
     .replace(/–.*–/, "–")
 
 const row = (cells: ReadonlyArray<string>): string =>
-  cells.map((cell, index) => (index === 0 ? cell.padEnd(30) : cell.padStart(index < 3 ? 28 : 12))).join("")
+  cells.map((cell, index) => (index === 0 ? cell.padEnd(30) : cell.padStart(index < 4 ? 26 : 12))).join("")
 
 const table = (results: ReadonlyMap<Client, Results>): string =>
   [
-    row(["", "in the process, ms", "whole process, ms", "exchanges", "handshakes", "packets"]),
+    row(["", "in the process, ms", "whole process, ms", "the router's part, ms", "exchanges", "handshakes", "packets"]),
     ...Array.from(results, ([{ name }, { inProcess, traffic, whole }]) =>
       row([
         name,
         spread(inProcess),
         spread(whole),
+        spread(traffic.map((one) => one.waiting)),
         numbers(traffic.map((one) => one.exchanges)),
         numbers(traffic.map((one) => one.handshakes)),
         numbers(traffic.map((one) => one.packets))
@@ -205,7 +206,9 @@ const benchmark = Effect.gen(function* () {
   const judged = verdicts(own, other)
   console.log(`Node ${process.version}, ${process.platform} ${process.arch}, ${Os.availableParallelism()} cores`)
   console.log(`from a cold start to a mapped port and a known address: minimum / median / maximum of ${rounds} rounds;`)
-  console.log(`exchanges, TCP handshakes and packets of ${countedRounds} captured rounds\n`)
+  console.log(
+    `the router's part (until it answers), exchanges, TCP handshakes, packets: ${countedRounds} captured rounds\n`
+  )
   console.log(`${table(results)}\n`)
   console.log(`to nat-port-mapper: ${whole.toFixed(2)} of its whole process`)
   for (const [holds, text] of judged) console.log(`${holds ? "holds" : "FAILS"}: ${text}`)

@@ -11,6 +11,8 @@ import type * as LabCapture from "../../lab/LabCapture.ts"
 export interface Traffic {
   /** Questions that the client waited on, one after the other: the answered search is one, each HTTP request is one. */
   readonly exchanges: number
+  /** How long the answers to them took to come, in milliseconds: no client is faster than that. */
+  readonly waiting: number
   /** TCP connections that were opened: segments with SYN alone. */
   readonly handshakes: number
   /** All UDP and TCP packets, in both directions, whoever sent them. */
@@ -26,19 +28,36 @@ const text = new TextDecoder("latin1")
 /** The first bytes tell what a packet begins with. */
 const head = (packet: LabCapture.Packet): string => text.decode(packet.payload.subarray(0, 1024))
 
-/** However many datagrams a search takes, the client goes on with the first answer to any of them. */
-const isAnsweredSearch = (packets: ReadonlyArray<LabCapture.Packet>, client: string): boolean => {
-  const search = packets.findIndex(
-    (one) => one.sourceAddress === client && one.destinationPort === ssdpPort && head(one).startsWith("M-SEARCH ")
-  )
-  return (
-    search !== -1 &&
-    packets.slice(search).some((one) => one.destinationAddress === client && httpAnswer.test(head(one)))
-  )
+type Packet = LabCapture.Packet
+
+/** A question and the first packet of its answer. */
+interface Exchange {
+  readonly question: Packet
+  readonly answer: Packet | undefined
 }
 
-const isHttpRequest = (packet: LabCapture.Packet, client: string): boolean =>
+/** However many datagrams a search takes, the client goes on with the first answer to any of them. */
+const search = (packets: ReadonlyArray<Packet>, client: string): ReadonlyArray<Exchange> => {
+  const question = packets.find(
+    (one) => one.sourceAddress === client && one.destinationPort === ssdpPort && head(one).startsWith("M-SEARCH ")
+  )
+  if (question === undefined) return []
+  const answer = packets.find(
+    (one) => one.protocol === "udp" && one.destinationAddress === client && httpAnswer.test(head(one))
+  )
+  return answer === undefined ? [] : [{ question, answer }]
+}
+
+const isRequest = (packet: Packet, client: string): boolean =>
   packet.protocol === "tcp" && packet.sourceAddress === client && httpRequest.test(head(packet))
+
+const requests = (packets: ReadonlyArray<Packet>, client: string): ReadonlyArray<Exchange> =>
+  packets.flatMap((question, index) => {
+    if (!isRequest(question, client)) return []
+    const isAnswer = (one: Packet) =>
+      one.destinationPort === question.sourcePort && one.destinationAddress === client && one.payload.length > 0
+    return [{ question, answer: packets.slice(index).find(isAnswer) }]
+  })
 
 /**
  * Counts what one run of a client on the host `client` took. A protocol that is neither SSDP nor HTTP adds its own
@@ -46,11 +65,15 @@ const isHttpRequest = (packet: LabCapture.Packet, client: string): boolean =>
  *
  * @category counting
  */
-export const count = (captured: ReadonlyArray<LabCapture.Packet>, client: string): Traffic => {
+export const count = (captured: ReadonlyArray<Packet>, client: string): Traffic => {
   const packets = captured.filter(({ protocol }) => protocol === "tcp" || protocol === "udp")
-  const requests = packets.filter((one) => isHttpRequest(one, client)).length
+  const exchanges = [...search(packets, client), ...requests(packets, client)]
   return {
-    exchanges: requests + (isAnsweredSearch(packets, client) ? 1 : 0),
+    exchanges: exchanges.length,
+    waiting: exchanges.reduce(
+      (sum, { answer, question }) => sum + ((answer?.time ?? question.time) - question.time),
+      0
+    ),
     handshakes: packets.filter((one) => one.sourceAddress === client && one.flags === "S").length,
     packets: packets.length
   }
