@@ -2,6 +2,7 @@ import * as DeviceDescription from "@effect-nat/upnp/DeviceDescription"
 import * as Layer3Forwarding from "@effect-nat/upnp/Layer3Forwarding"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import * as Answering from "./answering.ts"
 
 const service = Answering.service(`${DeviceDescription.serviceTypes.layer3Forwarding}:1`)
@@ -25,7 +26,10 @@ const device = (udn: string, services: ReadonlyArray<DeviceDescription.Service>)
 
 const gateway: DeviceDescription.Device = {
   ...device("uuid:root", []),
-  devices: [device("uuid:a", [withId(wanIp)]), device("uuid:b", [withId(wanIp), withId("urn:upnp-org:serviceId:PPP")])]
+  devices: [
+    device("uuid:a", [withId(wanIp), withId("", "urn:x:1")]),
+    device("uuid:b", [withId(wanIp), withId("urn:upnp-org:serviceId:PPP")])
+  ]
 }
 
 describe("the default connection", () => {
@@ -44,6 +48,13 @@ describe("the default connection", () => {
       const read = yield* Layer3Forwarding.make(client, service).getDefaultConnectionService
       assert.deepStrictEqual(read, expected)
       assert.deepStrictEqual(calls, ["GetDefaultConnectionService()"])
+    })
+  )
+
+  it.effect.prop("is never an accident", [Schema.String], ([text]) =>
+    Effect.sync(() => {
+      const read = Layer3Forwarding.parseDefaultConnection(text)
+      if (read !== undefined) Layer3Forwarding.findService(gateway, read)
     })
   )
 

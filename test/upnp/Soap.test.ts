@@ -168,6 +168,22 @@ describe("an entry", () => {
     assert.deepStrictEqual(PortMappingEntry.toFields(PortMappingEntry.fromPortMapping(mapping)), fields)
   })
 
+  it.effect.prop(
+    "never throws as a list",
+    [Schema.String, Schema.String],
+    ([noise, value]) =>
+      Effect.sync(() => {
+        PortMappingEntry.decodeList(noise)
+        PortMappingEntry.decodeList(`<PortMappingList><PortMappingEntry>${noise}</PortMappingEntry></PortMappingList>`)
+        const description = value.replaceAll(/[^\u0020-\u007e]/g, "").trim()
+        const named = { ...entry, description: description.replaceAll(/ +/g, " ") }
+        assert.deepStrictEqual(Result.getOrThrow(PortMappingEntry.decodeList(PortMappingEntry.encodeList([named]))), [
+          named
+        ])
+      }),
+    { arbitrary: { runs: 300 } }
+  )
+
   it("has a short form", () => {
     const needed = { description: "games", externalPort: 12001, internalClient: "192.168.1.2", internalPort: 12000 }
     assert.deepStrictEqual(PortMappingEntry.toFields(PortMappingEntry.make(needed)), [

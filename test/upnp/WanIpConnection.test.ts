@@ -234,6 +234,16 @@ describe("the list of mappings", () => {
     })
   )
 
+  it.effect("of a router that shows something new now and then ends as well", () =>
+    Effect.gen(function* () {
+      const at = (index: number) =>
+        Effect.succeed(PortMappingEntry.toArguments({ ...entry, description: String(Math.floor(index / 2)) }))
+      const { calls, list } = listing({ at })
+      assert.lengthOf(yield* list, 5000)
+      assert.lengthOf(calls, 10_000)
+    })
+  )
+
   it.effect("shows an entry once that moves while it is read, and what comes after it", () =>
     Effect.gen(function* () {
       const { list } = listing({ at: held([1, 2, 2, 3], Router.fault(713)) })
@@ -262,12 +272,53 @@ describe("the list of mappings", () => {
 
   it.effect("is read by ranges where a version 2 router refuses to list by index", () =>
     Effect.gen(function* () {
-      const ports = Array.from({ length: 200 }, (_, index) => 1 + index * 300)
+      const ports = Array.from({ length: 400 }, (_, index) => 32_600 + index)
       const { list } = listing({ at: () => Router.fault(501), inRange: [...ports, 65_535], version: 2 })
       assert.deepStrictEqual(
         portsOf(yield* list).toSorted((a, b) => a - b),
         [...ports, 65_535]
       )
+    })
+  )
+
+  const endless = (entriesOf: (list: Soap.Arguments) => ReadonlyArray<PortMappingEntry.PortMappingEntry>) => {
+    const router = Answering.answering((action, list) =>
+      action === "GetListOfPortMappings"
+        ? Effect.succeed([["NewPortListing", PortMappingEntry.encodeList(entriesOf(list))]])
+        : Router.fault(401)
+    )
+    const connection = WanIpConnection.make(router.client, wanService(2))
+    return { calls: router.calls, list: Stream.runCollect(connection.portMappings) }
+  }
+
+  it.effect("of a router that does not look at the range ends", () =>
+    Effect.gen(function* () {
+      const { calls, list } = endless(() => Array.from({ length: 64 }, (_, index) => entryAt(index * 1000 + 1)))
+      assert.lengthOf(yield* list, 64)
+      assert.isBelow(calls.length, 10)
+    })
+  )
+
+  it.effect("of a router that fills every page ends", () =>
+    Effect.gen(function* () {
+      const { calls, list } = endless((list) =>
+        Array.from({ length: 64 }, () => entryAt(Number(Soap.argument(list, "NewStartPort"))))
+      )
+      yield* list
+      assert.isAtMost(calls.length, 1001)
+    })
+  )
+
+  it.effect("of a router that invents entries for every range ends at ten thousand", () =>
+    Effect.gen(function* () {
+      let invented = 0
+      const { list } = endless((list) =>
+        Array.from({ length: 100 }, () => ({
+          ...entryAt(Number(Soap.argument(list, "NewStartPort"))),
+          description: String(invented++)
+        }))
+      )
+      assert.lengthOf(yield* list, 10_000)
     })
   )
 

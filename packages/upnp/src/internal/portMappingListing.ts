@@ -95,21 +95,39 @@ const halves = ({ endPort, protocol, startPort }: Span): ReadonlyArray<Span> => 
 
 const wholeRange = (protocol: "TCP" | "UDP"): Span => ({ startPort: firstPort, endPort: lastPort, protocol })
 
+/** Enough for all entries that are listed, however they lie; a router that fills every page would never end. */
+const maximumPages = 1000
+
+interface Pages {
+  readonly asked: number
+  /** What is still to be asked for. */
+  readonly spans: ReadonlyArray<Span>
+}
+
+const everything: Pages = { asked: 0, spans: [wholeRange("TCP"), wholeRange("UDP")] }
+
+/** The spans to ask for instead of one: none where it was answered in full, or the router does not look at it. */
+const restOf = (span: Span, found: ReadonlyArray<Entry>): ReadonlyArray<Span> => {
+  const isFull = found.length >= pageSize && span.startPort < span.endPort
+  const isWithin = found.every(({ externalPort }) => externalPort >= span.startPort && externalPort <= span.endPort)
+  return isFull && isWithin ? halves(span) : []
+}
+
 const ranged = (byRange: NonNullable<Source["byRange"]>, seen: Set<string>) =>
-  Stream.paginate([wholeRange("TCP"), wholeRange("UDP")], ([span, ...rest]: ReadonlyArray<Span>) => {
+  Stream.paginate(everything, ({ asked, spans: [span, ...others] }) => {
     if (span === undefined) return Effect.succeed([[], Option.none()] as const)
     return byRange({ ...span, manage: true, numberOfPorts: pageSize }).pipe(
       Effect.catch(withoutNotFound),
       Effect.map((found) => {
-        const isCut = found.length >= pageSize && span.startPort < span.endPort
-        const next = isCut ? [...halves(span), ...rest] : rest
+        const spans = [...restOf(span, found), ...others]
+        const isEnd = spans.length === 0 || asked + 1 >= maximumPages
         return [
           found.filter((entry) => isNew(seen, entry)),
-          next.length === 0 ? Option.none() : Option.some(next)
+          isEnd ? Option.none() : Option.some({ asked: asked + 1, spans })
         ] as const
       })
     )
-  })
+  }).pipe(Stream.take(maximumEntries))
 
 /**
  * All entries, by index. Where the first call is refused, and the service is new enough, by ranges of ports instead;
@@ -128,4 +146,4 @@ export const entries = (source: Source): Stream.Stream<Entry, WanIpConnection.Ac
           : Stream.fail(error)
       )
     )
-  }).pipe(Stream.take(maximumEntries))
+  })
