@@ -3,7 +3,7 @@
  * lab's tests start it in the host's namespace, with the address of the router's description.
  *
  * `igd-agent.ts actions <description>` calls every reading and mapping action once and prints what came of each;
- * `igd-agent.ts pinhole <description> <internal address> <port>` opens a pinhole, prints its id, waits for a line,
+ * `igd-agent.ts pinhole <description> <internal address> <port> <protocol>` opens a pinhole, prints its id, waits for a line,
  * prints what is known of it, deletes it, prints that, waits for a line, and ends;
  * `igd-agent.ts events <description>` prints the events of the connection's service until it gets a line.
  */
@@ -23,7 +23,8 @@ import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Stream from "effect/Stream"
 
-const [command = "", description = "", internalAddress = "192.168.77.2", port = "12000"] = process.argv.slice(2)
+const [command = "", description = "", ...words] = process.argv.slice(2)
+const [internalAddress = "192.168.77.2", port = "12000", protocol = "tcp"] = words
 
 const print = (value: unknown) => Effect.sync(() => void process.stdout.write(`${JSON.stringify(value)}\n`))
 
@@ -157,7 +158,7 @@ const pinhole = Effect.gen(function* () {
     remotePort: 0,
     internalClient: internalAddress,
     internalPort: Number(port),
-    protocol: "TCP"
+    protocol: protocol === "udp" ? "UDP" : "TCP"
   } as const
   const status = yield* outcome(firewall.getFirewallStatus)
   const id = yield* firewall

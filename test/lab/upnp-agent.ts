@@ -3,8 +3,8 @@
  * namespace, read its lines, and write one line when it shall go on.
  *
  * `upnp-agent.ts close|fail|interrupt|burst <protocol> <internal port> <external port> <description> <lease seconds>
- * [strict]` maps a port, prints the mapping, waits for the line, and ends that way; `burst` interrupts requests under
- * way.
+ * [strict] [ipv6]` maps a port, prints the mapping, waits for the line, and ends that way; `burst` interrupts requests
+ * under way.
  * `upnp-agent.ts list|external|gateways|remove …` asks once.
  */
 import * as NodeHost from "@effect-nat/core/NodeHost"
@@ -28,7 +28,7 @@ import * as Stream from "effect/Stream"
 class Wrecked extends Data.TaggedError("Wrecked") {}
 
 const [command = "", ...words] = process.argv.slice(2)
-const [protocol = "tcp", internalPort = "0", externalPort = "0", description = "effect-nat", lease, strict] = words
+const [protocol = "tcp", internalPort = "0", externalPort = "0", description = "effect-nat", lease, ...flags] = words
 
 const print = (value: unknown) => Effect.sync(() => void process.stdout.write(`${JSON.stringify(value)}\n`))
 
@@ -53,7 +53,8 @@ const request = {
   externalPort: Number(externalPort),
   description,
   ...(lease === undefined ? {} : { lifetime: { seconds: Number(lease) } }),
-  strictExternalPort: strict !== undefined
+  strictExternalPort: flags.includes("strict"),
+  family: flags.includes("ipv6") ? ("ipv6" as const) : ("ipv4" as const)
 }
 
 const held = Effect.gen(function* () {
