@@ -6,7 +6,9 @@
  *
  * @since 0.1.0
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
@@ -23,8 +25,8 @@ const maxConnections = 32
 /** Requests that are read or answered; the next one is told to come later. */
 const maxRequests = 16
 
-/** For a whole request, from the opening of its connection, and for its answer. Milliseconds. */
-const patience = 5_000
+/** For a whole request, from the opening of its connection, and for its answer. */
+const patience = Duration.seconds(5)
 
 const noop = () => {}
 
@@ -112,7 +114,9 @@ const isAccepted = (socket: Net.Socket, options: HttpListener.ListenOptions): bo
   return from !== undefined && options.accepts(from.address)
 }
 
-const admit = (socket: Net.Socket, open: Set<Net.Socket>, options: HttpListener.ListenOptions) => {
+type Run = (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+
+const admit = (socket: Net.Socket, open: Set<Net.Socket>, options: HttpListener.ListenOptions, run: Run) => {
   // Whatever the error is, "close" follows it.
   socket.on("error", noop)
   if (open.size >= maxConnections || !isAccepted(socket, options)) {
@@ -121,18 +125,19 @@ const admit = (socket: Net.Socket, open: Set<Net.Socket>, options: HttpListener.
   }
   open.add(socket)
   // Node's own limits are looked at by an interval, and begin again with what the peer sends.
-  const limit = setTimeout(() => socket.destroy(), patience)
+  const limit = run(
+    Effect.delay(
+      Effect.sync(() => void socket.destroy()),
+      patience
+    )
+  )
   socket.once("close", () => {
-    clearTimeout(limit)
+    limit.interruptUnsafe()
     open.delete(socket)
   })
 }
 
-const makeServer = (
-  options: HttpListener.ListenOptions,
-  open: Set<Net.Socket>,
-  run: (effect: Effect.Effect<void>) => unknown
-) => {
+const makeServer = (options: HttpListener.ListenOptions, open: Set<Net.Socket>, run: Run) => {
   const server = NodeHttpServer.createServer({
     // Routers that end lines with a bare line feed when they answer do so when they ask.
     insecureHTTPParser: true,
@@ -162,7 +167,7 @@ const makeServer = (
     socket.end(`HTTP/1.1 ${status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`)
   })
   server.on("dropRequest", (_request, socket) => socket.destroy())
-  server.prependListener("connection", (socket: Net.Socket) => admit(socket, open, options))
+  server.prependListener("connection", (socket: Net.Socket) => admit(socket, open, options, run))
   return server
 }
 
@@ -184,7 +189,7 @@ const closeAll = (server: NodeHttpServer.Server, open: ReadonlySet<Net.Socket>) 
 
 const listen = Effect.fn("HttpListener.listen")(function* (options: HttpListener.ListenOptions) {
   const open = new Set<Net.Socket>()
-  const run = yield* FiberSet.makeRuntime<never>()
+  const run = yield* FiberSet.makeRuntime<never, void, never>()
   const server = yield* Effect.acquireRelease(
     Effect.sync(() => makeServer(options, open, run)),
     (server) => closeAll(server, open)
