@@ -558,19 +558,51 @@ describe("start, restart, stop", () => {
     })
   )
 
-  it.effect("a fiber that is interrupted while it restarts leaves the listener whole", () =>
+  const slowToClose = Effect.gen(function* () {
+    const ear = Ear.make(Network.makeNetwork({ devices: [Router.makeRouter()] }))
+    const layer = Layer.effect(
+      Udp.Udp,
+      Effect.map(Udp.Udp, (udp) => ({
+        open: (options) => Effect.tap(udp.open(options), () => Effect.addFinalizer(() => Effect.sleep("1 second")))
+      }))
+    ).pipe(Layer.provideMerge(ear.layer))
+    const listener = yield* SsdpListener.make.pipe(Effect.provide(layer))
+    yield* listener.start
+    yield* pass("10 seconds")
+    return { ear, listener }
+  })
+
+  it.effect("a restart that is interrupted leaves the listener whole", () =>
     Effect.gen(function* () {
-      const here = yield* world([Router.makeRouter()])
-      yield* begin(here)
-      for (let steps = 0; steps < 30; steps++) {
-        const fiber = yield* Effect.forkChild(here.listener.restart)
-        for (let step = 0; step < steps; step++) yield* Effect.yieldNow
-        yield* Fiber.interrupt(fiber)
-      }
+      const { ear, listener } = yield* slowToClose
+      const fiber = yield* Effect.forkChild(listener.restart)
+      yield* pass("500 millis")
+      const interruption = yield* Effect.forkChild(Fiber.interrupt(fiber))
       yield* pass("10 seconds")
-      assert.deepStrictEqual(yield* here.known, [place])
-      assert.strictEqual(here.ear.openSockets(), 1)
-    }).pipe(Effect.scoped)
+      yield* Fiber.join(interruption)
+      assert.strictEqual((yield* listener.gateways).length, 1)
+      assert.strictEqual(ear.openSockets(), 1)
+      yield* Effect.forkChild(listener.stop)
+      yield* pass("10 seconds")
+    })
+  )
+
+  it.effect("what comes while it stops waits: then every socket is closed", () =>
+    Effect.gen(function* () {
+      const { ear, listener } = yield* slowToClose
+      const open: Array<number> = []
+      const first = yield* Effect.forkChild(listener.stop)
+      yield* pass("500 millis")
+      const second = yield* Effect.forkChild(
+        Effect.andThen(
+          listener.stop,
+          Effect.sync(() => open.push(ear.openSockets()))
+        )
+      )
+      yield* pass("10 seconds")
+      yield* Fiber.joinAll([first, second])
+      assert.deepStrictEqual(open, [0])
+    })
   )
 
   it.effect("the layer is started", () =>
@@ -636,6 +668,17 @@ describe("any one", () => {
       const found = yield* anyOne(here)
       yield* pass("1 second")
       assert.strictEqual((yield* Fiber.join(found))._tag, "Success")
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("joins the search that is under way", () =>
+    Effect.gen(function* () {
+      const here = yield* world([])
+      yield* begin(here)
+      const fibers = yield* Effect.forEach([1, 2, 3], () => anyOne(here))
+      yield* pass("3 seconds")
+      yield* Fiber.joinAll(fibers)
+      assert.strictEqual(here.network.searches.filter((one) => one.searchTarget === Router.igd1).length, 6)
     }).pipe(Effect.scoped)
   )
 

@@ -129,6 +129,41 @@ describe("what is sent", () => {
     })
   )
 
+  it.effect("what another host says on that occasion is left out", () =>
+    Effect.gen(function* () {
+      const network = Network.makeNetwork({ devices: [] })
+      const says = (address: string) =>
+        Router.makeRouter({ address })
+          .onSearch({ searchTarget: Router.igd1, unicast: true })
+          .map(({ payload }) => ({ payload, address: NetAddress.inetAddressUnsafe(Network.ip(address), 1900) }))
+      const [first, second] = [...says("192.168.1.8"), ...says("192.168.1.7")]
+      if (first === undefined || second === undefined) return assert.fail("a router says nothing")
+      let isHeard = false
+      const socket: Udp.UdpSocket = {
+        address: NetAddress.inetAddressUnsafe(Network.ip(Network.own), 50_000),
+        receive: Effect.suspend(() => {
+          if (isHeard) return Effect.never
+          isHeard = true
+          return Effect.succeed([first, second] as const)
+        }),
+        send: () => Effect.void,
+        joinMulticast: () => Effect.void
+      }
+      const layer = Layer.merge(network.layer, Layer.succeed(Udp.Udp, { open: () => Effect.succeed(socket) }))
+      const answers = yield* collect(
+        SsdpSearch.searchHost(NetAddress.ipv4FromBytesUnsafe(Uint8Array.of(192, 168, 1, 7))),
+        {
+          ...network,
+          layer
+        }
+      )
+      assert.deepStrictEqual(
+        answers.map((one) => NetAddress.formatIp(one.from)),
+        ["192.168.1.7"]
+      )
+    })
+  )
+
   it.effect("reaches a gateway outside of every attached network", () =>
     Effect.gen(function* () {
       const router = Router.makeRouter({ address: "10.9.9.9" })
