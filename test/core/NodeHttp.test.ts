@@ -441,7 +441,7 @@ describe("NodeHttp", () => {
       ["HTTP/1.0", "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello"],
       ["no length", "HTTP/1.1 200 OK\r\n\r\nhello"],
       ["a length, and closes all the same", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"]
-    ])("a router that closes after each request: %s", ([_what, bytes]) =>
+    ] as const)("a router that closes after each request: %s", ([_what, bytes]) =>
       Effect.gen(function* () {
         const server = yield* rawServer((socket) => socket.end(bytes))
         for (let number = 0; number < 5; number++) assert.strictEqual(text(yield* request(server.address)), "hello")
@@ -488,7 +488,7 @@ describe("NodeHttp", () => {
       ["a byte of the answer", "H"],
       ["a header", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"],
       ["an interim answer", "HTTP/1.1 100 Continue\r\n\r\n"]
-    ])("not after %s: the request had arrived", ([_what, bytes]) =>
+    ] as const)("not after %s: the request had arrived", ([_what, bytes]) =>
       Effect.gen(function* () {
         const server = yield* keeper((socket, before) => {
           if (before === 0) socket.write(ok())
@@ -508,7 +508,7 @@ describe("NodeHttp", () => {
       ["one byte of it", "H"],
       ["garbage", "220 smtp.example.org ESMTP\r\n"],
       ["a line end", "\r\n"]
-    ])("what comes unasked is no part of the next answer: %s", ([_what, bytes]) =>
+    ] as const)("what comes unasked is no part of the next answer: %s", ([_what, bytes]) =>
       Effect.gen(function* () {
         let kept: Net.Socket | undefined
         const server = yield* keeper((socket) => {

@@ -11,6 +11,21 @@
  * Firewalls of hosts often keep incoming connections out, and some routers grant subscriptions and never send. Ask
  * `isWorking`, and poll where it is `false`.
  *
+ * **Example** (Hear of every change of the external address)
+ *
+ * ```ts
+ * import * as EventSubscription from "@effect-nat/upnp/EventSubscription"
+ * import * as Soap from "@effect-nat/upnp/Soap"
+ * import * as Effect from "effect/Effect"
+ * import * as Stream from "effect/Stream"
+ *
+ * export const externalAddresses = Effect.fnUntraced(function* (options: EventSubscription.Options) {
+ *   const subscription = yield* EventSubscription.subscribe(options)
+ *   const addresses = Stream.map(subscription.events, (values) => Soap.argument(values, "ExternalIPAddress"))
+ *   return Stream.changes(addresses)
+ * })
+ * ```
+ *
  * @since 0.1.0
  */
 import * as Http from "@effect-nat/core/Http"
