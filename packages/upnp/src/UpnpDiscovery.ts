@@ -1,5 +1,5 @@
 /**
- * Discovers gateways that speak UPnP.
+ * Discovers gateways that speak UPnP: one search at a time. `SsdpListener` stays, and tells who comes and goes.
  *
  * @since 0.1.0
  */

@@ -88,7 +88,7 @@ export * as SsdpSearch from "./SsdpSearch.ts"
 export * as Upnp from "./Upnp.ts"
 
 /**
- * Discovers gateways that speak UPnP.
+ * Discovers gateways that speak UPnP: one search at a time.
  *
  * @since 0.1.0
  */
