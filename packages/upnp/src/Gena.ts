@@ -19,7 +19,7 @@ import type * as Soap from "./Soap.ts"
  * @since 0.1.0
  */
 export class GenaError extends Schema.TaggedError<GenaError>("@effect-nat/upnp/GenaError")("GenaError", {
-  /** What a request like this is answered with (§4.1.1, §4.3.2). It means nothing for what was an answer itself. */
+  /** What a request like this is answered with (§4.1.2 to §4.1.4, §4.3.2). It means nothing for what was an answer itself. */
   status: Schema.Literals([400, 412]),
   detail: Schema.String
 }) {
@@ -45,7 +45,7 @@ export type Headers = Readonly<Record<string, string>>
 export type HeaderList = ReadonlyArray<readonly [name: string, value: string]>
 
 /**
- * What a control point asks for: a new subscription (§4.1.1), or more time for one that it has (§4.1.2). A time of
+ * What a control point asks for: a new subscription (§4.1.2), or more time for one that it has (§4.1.3). A time of
  * `undefined` is without an end.
  *
  * @category models
@@ -61,7 +61,7 @@ export type Subscribe =
   | { readonly _tag: "Renewal"; readonly sid: string; readonly timeoutSeconds: number | undefined }
 
 /**
- * What a device grants to a subscriber (§4.1.1, §4.1.2).
+ * What a device grants to a subscriber (§4.1.2, §4.1.3).
  *
  * @category models
  * @since 0.1.0
@@ -105,7 +105,7 @@ export const maximumProperties: number = 64
 
 /**
  * What is taken for the time of a subscription where nothing readable is said about it, in seconds: the least that a
- * device should grant (§4.1.1).
+ * device should grant (§4.1.2).
  *
  * @category constants
  * @since 0.1.0
@@ -182,7 +182,7 @@ const decodeNew = (headers: Headers): Result.Result<Subscribe, GenaError> => {
   }))
 }
 
-/** A SID and the headers of a new subscription do not go together (§4.1.2, §4.1.3). */
+/** A SID and the headers of a new subscription do not go together (§4.1.3, §4.1.4). */
 const decodeOwnSid = (headers: Headers): Result.Result<string, GenaError> => {
   const isMixed = trimmed(headers, "nt") !== "" || trimmed(headers, "callback") !== ""
   return isMixed ? refuse(400, "there is a SID, and NT or CALLBACK beside it") : decodeSid(headers)
@@ -204,7 +204,7 @@ export const decodeSubscribe = (headers: Headers): Result.Result<Subscribe, Gena
 }
 
 /**
- * Writes the headers of a request with the method `UNSUBSCRIBE` (§4.1.3).
+ * Writes the headers of a request with the method `UNSUBSCRIBE` (§4.1.4).
  *
  * @category encoding
  * @since 0.1.0

@@ -32,7 +32,7 @@ export interface Call {
 }
 
 /**
- * The device understood a call and refused it (§3.2.2). The numbers are in `UpnpErrorCode`.
+ * The device understood a call and refused it (§3.2.5). The numbers are in `UpnpErrorCode`.
  *
  * @category errors
  * @since 0.1.0

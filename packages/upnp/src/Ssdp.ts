@@ -52,6 +52,9 @@ export class SsdpError extends Schema.TaggedError<SsdpError>("@effect-nat/upnp/S
 
 const Seconds = Schema.UndefinedOr(Schema.Int)
 
+/** The field that a device has only where it does not hear unicast searches on port 1900. */
+const SearchPort = Schema.optionalKey(Schema.Int)
+
 /**
  * A search (M-SEARCH, UPnP Device Architecture 1.1 §1.3.2).
  *
@@ -89,7 +92,9 @@ export class SearchAnswer extends Schema.TaggedClass<SearchAnswer>("@effect-nat/
   /** Grows whenever the device restarts (BOOTID.UPNP.ORG). */
   bootId: Seconds,
   /** Changes with the description (CONFIGID.UPNP.ORG). */
-  configId: Seconds
+  configId: Seconds,
+  /** Where unicast searches are to go, if not to port 1900 (SEARCHPORT.UPNP.ORG). */
+  searchPort: SearchPort
 }) {}
 
 /**
@@ -111,7 +116,9 @@ export class Notify extends Schema.TaggedClass<Notify>("@effect-nat/upnp/Notify"
   bootId: Seconds,
   /** In an `"update"`: the boot id from now on (NEXTBOOTID.UPNP.ORG). */
   nextBootId: Seconds,
-  configId: Seconds
+  configId: Seconds,
+  /** Where unicast searches are to go, if not to port 1900 (SEARCHPORT.UPNP.ORG). */
+  searchPort: SearchPort
 }) {}
 
 /**
@@ -146,6 +153,14 @@ const seconds = (headers: Headers, name: string): number | undefined => WireText
 const maxAge = (headers: Headers): number | undefined =>
   WireText.parseUint32(/max-age\s*=\s*"?(\d{1,10})/i.exec(headers.get("cache-control") ?? "")?.[1])
 
+/** From this port on; others are no search ports. */
+const firstSearchPort = 49_152
+
+const searchPort = (headers: Headers): { readonly searchPort?: number } => {
+  const port = seconds(headers, "searchport.upnp.org") ?? 0
+  return port >= firstSearchPort && port <= 65_535 ? { searchPort: port } : {}
+}
+
 const malformed = (detail: string) => Result.fail(new SsdpError({ detail }))
 
 const decodeSearch = (headers: Headers): Result.Result<Message, SsdpError> => {
@@ -169,7 +184,8 @@ const decodeAnswer = (headers: Headers): Result.Result<Message, SsdpError> => {
       server: headers.get("server") ?? "",
       maxAge: maxAge(headers),
       bootId: seconds(headers, "bootid.upnp.org"),
-      configId: seconds(headers, "configid.upnp.org")
+      configId: seconds(headers, "configid.upnp.org"),
+      ...searchPort(headers)
     })
   )
 }
@@ -195,7 +211,8 @@ const decodeNotify = (headers: Headers): Result.Result<Message, SsdpError> => {
       maxAge: maxAge(headers),
       bootId: seconds(headers, "bootid.upnp.org"),
       nextBootId: seconds(headers, "nextbootid.upnp.org"),
-      configId: seconds(headers, "configid.upnp.org")
+      configId: seconds(headers, "configid.upnp.org"),
+      ...searchPort(headers)
     })
   )
 }
@@ -257,7 +274,8 @@ const encodeAnswer = (message: SearchAnswer): Uint8Array =>
     ["ST", message.searchTarget],
     ["USN", message.usn],
     ["BOOTID.UPNP.ORG", message.bootId],
-    ["CONFIGID.UPNP.ORG", message.configId]
+    ["CONFIGID.UPNP.ORG", message.configId],
+    ["SEARCHPORT.UPNP.ORG", message.searchPort]
   ])
 
 const encodeNotify = (message: Notify): Uint8Array =>
@@ -271,7 +289,8 @@ const encodeNotify = (message: Notify): Uint8Array =>
     ["USN", message.usn],
     ["BOOTID.UPNP.ORG", message.bootId],
     ["NEXTBOOTID.UPNP.ORG", message.nextBootId],
-    ["CONFIGID.UPNP.ORG", message.configId]
+    ["CONFIGID.UPNP.ORG", message.configId],
+    ["SEARCHPORT.UPNP.ORG", message.searchPort]
   ])
 
 /**

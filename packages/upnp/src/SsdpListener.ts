@@ -330,6 +330,7 @@ const fromAnswer = ({ from, isDefaultGateway, location, message }: SsdpSearch.An
   maxAge: message.maxAge,
   bootId: message.bootId,
   configId: message.configId,
+  searchPort: message.searchPort,
   isAnswer: true
 })
 
@@ -392,11 +393,11 @@ export const make: Effect.Effect<SsdpListener["Service"], never, Network | Scope
 
   const hear = Effect.fnUntraced(function* (current: Session, announcement: Announcement) {
     const { from, isDefaultGateway, location, notify } = announcement
-    const { bootId, configId, kind, maxAge, nextBootId, notificationType: target, usn } = notify
+    const { bootId, configId, kind, maxAge, nextBootId, notificationType: target, searchPort, usn } = notify
     if (kind === "byebye") return report(cache.byebye(from, target, usn, bootId))
     if (kind === "update") cache.update(from, usn, nextBootId)
     if (location === undefined) return
-    const ids = { bootId: kind === "update" ? (nextBootId ?? bootId) : bootId, configId }
+    const ids = { bootId: kind === "update" ? (nextBootId ?? bootId) : bootId, configId, searchPort }
     yield* see(current, { from, location, isDefaultGateway, target, usn, maxAge, ...ids, isAnswer: false })
   })
 
@@ -434,7 +435,7 @@ export const make: Effect.Effect<SsdpListener["Service"], never, Network | Scope
 
   /** A gateway that has said nothing for long is asked before it is given up: many never announce themselves. */
   const insist = Effect.fnUntraced(function* (current: Session, { expiresAt, key, sighting }: Cache.Place) {
-    yield* seeAll(current, SsdpSearch.searchHost(sighting.from))
+    yield* seeAll(current, SsdpSearch.searchHost(sighting.from, { port: sighting.searchPort }))
     yield* sleepUntil(expiresAt - searchBefore)
     if (isDue(key, expiresAt)) yield* search(current)
   })

@@ -14,6 +14,7 @@ import type * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as NatError from "@effect-nat/core/NatError"
 import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import * as Udp from "@effect-nat/core/Udp"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as IpNetwork from "effect/net/IpNetwork"
@@ -58,14 +59,23 @@ export const defaultDuration: Duration.Duration = Duration.seconds(3)
  */
 export const maximumAnswers = 16
 
+/**
+ * How many networks a multicast search crosses at the most: the TTL of its datagrams, 2 by default (UPnP Device
+ * Architecture 1.1 §1.3.2). Provide another to a search, or to the layer that searches.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const MulticastTtl = Context.Reference<number>("@effect-nat/upnp/SsdpSearch/MulticastTtl", {
+  defaultValue: () => 2
+})
+
 const allTargets = [...Targets.gateway, ...Targets.broad]
 
 /** The pauses before each round. */
 const rounds = [Duration.zero, Duration.millis(400), Duration.millis(800)]
 /** Devices spread their answers over this many seconds; there are not many of them at home. */
 const mx = 1
-/** UPnP Device Architecture 1.1 §1.3.2 */
-const multicastTtl = 2
 const maximumSockets = 16
 
 /** A device with many descriptions must not use up the places of the others. */
@@ -79,6 +89,8 @@ interface Searcher {
   readonly gateways: ReadonlyArray<NetAddress.Ipv4Address>
   readonly targets: ReadonlyArray<string>
   readonly multicast: boolean
+  /** Where the gateways listen. */
+  readonly port: number
 }
 
 type Opened = Effect.Effect<
@@ -96,6 +108,7 @@ const open = (options: Udp.OpenOptions): Opened =>
 /** One socket for each own address, which also asks the gateways that are reached from it. */
 const openAll = Effect.fnUntraced(function* ({ gateways, interfaces }: Surroundings.Surroundings) {
   const own = Surroundings.ownAddresses(interfaces.filter((one) => !one.isLoopback)).slice(0, maximumSockets)
+  const ttl = yield* MulticastTtl
   const reached = new Set<NetAddress.Ipv4Address>()
   const opening: Array<Effect.Effect<Searcher, DatagramSocket.DatagramSocketError, Udp.Udp | Scope.Scope>> = []
   for (const address of own) {
@@ -104,15 +117,21 @@ const openAll = Effect.fnUntraced(function* ({ gateways, interfaces }: Surroundi
     near.forEach((gateway) => reached.add(gateway))
     opening.push(
       Effect.map(
-        open({ bind: { address: address.address }, multicast: { interface: address.address, ttl: multicastTtl } }),
-        ({ socket }) => ({ socket, gateways: near, targets: allTargets, multicast: true })
+        open({ bind: { address: address.address }, multicast: { interface: address.address, ttl } }),
+        ({ socket }) => ({ socket, gateways: near, targets: allTargets, multicast: true, port: Ssdp.port })
       )
     )
   }
   const far = gateways.filter((gateway) => !reached.has(gateway))
   if (far.length > 0) {
     opening.push(
-      Effect.map(open({}), ({ socket }) => ({ socket, gateways: far, targets: allTargets, multicast: false }))
+      Effect.map(open({}), ({ socket }) => ({
+        socket,
+        gateways: far,
+        targets: allTargets,
+        multicast: false,
+        port: Ssdp.port
+      }))
     )
   }
   return yield* openSome(opening)
@@ -133,8 +152,8 @@ const openSome = Effect.fnUntraced(function* <R>(
   return searchers
 })
 
-const ask = (socket: Udp.UdpSocket, address: NetAddress.Ipv4Address, searchTarget: string) => {
-  const to = NetAddress.inetAddressUnsafe(address, Ssdp.port)
+const ask = (socket: Udp.UdpSocket, address: NetAddress.Ipv4Address, port: number, searchTarget: string) => {
+  const to = NetAddress.inetAddressUnsafe(address, port)
   const message = new Ssdp.SearchRequest({ host: NetAddress.formatInet(to), searchTarget, mx })
   return Effect.catch(socket.send(Ssdp.encode(message), to), (error) =>
     Effect.logDebug(`a search to ${NetAddress.formatInet(to)} could not be sent: ${Udp.describeError(error)}`)
@@ -142,13 +161,14 @@ const ask = (socket: Udp.UdpSocket, address: NetAddress.Ipv4Address, searchTarge
 }
 
 const askRound = Effect.fnUntraced(function* (searcher: Searcher, round: number) {
-  for (const gateway of searcher.gateways) {
-    yield* Effect.forEach(searcher.targets, (target) => ask(searcher.socket, gateway, target), { discard: true })
+  const { gateways, multicast, port, socket } = searcher
+  for (const gateway of gateways) {
+    yield* Effect.forEach(searcher.targets, (target) => ask(socket, gateway, port, target), { discard: true })
   }
-  if (!searcher.multicast) return
+  if (!multicast) return
   // In the first round only gateways are called; the whole network has to answer only when that may not be enough.
   const targets = round === 0 ? Targets.gateway : allTargets
-  yield* Effect.forEach(targets, (target) => ask(searcher.socket, Ssdp.group, target), { discard: true })
+  yield* Effect.forEach(targets, (target) => ask(socket, Ssdp.group, Ssdp.port, target), { discard: true })
 })
 
 const askAll = (searchers: ReadonlyArray<Searcher>) =>
@@ -259,14 +279,15 @@ export const search = (options?: {
 
 /**
  * Asks one host, by unicast, whether it is still there: a few datagrams instead of a search of the whole network.
- * Otherwise as `search`; what others say meanwhile is left out.
+ * Otherwise as `search`; what others say meanwhile is left out. `port` is the one that the host has named for this
+ * (`searchPort` of its messages), 1900 by default.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const searchHost = (
   address: NetAddress.Ipv4Address,
-  options?: { readonly duration?: Duration.Input | undefined }
+  options?: { readonly duration?: Duration.Input | undefined; readonly port?: number | undefined }
 ): Stream.Stream<
   Answer,
   NatError.NatError,
@@ -277,7 +298,8 @@ export const searchHost = (
     socket,
     gateways: [address],
     targets: Targets.few,
-    multicast: false
+    multicast: false,
+    port: options?.port ?? Ssdp.port
   }))
   return run(() => openSome([asked]), options?.duration ?? defaultDuration).pipe(
     Stream.filter(({ from }) => NetAddress.formatIp(from) === text)

@@ -103,7 +103,7 @@ const connection = of("connection")
 const firewall = of("firewall")
 
 /**
- * Every code of the documents: UPnP Device Architecture 1.1 §3.2.2 (and 1.0, for 403 and 404), WANIPConnection:1 §2.4
+ * Every code of the documents: UPnP Device Architecture 1.1 §3.2.5 (and 1.0, for 403 and 404), WANIPConnection:1 §2.4
  * and :2 §2.5, WANPPPConnection:1 §2.4, WANCommonInterfaceConfig:1 §2.4, Layer3Forwarding:1 §2.4,
  * WANIPv6FirewallControl:1 §2.6; 701, 702, 712 and 719 from services for configuration, whose numbers some routers use
  * everywhere.

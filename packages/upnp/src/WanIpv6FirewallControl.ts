@@ -59,7 +59,7 @@ export interface PinholeRequest extends Flow {
 }
 
 /**
- * The longest lease of a pinhole, in seconds: a day (§2.3.13).
+ * The longest lease of a pinhole, in seconds: a day (§2.4.8).
  *
  * @category constants
  * @since 0.1.0

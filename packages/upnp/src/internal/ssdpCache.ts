@@ -22,6 +22,8 @@ export interface Sighting {
   readonly maxAge: number | undefined
   readonly bootId: number | undefined
   readonly configId: number | undefined
+  /** Where it listens for unicast searches, if not where all do. */
+  readonly searchPort?: number | undefined
   /** Whether it was asked for: then it was let through already. */
   readonly isAnswer: boolean
 }
