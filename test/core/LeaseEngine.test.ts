@@ -400,7 +400,7 @@ describe("LeaseEngine", () => {
   })
 
   describe("renewal", () => {
-    it.effect("comes between 45 % and 50 % of the lifetime, in place, for as long as the mapping lives", () =>
+    it.effect("comes at 45 % to 50 % of the lifetime, in place, while it lives [IP1 2.2.14-b, IP2 2.3.16-b]", () =>
       Effect.gen(function* () {
         const { calls, count, protocol } = scripted()
         yield* LeaseEngine.map(protocol, request)

@@ -88,7 +88,7 @@ const until = (condition: () => boolean) =>
   Effect.sleep("5 millis").pipe(Effect.repeat({ until: () => condition() }), Effect.timeout("5 seconds"))
 
 describe("NodeHttp", () => {
-  describe("answers as routers give them", () => {
+  describe("answers as routers give them [UDA 2.1-bcd]", () => {
     it.live.each([
       ["an ordinary one", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Test: yes\r\n\r\nhello", "stay"],
       ["bare line feeds", "HTTP/1.1 200 OK\nContent-Length: 5\nX-Test: yes\n\nhello", "stay"],
@@ -301,7 +301,7 @@ describe("NodeHttp", () => {
       return server.received().replace(NetAddress.formatInet(server.address), "ADDRESS")
     })
 
-    it.live("headers in the order and case they were given in, and what HTTP needs beside", () =>
+    it.live("headers in the order and case they were given in, and what HTTP needs beside [UDA 2.1-a, 3.2.1-a]", () =>
       Effect.gen(function* () {
         const sent = yield* wire({
           method: "POST",

@@ -11,6 +11,7 @@ import * as DeviceDescription from "@effect-nat/upnp/DeviceDescription"
 import * as EventSubscription from "@effect-nat/upnp/EventSubscription"
 import * as Gena from "@effect-nat/upnp/Gena"
 import * as HttpUrl from "@effect-nat/upnp/HttpUrl"
+import * as PortMappingEntry from "@effect-nat/upnp/PortMappingEntry"
 import * as Layer3Forwarding from "@effect-nat/upnp/Layer3Forwarding"
 import * as Soap from "@effect-nat/upnp/Soap"
 import * as SoapClient from "@effect-nat/upnp/SoapClient"
@@ -24,6 +25,7 @@ import * as WanIpConnection from "@effect-nat/upnp/WanIpConnection"
 import * as WanIpv6FirewallControl from "@effect-nat/upnp/WanIpv6FirewallControl"
 import * as WanPppConnection from "@effect-nat/upnp/WanPppConnection"
 import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -84,22 +86,20 @@ const decode = (...lines: ReadonlyArray<string>) =>
   Result.getOrThrow(Ssdp.decode(Network.bytes([...lines, "", ""].join("\r\n"))))
 
 describe("a search", () => {
-  it.effect(
-    "by multicast says where it goes and how long answers may take [UDA 1.3.2-b, UDA 1.3.2-c, UDA 1.3.2-d]",
-    () =>
-      Effect.gen(function* () {
-        const { layer, sent } = overheard(Network.makeNetwork({ devices: [] }))
-        yield* searched(SsdpSearch.search(), layer)
-        const messages = sent.filter(({ to }) => to === multicast)
-        assert.isAbove(messages.length, 10)
-        for (const { lines } of messages) {
-          assert.strictEqual(value(lines, "HOST"), multicast)
-          assert.match(value(lines, "MX") ?? "", /^[1-5]$/)
-        }
-      })
+  it.effect("by multicast says where it goes and how long answers may take [UDA 1.3.2-bcd]", () =>
+    Effect.gen(function* () {
+      const { layer, sent } = overheard(Network.makeNetwork({ devices: [] }))
+      yield* searched(SsdpSearch.search(), layer)
+      const messages = sent.filter(({ to }) => to === multicast)
+      assert.isAbove(messages.length, 10)
+      for (const { lines } of messages) {
+        assert.strictEqual(value(lines, "HOST"), multicast)
+        assert.match(value(lines, "MX") ?? "", /^[1-5]$/)
+      }
+    })
   )
 
-  it.effect("crosses two networks at the most, or as many as it is told [UDA 1.3.2-f, UDA 1.3.2-g]", () =>
+  it.effect("crosses two networks at the most, or as many as it is told [UDA 1.3.2-fg]", () =>
     Effect.gen(function* () {
       const { layer, opened } = overheard(Network.makeNetwork({ devices: [] }))
       yield* searched(SsdpSearch.search(), layer)
@@ -158,7 +158,7 @@ describe("a search", () => {
     assert.deepStrictEqual(Result.getOrThrow(Ssdp.decode(Ssdp.encode(answer))), answer)
   })
 
-  it.effect("waits for an answer that takes its time [UDA 1.3.2-j, UDA 1.3.2-k]", () =>
+  it.effect("waits for an answer that takes its time [UDA 1.3.2-jk]", () =>
     Effect.gen(function* () {
       // It hears only the last of the searches, and takes all of the second that it has.
       let heard = 0
@@ -268,7 +268,7 @@ const added =
 const remarks = "<!-- <controlURL>/wrong</controlURL> --><?vendor do='this'?>"
 
 describe("a document", () => {
-  it("has elements and attributes that nobody knows [UDA 2.2-a, UDA 2.7-a]", () => {
+  it("has elements and attributes that nobody knows [UDA 2.2-a, 2.7-a]", () => {
     const text = description
       .replaceAll("<service>", `<service vendor="1">${added}`)
       .replaceAll("<device>", `<device x="y">${added}`)
@@ -276,7 +276,7 @@ describe("a document", () => {
     assert.deepStrictEqual(read(text), read(description))
   })
 
-  it("is an answer or an event that has more in it than is known [UDA 2.2-a, UDA 3.2.2-a, UDA 4.3.2-f]", () => {
+  it("is an answer or an event that has more in it than is known [UDA 2.2-a, 3.2.2-a, 4.3.2-f]", () => {
     const answer = Soap.encodeAnswer({ serviceType: Router.wanIp1, action: "GetExternalIPAddress" }, [
       ["NewExternalIPAddress", "11.22.33.1"]
     ]).replace("<NewExternalIPAddress>", `${added}<NewExternalIPAddress dt="string">`)
@@ -406,6 +406,34 @@ describe("a call", () => {
   )
 })
 
+it("a lease of 0 has no end [IP1 2.2.14-a]", () => {
+  const entry = PortMappingEntry.make({
+    description: "chess",
+    externalPort: 12001,
+    internalClient: Network.own,
+    internalPort: 12000,
+    leaseDuration: 0
+  })
+  const holder = { gateway: Network.ip(Network.routerAddress), externalAddress: undefined }
+  const mapping = Result.getOrThrow(PortMappingEntry.toPortMapping(entry, holder))
+  assert.strictEqual(mapping.lifetime, Duration.infinity)
+  assert.deepStrictEqual(PortMappingEntry.fromPortMapping(mapping), entry)
+})
+
+it.effect.each(["", " ", "0.0.0.0"])("an external address of %j is none [IP1 2.2.11-a]", (text) =>
+  Effect.gen(function* () {
+    const { client } = Answering.always([["NewExternalIPAddress", text]])
+    assert.isUndefined(yield* WanIpConnection.make(client, wanService(1)).getExternalIpAddress)
+  })
+)
+
+it("a pinhole that is refused with error 606 is a lack of rights [IGD2 4.4.5-a]", () => {
+  const { reason } = UpnpErrorCode.toNatError(new Soap.UpnpFault({ code: 606, description: "" }), {
+    action: "AddPinhole"
+  })
+  assert.strictEqual(reason._tag, "NotAuthorized")
+})
+
 describe("a gateway of version 2", () => {
   const igd2 = (text: string) => text.replace("InternetGatewayDevice:1", "InternetGatewayDevice:2")
   const version2 = {
@@ -420,7 +448,16 @@ describe("a gateway of version 2", () => {
 
   const on = (router: Router.Router) => Upnp.layer.pipe(Layer.provide(Network.makeNetwork({ devices: [router] }).layer))
 
-  it.effect("is found though it answers as one of version 1 [IGD:2 4.1-a, UDA 2.3-d]", () =>
+  it.effect.each([0, 65_536])("is not asked for port %i of this host [IP1 2.2.17-a]", (internalPort) =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      const error = yield* Effect.flip(map({ internalPort }).pipe(Effect.scoped, Effect.provide(on(router))))
+      assert.strictEqual(error.reason._tag, "InvalidRequest")
+      assert.deepStrictEqual(router.calls, [])
+    })
+  )
+
+  it.effect("is found though it answers as one of version 1 [IGD2 4.1-a, UDA 2.3-d]", () =>
     Effect.gen(function* () {
       const text = igd2(Router.descriptionXml("Box", "uuid:2", [version2]))
       const router = Router.makeRouter({
@@ -434,7 +471,7 @@ describe("a gateway of version 2", () => {
   )
 
   it.effect.each([12_000, 12_001])(
-    "is not asked again for port %i when it says that there are no rights [IGD:2 4.4.3-b]",
+    "is not asked again for port %i when it says that there are no rights [IGD2 4.4.3-b]",
     (externalPort) =>
       Effect.gen(function* () {
         const router = Router.makeRouter({

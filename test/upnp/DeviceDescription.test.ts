@@ -52,7 +52,7 @@ describe("names", () => {
   })
 })
 
-describe("control URLs", () => {
+describe("control URLs [UDA 2.3-a]", () => {
   it.each([
     ["relative to the root", "/ctl/ip", "http://192.168.1.1:5000/ctl/ip"],
     ["relative to the description", "ctl/ip", "http://192.168.1.1:5000/igd/ctl/ip"],
@@ -72,7 +72,7 @@ describe("control URLs", () => {
     ["no URL", "192.168.1.1", "/ctl", "http://192.168.1.1:5000/ctl"],
     ["on another host", "http://10.0.0.138:7000/base/", "/ctl", "http://192.168.1.1:5000/ctl"],
     ["of another scheme", "https://192.168.1.1/", "/ctl", "http://192.168.1.1:5000/ctl"]
-  ])("with a URLBase that is %s", (_, base, controlUrl, expected) => {
+  ])("with a URLBase that is %s [UDA 2.3-b]", (_, base, controlUrl, expected) => {
     assert.strictEqual(controlUrlOf(withBase(base, controlUrl)), expected)
   })
 
@@ -88,7 +88,7 @@ describe("control URLs", () => {
 })
 
 describe("services that map ports", () => {
-  it("are found at any depth, each with its own control URL, the likeliest first", () => {
+  it("are found at any depth, each with its own control URL, likeliest first [UDA 2.3-c, IGD1 2.2-a, 2.3-a]", () => {
     const device = Result.getOrThrow(
       parse(
         describing([
@@ -137,7 +137,7 @@ describe("services of one kind", () => {
   const found = (type: string) =>
     DeviceDescription.servicesOf(device, type).map(({ service, version }) => [service.controlUrl.path, version])
 
-  it("are found in any version, the newest first", () => {
+  it("are found in any version, the newest first [UDA 2.3-d]", () => {
     assert.deepStrictEqual(found(serviceTypes.wanIpConnection), [
       ["/ip2", 2],
       ["/ip1", 1],
@@ -192,7 +192,7 @@ describe("dirty documents", () => {
     ["comments", clean.replaceAll("<device>", "<!-- <device> --><device>")],
     ["Latin-1 bytes", Uint8Array.from(clean, (char) => char.charCodeAt(0))],
     ["UTF-16", utf16]
-  ])("with %s are read", (_, body) => {
+  ])("with %s are read [UDA 2.2-bc]", (_, body) => {
     assert.strictEqual(name(body), "Caf\u00e9")
   })
 

@@ -179,7 +179,7 @@ const settle = TestClock.adjust(1)
 const reasonOf = (error: NatError.NatError) => error.reason._tag
 
 describe("a subscription", () => {
-  it.effect("says where to send events to, and ends with the scope", () =>
+  it.effect("says where to send events to, and ends with the scope [UDA 4.1.1-ab, 4.1.2-ab]", () =>
     Effect.gen(function* () {
       const self = ordinary()
       yield* Effect.scoped(
@@ -198,7 +198,7 @@ describe("a subscription", () => {
     })
   )
 
-  it.effect("ends after a failure and an interruption, too", () =>
+  it.effect("ends after a failure and an interruption, too [UDA 4.1.1-b]", () =>
     Effect.gen(function* () {
       const self = ordinary()
       yield* Effect.exit(Effect.scoped(Effect.andThen(subscribe(self), Effect.fail("on purpose"))))
@@ -272,7 +272,7 @@ describe("a subscription", () => {
 })
 
 describe("events", () => {
-  it.effect("the first one has all values, the next ones change them", () =>
+  it.effect("the first one has all values, the next ones change them [IP1 2.3-a]", () =>
     Effect.gen(function* () {
       const self = ordinary()
       const subscription = yield* subscribe(self)
@@ -332,7 +332,7 @@ describe("events", () => {
     })
   )
 
-  it.effect("one that overtakes the answer to the subscription counts, and is answered at once", () =>
+  it.effect("one that overtakes the answer to the subscription counts, answered at once [UDA 4.1.1-d, 4.3.1-a]", () =>
     Effect.gen(function* () {
       const early: Array<number> = []
       const self: Router = makeRouter(({ method }, _number, listener) =>
@@ -353,7 +353,7 @@ describe("events", () => {
     })
   )
 
-  it.effect("only the router's own, at the path, with the identifier and the right headers, count", () =>
+  it.effect("only the router's own, at the path, with the identifier and right headers, count [UDA 4.3.2-abc]", () =>
     Effect.gen(function* () {
       const self = ordinary()
       const subscription = yield* subscribe(self)
@@ -442,7 +442,7 @@ describe("renewal", () => {
     [undefined, "30 minutes"],
     [4294967295, "30 minutes"],
     [1, "5 seconds"]
-  ] as const)("of %s granted seconds comes after %s", ([seconds, interval]) =>
+  ] as const)("of %s granted seconds comes after %s [UDA 4.1.1-ce, 4.1.3-a]", ([seconds, interval]) =>
     Effect.gen(function* () {
       const self = ordinary(seconds)
       // An argument of `undefined` is taken for none.
@@ -472,7 +472,7 @@ describe("renewal", () => {
     })
   )
 
-  it.effect("a time granted anew counts, and the identifier need not be said again", () =>
+  it.effect("a time granted anew counts, and the identifier need not be said again [UDA 4.1.1-e]", () =>
     Effect.gen(function* () {
       const self = makeRouter((_asked, number) =>
         Effect.succeed(number === 1 ? grant("uuid:1") : { ...grant(""), headers: { timeout: "Second-100" } })
@@ -484,7 +484,7 @@ describe("renewal", () => {
     })
   )
 
-  it.effect("that is refused leads to a fresh subscription, which nobody ends in between", () =>
+  it.effect("that is refused leads to a fresh subscription, which nobody ends in between [UDA 4.1.3-b]", () =>
     Effect.gen(function* () {
       let granted = 0
       const self = makeRouter(({ headers, method }) =>
@@ -567,7 +567,7 @@ describe("renewal", () => {
 })
 
 describe("a missed event", () => {
-  it.effect("leads to a fresh subscription, and the old one is ended first", () =>
+  it.effect("leads to a fresh subscription, and the old one is ended first [UDA 4.3.2-e]", () =>
     Effect.gen(function* () {
       const self = ordinary()
       const subscription = yield* subscribe(self)

@@ -21,7 +21,7 @@ describe("a subscription", () => {
   const fresh: Gena.Subscribe = { _tag: "New", callbacks: ["http://192.168.1.2:4004/a"], timeoutSeconds: 1800 }
   const renewal: Gena.Subscribe = { _tag: "Renewal", sid, timeoutSeconds: undefined }
 
-  it("goes out with these headers", () => {
+  it("goes out with these headers [UDA 4.1.2-a, 4.1.3-a, 4.1.4-a]", () => {
     assert.deepStrictEqual(Gena.encodeSubscribe(fresh), [
       ["CALLBACK", "<http://192.168.1.2:4004/a>"],
       ["NT", "upnp:event"],
@@ -228,7 +228,7 @@ describe("an event", () => {
     assert.lengthOf(Result.getOrThrow(read).properties, Gena.maximumProperties)
   })
 
-  it("numbers go round without 0", () => {
+  it("numbers go round without 0 [UDA 4.3.2-d]", () => {
     assert.deepStrictEqual([0, 1, 4294967294, 4294967295].map(Gena.nextSequence), [1, 2, 4294967295, 1])
   })
 })

@@ -42,7 +42,7 @@ describe("the default connection", () => {
     ["uuid:a-b-1:WANConnectionDevice:1,", { deviceUdn: "uuid:a-b-1", serviceId: "" }],
     [" , ", undefined],
     ["", undefined]
-  ] as const)("is read from %j", ([text, expected]) =>
+  ] as const)("is read from %j [L3F1 2.2.1-a]", ([text, expected]) =>
     Effect.gen(function* () {
       const { calls, client } = Answering.always([["NewDefaultConnectionService", text]])
       const read = yield* Layer3Forwarding.make(client, service).getDefaultConnectionService
@@ -71,7 +71,7 @@ describe("the default connection", () => {
       { deviceUdn: "uuid:a", serviceId: "urn:schemas-upnp-org:service:WANIPConnection:1" },
       "uuid:a"
     ]
-  ])("is the service %s", (_, named, udn) => {
+  ])("is the service %s [L3F1 2.4.2-a]", (_, named, udn) => {
     assert.strictEqual(Layer3Forwarding.findService(gateway, named)?.device.udn, udn)
   })
 

@@ -30,7 +30,7 @@ const decode = (body: string, action = "GetExternalIPAddress") => Soap.decodeAns
 const body = (inside: string) => `<Envelope><Body>${inside}</Body></Envelope>`
 
 describe("a call", () => {
-  it("has exactly the bytes that strict routers want", () => {
+  it("has exactly the bytes that strict routers want [UDA 3.1.1-a, 3.2.1-e, 2.5-b]", () => {
     assert.strictEqual(
       Soap.encodeCall({ serviceType, action: "AddPortMapping", arguments: PortMappingEntry.toArguments(entry) }),
       '<?xml version="1.0"?>\r\n' +
@@ -50,7 +50,7 @@ describe("a call", () => {
     assert.isTrue(Result.isFailure(Soap.decodeCall(Network.bytes(Soap.encodeCall(call)), '"urn:x#Other"')))
   })
 
-  it.effect("goes out with the header in its exact case, to the service's own control URL", () =>
+  it.effect("goes out with the header in its exact case, to the service's own control URL [UDA 3.2.1-abc]", () =>
     Effect.gen(function* () {
       const sent: Array<Http.HttpRequest> = []
       const controlUrl = Result.getOrThrow(HttpUrl.fromString("http://a:5000/ctl?a=1", Network.ip("192.168.1.1")))
@@ -101,11 +101,11 @@ describe("an answer", () => {
       "a header before the body",
       `<e:Envelope><e:Header><x/></e:Header><e:Body><a:GetExternalIPAddressResponse><b>x</b><NewExternalIPAddress>1.2.3.4</NewExternalIPAddress></a:GetExternalIPAddressResponse></e:Body></e:Envelope>`
     ]
-  ])("is read with %s", (_, text) => {
+  ])("is read with %s [UDA 2.2-c, 3.1.1-b, 3.2.2-a]", (_, text) => {
     assert.strictEqual(Soap.argument(Result.getOrThrow(decode(text)), "NewExternalIPAddress"), "1.2.3.4")
   })
 
-  it("that refuses gives code and description", () => {
+  it("that refuses gives code and description [UDA 3.2.5-a]", () => {
     const read = decode(Soap.encodeFault(new Soap.UpnpFault({ code: 718, description: "Conflict <now>" })))
     assert.deepStrictEqual(
       Result.isFailure(read) && read.failure,
@@ -121,7 +121,7 @@ describe("an answer", () => {
     ["a page", "<html><body><h1>Login</h1></body></html>"],
     ["a DOCTYPE", `<!DOCTYPE a>${body("<GetExternalIPAddressResponse/>")}`],
     ["too many bytes", body(`<GetExternalIPAddressResponse>${" ".repeat(70_000)}</GetExternalIPAddressResponse>`)]
-  ])("that is %s is malformed", (_, text) => {
+  ])("that is %s is malformed [UDA 3.2.2-b]", (_, text) => {
     const read = decode(text)
     assert.strictEqual(Result.isFailure(read) && read.failure._tag, "SoapError")
   })
@@ -140,7 +140,7 @@ describe("an answer", () => {
   )
 
   it.effect.prop(
-    "carries any text that XML can",
+    "carries any text that XML can [UDA 2.2-d]",
     [Schema.String],
     ([value]) =>
       Effect.sync(() => {
@@ -156,7 +156,7 @@ describe("an answer", () => {
 })
 
 describe("an entry", () => {
-  it("has its eight fields in the canonical order", () => {
+  it("has its eight fields in the canonical order [IP1 2.2.18-a]", () => {
     const fields = ["8.8.8.8", 12001, "UDP", 12000, "192.168.1.2", false, "games", 0] as const
     const of = PortMappingEntry.fromFields(fields)
     assert.deepStrictEqual(PortMappingEntry.toFields(of), fields)

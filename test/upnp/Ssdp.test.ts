@@ -22,7 +22,7 @@ const answer = (more: Partial<ConstructorParameters<typeof Ssdp.SearchAnswer>[0]
   })
 
 describe("encoding", () => {
-  it("writes a search as the architecture document has it", () => {
+  it("writes a search as the architecture document has it [UDA 1.1.1-a, 1.1.2-b, 1.3.2-a]", () => {
     const search = new Ssdp.SearchRequest({ host: "239.255.255.250:1900", searchTarget: "ssdp:all", mx: 1 })
     assert.strictEqual(
       text(search),
@@ -80,14 +80,14 @@ describe("decoding", () => {
     ["no empty line at the end", `HTTP/1.1 200 OK\r\nLOCATION: ${location}\r\nST: a`],
     ["a header twice", `HTTP/1.1 200 OK\r\nLOCATION: ${location}\r\nLOCATION: http://6.6.6.6/\r\nST: a\r\n\r\n`],
     ["a line that is no header", `HTTP/1.1 200 OK\r\nhello\r\nLOCATION: ${location}\r\nST: a\r\n\r\n`]
-  ])("understands an answer with %s", (_, datagram) => {
+  ])("understands an answer with %s [UDA 1.1.2-a]", (_, datagram) => {
     const message = Result.getOrThrow(decode(datagram))
     assert.strictEqual(message._tag, "SearchAnswer")
     assert.nestedPropertyVal(message, "location", location)
     assert.nestedPropertyVal(message, "searchTarget", "a")
   })
 
-  it("reads lifetime and boot id, and leaves out what is no number", () => {
+  it("reads lifetime and boot id, and leaves out what is no number [UDA 1.2.2-b]", () => {
     const message = Result.getOrThrow(
       decode(
         `HTTP/1.1 200 OK\r\nCache-Control: no-cache="Ext", max-age = 1800\r\nLOCATION: ${location}\r\nBOOTID.UPNP.ORG: 12\r\nCONFIGID.UPNP.ORG: 99999999999\r\n\r\n`
@@ -107,7 +107,7 @@ describe("decoding", () => {
     ["an announcement of nothing", "NOTIFY * HTTP/1.1\r\nNTS: ssdp:hello\r\nLOCATION: http://a/\r\n\r\n"],
     ["nothing", ""],
     ["too much", `HTTP/1.1 200 OK\r\nLOCATION: ${location}\r\nX: ${"x".repeat(9000)}\r\n\r\n`]
-  ])("refuses %s", (_, datagram) => {
+  ])("refuses %s [UDA 1.1.1-b, 1.1.5-a]", (_, datagram) => {
     assert.isTrue(Result.isFailure(decode(datagram)))
   })
 

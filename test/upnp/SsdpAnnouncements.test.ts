@@ -61,7 +61,7 @@ describe("what is heard", () => {
     })
   )
 
-  it.effect("nothing from outside of the attached networks, no searches, no noise, no location that is none", () =>
+  it.effect("nothing from outside of attached networks, no search, noise, or false location [UDA 1.1.5-a]", () =>
     Effect.gen(function* () {
       const ear = home()
       const { all, fiber } = yield* collecting(ear)
@@ -82,7 +82,7 @@ describe("what is heard", () => {
 })
 
 describe("where it listens", () => {
-  it.effect("on every own IPv4 address, on loopback only where the gateway is there, within a minute on new ones", () =>
+  it.effect("on every own IPv4 address, loopback if the gateway is there, new ones in a minute [UDA 1.2-a]", () =>
     Effect.gen(function* () {
       const list = [
         { name: "lo", isLoopback: true, addresses: [IpInterface.fromStringUnsafe("127.0.0.1/8")] },

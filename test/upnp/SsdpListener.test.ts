@@ -79,7 +79,7 @@ const usn = (uuid: string) => `uuid:${uuid}::urn:schemas-upnp-org:device:Interne
 const fetches = ({ network }: World) => network.requests.filter((one) => one.startsWith("GET"))
 
 describe("announcements", () => {
-  it.effect("alive of a new gateway appears, and its byebye takes it away", () =>
+  it.effect("alive of a new gateway appears, and its byebye takes it away [UDA 1.2.3-a]", () =>
     Effect.gen(function* () {
       const here = yield* world([announcer()])
       yield* begin(here)
@@ -96,7 +96,7 @@ describe("announcements", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("a gateway says it many times, and is described once", () =>
+  it.effect("a gateway says it many times, and is described once [UDA 1.3.3-c]", () =>
     Effect.gen(function* () {
       const here = yield* world([announcer()])
       yield* begin(here)
@@ -162,7 +162,7 @@ describe("announcements", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("another boot id is a restart, another config id another description, another place a move", () =>
+  it.effect("a new boot id is a restart, a new config id a new description, a new place a move [UDA 1.2.2-def]", () =>
     Effect.gen(function* () {
       const router = announcer()
       const here = yield* world([router])
@@ -192,7 +192,7 @@ describe("announcements", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("an update names the boot id from now on: that is no restart", () =>
+  it.effect("an update names the boot id from now on: that is no restart [UDA 1.2.4-a]", () =>
     Effect.gen(function* () {
       const here = yield* world([announcer()])
       yield* begin(here)
@@ -269,7 +269,7 @@ describe("announcements", () => {
 })
 
 describe("how long it is believed", () => {
-  it.effect("a gateway that neither announces itself nor answers is gone when its max-age is over, asked before", () =>
+  it.effect("a gateway that says nothing is gone when its max-age is over, asked before [UDA 1.2.2-a, 1.3.3-d]", () =>
     Effect.gen(function* () {
       const here = yield* world([announcer()])
       yield* begin(here)

@@ -33,7 +33,7 @@ const answering = (location: string, address: string = Network.routerAddress) =>
   Network.makeNetwork({ devices: [Router.makeRouter({ location, address })] })
 
 describe("what is sent", () => {
-  it.effect("goes to the gateway first, then to the group, on every interface but loopback", () =>
+  it.effect("goes to the gateway first, then to the group, on every interface but loopback [UDA 1.3.2-m]", () =>
     Effect.gen(function* () {
       const network = Network.makeNetwork({
         devices: [],
@@ -60,7 +60,7 @@ describe("what is sent", () => {
     })
   )
 
-  it.effect("is sent in one tick, and again twice", () =>
+  it.effect("is sent in one tick, and again twice [UDA 1.3.2-e]", () =>
     Effect.gen(function* () {
       const network = Network.makeNetwork({ devices: [] })
       const fiber = yield* Effect.forkChild(Stream.runCollect(SsdpSearch.search()).pipe(Effect.provide(network.layer)))
@@ -77,7 +77,7 @@ describe("what is sent", () => {
     })
   )
 
-  it.effect("asks for every name that a gateway or its services may have", () =>
+  it.effect("asks for every name that a gateway or its services may have [UDA 1.3.2-l]", () =>
     Effect.gen(function* () {
       const network = Network.makeNetwork({ devices: [] })
       yield* places(network)
@@ -231,7 +231,7 @@ describe("who is heard", () => {
     })
   )
 
-  it.effect("a router that answers from another port", () =>
+  it.effect("a router that answers from another port [UDA 1.3.3-a]", () =>
     Effect.gen(function* () {
       const network = Network.makeNetwork({ devices: [Router.makeRouter({ answerPort: 40_000 })] })
       assert.deepStrictEqual(yield* places(network), [place])

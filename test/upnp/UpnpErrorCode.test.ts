@@ -69,7 +69,7 @@ const expected = [
   [733, "DeletePortMappingRange", "InconsistentParameters", "Unsupported"]
 ] as const
 
-describe("error codes", () => {
+describe("error codes [IP1 2.4.16-e, IP2 2.5.16-a, 2.5.17-c, FW1 2.6.3-b, 2.6.7-a]", () => {
   it.each(expected)("%i of %s is %s: %s", (code, action, name, tag) => {
     assert.strictEqual(UpnpErrorCode.nameOf(code, action), name)
     const { message, reason } = read(code, "own words", { action, externalPort: 12001 })
@@ -84,7 +84,7 @@ describe("error codes", () => {
     )
   })
 
-  it.each([0, 499, 717, 722, 734, 799, 801, 899, 4_294_967_295])("%i is the vendor's own", (code) => {
+  it.each([0, 499, 717, 722, 734, 799, 801, 899, 4_294_967_295])("%i is the vendor's own [UDA 3.2.5-b]", (code) => {
     assert.isUndefined(UpnpErrorCode.nameOf(code))
     const { message, reason } = read(code, "own words", asked)
     assert.strictEqual(reason._tag, "Unsupported")
@@ -109,7 +109,7 @@ describe("error codes", () => {
     ["no such mapping", UpnpErrorCode.isNoSuchEntry, [713, 714, 730]],
     ["no such pinhole", UpnpErrorCode.isNoSuchPinhole, [704]],
     ["a wish for a permanent lease", UpnpErrorCode.mayWantPermanentLease, [402, 725]]
-  ])("%s is told apart", (_, is, those) => {
+  ])("%s is told apart [IP1 2.4.15-a, IP2 2.5.19-a, 2.5.21-a, FW1 2.6.4-a, 2.6.5-a]", (_, is, those) => {
     const all = [...new Set(UpnpErrorCode.codes.map(({ code }) => code))]
     assert.deepStrictEqual(
       all.filter((code) => is(new Soap.UpnpFault({ code, description: "" }))),

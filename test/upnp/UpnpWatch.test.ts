@@ -54,7 +54,7 @@ describe("a router that announces itself", () => {
       })
     )
 
-  it.effect("with another boot id has its mappings again within 5 seconds", () =>
+  it.effect("with another boot id has its mappings again within 5 seconds [UDA 1.2.2-e, IP1 2.2.14-c]", () =>
     announced((router, network) => {
       router.restart(6000)
       network.announce(router.address, router.notify("alive", { bootId: 2 }))

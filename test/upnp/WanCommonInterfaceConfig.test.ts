@@ -13,7 +13,7 @@ const line = (results: Soap.Arguments) => {
 }
 
 describe("the line", () => {
-  it.effect("has properties, a provider and connections", () =>
+  it.effect("has properties, a provider and connections [COMMON1 2.4.3-a, 2.4.10-a]", () =>
     Effect.gen(function* () {
       const { calls, line: one } = line([
         ["NewWANAccessType", "Cable"],
@@ -96,7 +96,7 @@ describe("the line", () => {
     ["12.5", undefined],
     ["1e9", undefined],
     ["", undefined]
-  ] as const)("a counter of %j is %s", ([text, expected]) =>
+  ] as const)("a counter of %j is %s [COMMON1 2.4.6-a]", ([text, expected]) =>
     Effect.gen(function* () {
       const { line: one } = line([["NewTotalBytesSent", text]])
       assert.strictEqual(yield* one.getTotalBytesSent, expected)

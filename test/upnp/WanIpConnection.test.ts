@@ -38,7 +38,7 @@ const reasonOf = (error: WanIpConnection.ActionError): string =>
 describe("actions on mappings", () => {
   const range = { startPort: 12000, endPort: 12010, protocol: "UDP", manage: true } as const
 
-  it.effect("have their arguments in the document's order", () =>
+  it.effect("have their arguments in order [UDA 3.2.1-e, IP1 2.2.15-a, 2.4.17-a, IP2 2.3.17-a, 2.5.19-a]", () =>
     Effect.gen(function* () {
       const { calls, client } = Answering.always([["NewReservedPort", "12002"]])
       const connection = WanIpConnection.make(client, wanService(2))
@@ -68,7 +68,7 @@ describe("actions on mappings", () => {
     })
   )
 
-  it.effect("lists of mappings come back as they were written", () =>
+  it.effect("lists of mappings come back as they were written [IP2 2.3.28-a]", () =>
     Effect.gen(function* () {
       const entries = [entry, { ...entryAt(80), protocol: "UDP" as const, description: `"R&D" <1>`, enabled: false }]
       const { client } = Answering.always([["NewPortListing", PortMappingEntry.encodeList(entries)]])
@@ -88,7 +88,7 @@ describe("actions on mappings", () => {
 })
 
 describe("actions on the line", () => {
-  it.effect("give what the router says", () =>
+  it.effect("give what the router says [IP1 2.4.2-a, 2.4.9-a, 2.4.13-a]", () =>
     Effect.gen(function* () {
       const { calls, client } = Answering.always([
         ["NewConnectionType", "IP_Routed"],
@@ -126,7 +126,7 @@ describe("actions on the line", () => {
     })
   )
 
-  it.effect("know more of a point-to-point link", () =>
+  it.effect("know more of a point-to-point link [PPP1 2.4.11-a]", () =>
     Effect.gen(function* () {
       const { calls, client } = Answering.always([
         ["NewUpstreamMaxBitRate", "1000000"],
@@ -188,7 +188,7 @@ const held = (ports: ReadonlyArray<number>, end: Answering.Answer) => (index: nu
 const portsOf = (entries: ReadonlyArray<PortMappingEntry.PortMappingEntry>) => entries.map((one) => one.externalPort)
 
 describe("the list of mappings", () => {
-  it.effect.each([713, 714, 402, 730])("ends with error %i", (code) =>
+  it.effect.each([713, 714, 402, 730])("ends with error %i [IP1 2.4.14-a]", (code) =>
     Effect.gen(function* () {
       const { calls, list } = listing({ at: held([1, 2, 3], Router.fault(code)) })
       assert.deepStrictEqual(portsOf(yield* list), [1, 2, 3])
@@ -244,7 +244,7 @@ describe("the list of mappings", () => {
     })
   )
 
-  it.effect("shows an entry once that moves while it is read, and what comes after it", () =>
+  it.effect("shows an entry once that moves while it is read, and what comes after it [IP1 2.4.14-b]", () =>
     Effect.gen(function* () {
       const { list } = listing({ at: held([1, 2, 2, 3], Router.fault(713)) })
       assert.deepStrictEqual(portsOf(yield* list), [1, 2, 3])
@@ -270,7 +270,7 @@ describe("the list of mappings", () => {
     })
   )
 
-  it.effect("is read by ranges where a version 2 router refuses to list by index", () =>
+  it.effect("is read by ranges where a version 2 router refuses to list by index [IP2 2.5.21-a]", () =>
     Effect.gen(function* () {
       const ports = Array.from({ length: 400 }, (_, index) => 32_600 + index)
       const { list } = listing({ at: () => Router.fault(501), inRange: [...ports, 65_535], version: 2 })

@@ -24,8 +24,8 @@ const flow: WanIpv6FirewallControl.Flow = {
 const reasonOf = (error: NatError.NatError | Soap.UpnpFault): string =>
   error._tag === "UpnpFault" ? `fault ${error.code}` : error.reason._tag
 
-describe("the IPv6 firewall", () => {
-  it.effect("is asked in the document's order, with the numbers of the protocols", () =>
+describe("the IPv6 firewall [FW1 2.4.7-a, 2.4.9-a, 2.6.1-a, 2.6.2-a, 2.6.3-a, 2.6.4-a, 2.6.5-a, 2.6.6-a]", () => {
+  it.effect("is asked in the document's order, with the numbers of the protocols [UDA 3.2.1-e]", () =>
     Effect.gen(function* () {
       const { calls, firewall: one } = firewall([
         ["FirewallEnabled", "1"],
@@ -55,7 +55,7 @@ describe("the IPv6 firewall", () => {
     })
   )
 
-  it.effect.each([0, 86_401, 1.5, Number.NaN, -1])("is not asked for a lease of %s seconds", (leaseSeconds) =>
+  it.effect.each([0, 86_401, 1.5, Number.NaN, -1])("asks for no lease of %s seconds [FW1 2.4.8-a]", (leaseSeconds) =>
     Effect.gen(function* () {
       const { calls, firewall: one } = firewall([["UniqueID", "1"]])
       assert.strictEqual(reasonOf(yield* Effect.flip(one.addPinhole({ ...flow, leaseSeconds }))), "InvalidRequest")

@@ -54,7 +54,10 @@ export interface Router extends Network.Device {
   readonly restart: (port: number) => void
   setExternalAddress: (address: string) => void
   /** An announcement of its root device, as it would send it now. */
-  readonly notify: (kind: "alive" | "update" | "byebye", bootIds?: { bootId?: number; nextBootId?: number }) => Uint8Array
+  readonly notify: (
+    kind: "alive" | "update" | "byebye",
+    bootIds?: { bootId?: number; nextBootId?: number }
+  ) => Uint8Array
 }
 
 export const fault = (code: number, description = "") => new Soap.UpnpFault({ code, description })
