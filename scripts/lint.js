@@ -11,6 +11,7 @@ const steps = [
   ["Effect's diagnostics", "node", "scripts/check-effect.js"],
   ["doc comments", "node", "scripts/check-docs.js"],
   ["generated indexes", "node", "scripts/generate-index.js", "--check"],
+  ["conformance", "node", "scripts/conformance.js", "--check"],
   ["lock file", "node", "scripts/complete-lockfile.js", "--check"]
 ]
 

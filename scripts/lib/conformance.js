@@ -44,8 +44,19 @@ const titleOf = (node) => {
   return node["quasis"].map((/** @type {any} */ quasi) => quasi.value.cooked).join("…")
 }
 
+const testFunctions = new Set(["describe", "it", "layer", "test"])
+
 /**
- * The titles in a syntax tree: the first arguments of calls, as far as they are texts, each behind those of the calls
+ * The function that a chain of calls and members begins with: `it` of `it.effect.each([…])`.
+ *
+ * @param {import("./sources.js").Node | undefined} callee
+ * @returns {string | undefined}
+ */
+const rootOf = (callee) =>
+  callee === undefined || callee.type === "Identifier" ? callee?.["name"] : rootOf(callee["object"] ?? callee["callee"])
+
+/**
+ * The titles in a syntax tree: the texts that `it`, `describe` and their like are called with first, each behind those
  * that it stands in.
  *
  * @param {unknown} node
@@ -56,7 +67,8 @@ const titlesIn = (node, outer = []) => {
   if (Array.isArray(node)) return node.flatMap((one) => titlesIn(one, outer))
   if (typeof node !== "object" || node === null) return []
   const one = /** @type {import("./sources.js").Node} */ (node)
-  const title = one.type === "CallExpression" ? titleOf(one["arguments"][0]) : undefined
+  const isTest = one.type === "CallExpression" && testFunctions.has(rootOf(one["callee"]) ?? "")
+  const title = isTest ? titleOf(one["arguments"][0]) : undefined
   if (title === undefined) return Object.values(node).flatMap((inner) => titlesIn(inner, outer))
   const titles = [...outer, title]
   return [titles, ...Object.values(node).flatMap((inner) => titlesIn(inner, titles))]
