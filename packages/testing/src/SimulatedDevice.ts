@@ -83,6 +83,31 @@ export interface OutgoingResponse {
 }
 
 /**
+ * When a device speaks up: it has started, has started again, has another address on its outside, or goes away in an
+ * orderly way.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Occasion = "start" | "restart" | "newAddress" | "end"
+
+/**
+ * A datagram that a device sends unasked.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Announcement {
+  /** A group, as a rule. */
+  readonly to: NetAddress.InetAddress
+  readonly fromPort: number
+  /** How long after the occasion, in milliseconds. Defaults to 0. */
+  readonly after?: number | undefined
+  /** As things are when it is sent, at a time in milliseconds. */
+  readonly payload: (now: number) => Uint8Array
+}
+
+/**
  * Something that answers at a router's or another device's address. It knows neither sockets nor clocks.
  *
  * @category models
@@ -93,9 +118,27 @@ export interface Device {
   readonly onDatagram?: ((datagram: Incoming) => ReadonlyArray<Outgoing> | undefined) | undefined
   /** The answer to a request; `"silence"` is none, `undefined` is a port on which nobody listens. */
   readonly onRequest?: ((request: IncomingRequest) => OutgoingResponse | "silence" | undefined) | undefined
+  /** What it sends unasked; what is left of an earlier occasion is then not sent any more. */
+  readonly announcements?: ((occasion: Occasion) => ReadonlyArray<Announcement>) | undefined
+  /** The events that its subscribers are to be told at this time, in milliseconds: each is due only once. */
+  readonly dueEvents?: ((now: number) => ReadonlyArray<UpnpResponder.Notification>) | undefined
 }
 
 const encoder = new TextEncoder()
+
+/** Datagrams to a group are not acknowledged: everything is said twice (UPnP Device Architecture 1.1 §1.2.2). */
+const repeated = [0, 500] as const
+
+const ssdpGroup = NetAddress.inetAddressUnsafe(Ssdp.group, Ssdp.port)
+
+const upnpAnnouncements = (model: RouterModel.RouterModel, occasion: Occasion): ReadonlyArray<Announcement> => {
+  if (occasion === "newAddress") return []
+  const payloads =
+    occasion === "end" ? UpnpResponder.byebye(model) : UpnpResponder.alive(model, UpnpResponder.placeOf(model))
+  return repeated.flatMap((after) =>
+    payloads.map((payload) => ({ after, to: ssdpGroup, fromPort: Ssdp.port, payload: () => payload }))
+  )
+}
 
 /**
  * The UPnP side of a router.
@@ -125,10 +168,40 @@ export const upnp = (model: RouterModel.RouterModel): Device => ({
       headers: Object.fromEntries(answer.headers.map(([name, value]) => [name.toLowerCase(), value])),
       body: answer.body
     }
-  }
+  },
+  announcements: (occasion) => upnpAnnouncements(model, occasion),
+  dueEvents: (now) => UpnpResponder.dueEvents(model, now)
 })
 
-const onGatewayPort = (model: RouterModel.RouterModel, respond: PcpResponder.Responder): Device => ({
+type Announce = (model: RouterModel.RouterModel, now: number) => Uint8Array
+
+/** Ten times, with pauses that double from a quarter of a second (RFC 6886 §3.2.1, RFC 6887 §14.1.2). */
+const rounds = Array.from({ length: 10 }, (_, round) => 250 * (2 ** round - 1))
+
+const hostsGroup = NetAddress.inetAddressUnsafe(PcpCodec.group, PcpCodec.clientPort)
+
+const gatewayAnnouncements = (
+  model: RouterModel.RouterModel,
+  announces: ReadonlyArray<Announce>,
+  occasion: Occasion
+): ReadonlyArray<Announcement> => {
+  if (occasion === "end") return []
+  return rounds.flatMap((after) =>
+    announces.map((announce) => ({
+      after,
+      to: hostsGroup,
+      fromPort: PcpCodec.serverPort,
+      payload: (now: number) => announce(model, now)
+    }))
+  )
+}
+
+const onGatewayPort = (
+  model: RouterModel.RouterModel,
+  respond: PcpResponder.Responder,
+  announces: ReadonlyArray<Announce>
+): Device => ({
+  announcements: (occasion) => gatewayAnnouncements(model, announces, occasion),
   onDatagram: ({ from, now, payload, to }) => {
     if (to.port !== PcpCodec.serverPort) return undefined
     const answer = respond(model, now, payload, from.address)
@@ -142,7 +215,8 @@ const onGatewayPort = (model: RouterModel.RouterModel, respond: PcpResponder.Res
  * @category constructors
  * @since 0.1.0
  */
-export const natPmp = (model: RouterModel.RouterModel): Device => onGatewayPort(model, NatPmpResponder.respond)
+export const natPmp = (model: RouterModel.RouterModel): Device =>
+  onGatewayPort(model, NatPmpResponder.respond, [NatPmpResponder.announcement])
 
 /**
  * The PCP side of a router that does not speak NAT-PMP.
@@ -150,7 +224,8 @@ export const natPmp = (model: RouterModel.RouterModel): Device => onGatewayPort(
  * @category constructors
  * @since 0.1.0
  */
-export const pcp = (model: RouterModel.RouterModel): Device => onGatewayPort(model, PcpResponder.respond)
+export const pcp = (model: RouterModel.RouterModel): Device =>
+  onGatewayPort(model, PcpResponder.respond, [PcpResponder.announcement])
 
 /**
  * The side of a router that speaks PCP and NAT-PMP, which share a port.
@@ -158,7 +233,8 @@ export const pcp = (model: RouterModel.RouterModel): Device => onGatewayPort(mod
  * @category constructors
  * @since 0.1.0
  */
-export const pcpAndNatPmp = (model: RouterModel.RouterModel): Device => onGatewayPort(model, PcpResponder.respondToBoth)
+export const pcpAndNatPmp = (model: RouterModel.RouterModel): Device =>
+  onGatewayPort(model, PcpResponder.respondToBoth, [NatPmpResponder.announcement, PcpResponder.announcement])
 
 /**
  * What a router can speak.
@@ -191,8 +267,12 @@ export const fromModel = (
   protocols: ReadonlyArray<Protocol> = ["upnp", "natpmp", "pcp"]
 ): ReadonlyArray<Device> => {
   const respond = PcpResponder.responderFor(protocols)
+  const announces = [
+    ...(protocols.includes("natpmp") ? [NatPmpResponder.announcement] : []),
+    ...(protocols.includes("pcp") ? [PcpResponder.announcement] : [])
+  ]
   return [
-    ...(respond === undefined ? [] : [onGatewayPort(model, respond)]),
+    ...(respond === undefined ? [] : [onGatewayPort(model, respond, announces)]),
     ...(protocols.includes("upnp") ? [upnp(model)] : [])
   ]
 }
