@@ -317,6 +317,7 @@ it.effect.each(["", "<eventSubURL></eventSubURL>", "<eventSubURL/>"])(
         Effect.flip
       )
       assert.strictEqual(error.reason._tag, "Unsupported")
+      assert.include(error.message, "has no events")
       assert.deepStrictEqual(network.requests, [])
     })
 )
