@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
+import * as Option from "effect/Option"
 import * as DatagramSocket from "effect/socket/DatagramSocket"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
@@ -65,14 +66,42 @@ describe("what is sent", () => {
       const network = Network.makeNetwork({ devices: [] })
       const fiber = yield* Effect.forkChild(Stream.runCollect(SsdpSearch.search()).pipe(Effect.provide(network.layer)))
       yield* settle
-      const count = () => network.searches.filter((search) => search.searchTarget === Router.wanIp1).length
-      assert.strictEqual(count(), 2)
-      yield* TestClock.adjust("400 millis")
+      const counts = () =>
+        [Router.igd1, Router.wanIp1, "ssdp:all"].map(
+          (target) => network.searches.filter((search) => search.searchTarget === target).length
+        )
+      // A gateway that answers at once has nothing else to answer to, by unicast and by multicast.
+      assert.deepStrictEqual(network.searches, [
+        { from: Network.own, to: Network.routerAddress, searchTarget: Router.igd1 },
+        { from: Network.own, to: "239.255.255.250", searchTarget: Router.igd1 }
+      ])
+      yield* TestClock.adjust("249 millis")
       yield* settle
-      assert.strictEqual(count(), 4)
+      assert.deepStrictEqual(counts(), [2, 0, 0])
+      yield* TestClock.adjust("1 millis")
+      yield* settle
+      assert.deepStrictEqual(counts(), [2, 2, 1])
+      yield* TestClock.adjust("250 millis")
+      yield* settle
+      assert.deepStrictEqual(counts(), [4, 4, 3])
       yield* TestClock.adjust("30 seconds")
       yield* Fiber.join(fiber)
-      assert.strictEqual(count(), 6)
+      assert.deepStrictEqual(counts(), [6, 6, 5])
+      assert.strictEqual(network.openSockets(), 0)
+    })
+  )
+
+  it.effect("is nothing but its first round where that is answered and one gateway is enough", () =>
+    Effect.gen(function* () {
+      const network = Network.makeNetwork({ devices: [Router.makeRouter({ answersAfter: "200 millis" })] })
+      const fiber = yield* Effect.forkChild(
+        Stream.runHead(SsdpSearch.search()).pipe(Effect.provide(network.layer))
+      )
+      yield* settle
+      yield* TestClock.adjust("200 millis")
+      assert.isTrue(Option.isSome(yield* Fiber.join(fiber)))
+      yield* TestClock.adjust("30 seconds")
+      assert.strictEqual(network.searches.length, 2)
       assert.strictEqual(network.openSockets(), 0)
     })
   )

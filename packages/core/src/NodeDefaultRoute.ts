@@ -7,7 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { execFile } from "node:child_process"
-import { readFile } from "node:fs"
+import { readFileSync } from "node:fs"
 import { endianness } from "node:os"
 import * as DefaultRoute from "./DefaultRoute.ts"
 import * as RouteTables from "./internal/routeTables.ts"
@@ -15,11 +15,15 @@ import * as RouteTables from "./internal/routeTables.ts"
 /** Milliseconds: PowerShell takes seconds to start on a slow machine. */
 const commandTimeout = 10_000
 
-/** A table that cannot be read has no routes. */
+/**
+ * A table that cannot be read has no routes. The kernel writes it as it is read, so nothing waits for a disk; to have
+ * it read elsewhere would cost a program that has just started some 30 ms for the threads.
+ */
 const read = (path: string) =>
-  Effect.callback<string>((resume, signal) => {
-    readFile(path, { encoding: "utf8", signal }, (error, text) => resume(Effect.succeed(error ? "" : text)))
-  })
+  Effect.orElseSucceed(
+    Effect.try({ try: () => readFileSync(path, "utf8"), catch: () => undefined }),
+    () => ""
+  )
 
 const run = (command: string, args: ReadonlyArray<string>) =>
   Effect.callback<string>((resume, signal) => {

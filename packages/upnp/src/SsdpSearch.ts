@@ -1,9 +1,10 @@
 /**
  * The search for UPnP gateways: who is there, and where are they described?
  *
- * Everything goes out in one tick: to the default gateway itself, since some routers answer nothing else and a host
- * firewall then admits what comes back, and to the multicast group on every interface. The search is repeated twice,
- * as datagrams get lost. Answers are passed on as they come, each place once.
+ * What nearly all gateways answer to goes out in one tick: to the default gateway itself, since some routers answer
+ * nothing else and a host firewall then admits what comes back, and to the multicast group on every interface. Whoever
+ * is content with the first answer ends the search there; else everything that odd ones answer to follows after 250
+ * milliseconds, and all of it again twice, as datagrams get lost. Answers are passed on as they come, each place once.
  *
  * Answers are not believed further than they can be checked: they count only from the default gateway or from an
  * attached network, and the description is only ever fetched from the address that answered.
@@ -72,9 +73,36 @@ export const MulticastTtl = Context.Reference<number>("@effect-nat/upnp/SsdpSear
 
 const allTargets = [...Targets.gateway, ...Targets.broad]
 
-/** The pauses before each round. */
-const rounds = [Duration.zero, Duration.millis(400), Duration.millis(800)]
-/** Devices spread their answers over this many seconds; there are not many of them at home. */
+interface Round {
+  /** After the round before. */
+  readonly pause: Duration.Duration
+  /** What is asked for, of all that a searcher may ask for, by unicast and by multicast. */
+  readonly unicast: (target: string) => boolean
+  readonly multicast: (target: string) => boolean
+}
+
+const isForGateways = (target: string): boolean => !Targets.broad.includes(target)
+const everything = () => true
+
+/**
+ * A gateway answers one search after the other, often on a slow processor, and only then its description is its turn:
+ * the first round asks for nothing but what nearly all gateways answer to, and what else there is to ask for goes out
+ * only where that did not do. The whole network is called last.
+ */
+const rounds: ReadonlyArray<Round> = [
+  { pause: Duration.zero, unicast: Targets.isFirst, multicast: Targets.isFirst },
+  {
+    pause: Duration.millis(250),
+    unicast: (target) => !Targets.isFirst(target),
+    multicast: (target) => isForGateways(target) && !Targets.isFirst(target)
+  },
+  { pause: Duration.millis(250), unicast: everything, multicast: everything },
+  { pause: Duration.millis(700), unicast: everything, multicast: everything }
+]
+/**
+ * Devices spread their answers over this many seconds; there are not many of them at home. A unicast search needs none
+ * and is answered at once, but some gateways ignore every search without it.
+ */
 const mx = 1
 const maximumSockets = 16
 
@@ -160,23 +188,21 @@ const ask = (socket: Udp.UdpSocket, address: NetAddress.Ipv4Address, port: numbe
   )
 }
 
-const askRound = Effect.fnUntraced(function* (searcher: Searcher, round: number) {
-  const { gateways, multicast, port, socket } = searcher
+const askRound = Effect.fnUntraced(function* (searcher: Searcher, round: Round) {
+  const { gateways, multicast, port, socket, targets } = searcher
   for (const gateway of gateways) {
-    yield* Effect.forEach(searcher.targets, (target) => ask(socket, gateway, port, target), { discard: true })
+    for (const target of targets.filter(round.unicast)) yield* ask(socket, gateway, port, target)
   }
   if (!multicast) return
-  // In the first round only gateways are called; the whole network has to answer only when that may not be enough.
-  const targets = round === 0 ? Targets.gateway : allTargets
-  yield* Effect.forEach(targets, (target) => ask(socket, Ssdp.group, Ssdp.port, target), { discard: true })
+  for (const target of targets.filter(round.multicast)) yield* ask(socket, Ssdp.group, Ssdp.port, target)
 })
 
 const askAll = (searchers: ReadonlyArray<Searcher>) =>
   Effect.forEach(
     rounds,
-    (pause, round) =>
+    (round) =>
       Effect.andThen(
-        Effect.sleep(pause),
+        Effect.sleep(round.pause),
         Effect.forEach(searchers, (searcher) => askRound(searcher, round), { concurrency: "unbounded", discard: true })
       ),
     { discard: true }
@@ -245,7 +271,8 @@ const run = (
     Effect.gen(function* () {
       const around = yield* Surroundings.read
       const searchers = yield* openSearchers(around)
-      yield* Effect.forkScoped(askAll(searchers))
+      // Now, not when it is its turn: the answer takes its time, and all else can be made ready meanwhile.
+      yield* Effect.forkScoped(askAll(searchers), { startImmediately: true })
       return Stream.mergeAll(searchers.map(received), { concurrency: "unbounded" }).pipe(
         Stream.map((datagram) => trust(datagram, around.interfaces, around.gateways)),
         Stream.tap((answer) =>

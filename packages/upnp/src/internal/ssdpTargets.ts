@@ -14,13 +14,18 @@ export const gateway = [
   `${service}:WANPPPConnection:1`
 ]
 
+/** What nearly every gateway answers to, of whatever version. */
+const first = `${device}:1`
+
+export const isFirst = (target: string): boolean => target === first
+
 export const rootDevice = "upnp:rootdevice"
 
 /** Some gateways answer only to these, but so does everything else on a network. */
 export const broad = [rootDevice, "ssdp:all"]
 
 /** What nearly every gateway answers to when it is asked alone. */
-export const few = [`${device}:1`, rootDevice]
+export const few = [first, rootDevice]
 
 const names = /InternetGatewayDevice|WANIPConnection|WANPPPConnection|WANConnectionDevice|WANDevice/i
 
