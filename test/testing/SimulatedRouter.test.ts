@@ -397,17 +397,26 @@ describe("asking the router", () => {
         ["11.22.33.1:12001/tcp 192.168.77.2", "11.22.33.1:12002/tcp 192.168.77.3"]
       )
       assert.deepStrictEqual(list[0]?.lifetime, Duration.seconds(90))
-      yield* mapper.remove({ protocol: "udp", externalPort: 12001 })
-      assert.include(yield* ports, 12001)
-      yield* mapper.remove({
-        protocol: "tcp",
-        externalPort: 12001,
-        remoteHost: NetAddress.ipFromStringUnsafe("8.8.8.8")
-      })
-      assert.include(yield* ports, 12001)
+      for (const none of [
+        { protocol: "udp", externalPort: 12001 },
+        { protocol: "tcp", externalPort: -4 },
+        { protocol: "tcp", externalPort: 12001, remoteHost: NetAddress.ipFromStringUnsafe("8.8.8.8") }
+      ] as const) {
+        assert.strictEqual(yield* reasonOf(mapper.remove(none)), "NoSuchMapping")
+        assert.include(yield* ports, 12001)
+      }
       yield* mapper.remove({ protocol: "tcp", externalPort: 12001 })
       assert.notInclude(yield* ports, 12001)
+      assert.strictEqual(yield* reasonOf(mapper.remove({ protocol: "tcp", externalPort: 12001 })), "NoSuchMapping")
     }).pipe(Effect.provide(SimulatedRouter.layer()))
+  )
+
+  it.effect("removes what is there from a router that says there was nothing", () =>
+    Effect.gen(function* () {
+      yield* map()
+      yield* PortMapper.PortMapper.use((mapper) => mapper.remove({ protocol: "tcp", externalPort: 12001 }))
+      assert.deepStrictEqual(yield* ports, [])
+    }).pipe(Effect.provide(SimulatedRouter.layer({ quirks: ["DeletionSaysNoSuchEntry"] })))
   )
 
   it.effect("tells the external address, or that there is none", () =>

@@ -401,8 +401,13 @@ const isSameRow = (self: RouterModel.Entry, that: RouterModel.Entry): boolean =>
   self.internalPort === that.internalPort &&
   Equal.equals(self.internalAddress, that.internalAddress)
 
+/** Whether there was anything to delete, whatever the router says of it. */
 const remove = (environment: Environment, which: (entry: RouterModel.Entry) => boolean) =>
-  Effect.asVoid(ask(environment, { action: "delete", isMutating: true }, (now) => environment.model.unmap(now, which)))
+  ask(environment, { action: "delete", isMutating: true }, (now) => {
+    const wasThere = environment.model.entries(now).some(which)
+    environment.model.unmap(now, which)
+    return wasThere
+  })
 
 const checkFamily = Effect.fnUntraced(function* (
   { localAddress }: Environment,
@@ -470,10 +475,10 @@ const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Route
   return {
     request: (resolved) => grant("map", resolved),
     renew: (_lease, resolved) => grant("renew", resolved),
-    release: ({ handle }) => remove(environment, (entry) => isSameRow(entry, handle)),
+    release: ({ handle }) => Effect.asVoid(remove(environment, (entry) => isSameRow(entry, handle))),
     abandon: () => {
       const left = attempted
-      return remove(environment, (entry) => left !== undefined && isSameRow(entry, left))
+      return Effect.asVoid(remove(environment, (entry) => left !== undefined && isSameRow(entry, left)))
     }
   }
 }
@@ -498,13 +503,16 @@ const listAll = Effect.fnUntraced(function* (environment: Environment) {
 
 const removeByKey = Effect.fnUntraced(function* (environment: Environment, key: PortMapper.MappingKey) {
   yield* checkSelected(environment)
-  yield* remove(
+  const wasThere = yield* remove(
     environment,
     (entry) =>
       entry.protocol === key.protocol &&
       entry.externalPort === key.externalPort &&
       Equal.equals(entry.remoteHost, key.remoteHost)
   )
+  if (wasThere) return
+  const detail = `the simulated router has none for ${key.protocol} port ${key.externalPort}`
+  return yield* NatError.fromReason(new NatError.NoSuchMapping({ detail }))
 })
 
 const probe = Effect.fnUntraced(function* (environment: Environment) {
