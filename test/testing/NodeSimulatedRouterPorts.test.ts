@@ -152,6 +152,62 @@ describe("the ports of a router", () => {
   )
 })
 
+describe("an external port that another program of this machine has", () => {
+  const outer = NetAddress.ipFromStringUnsafe("127.0.0.2")
+
+  /** Maps the port while it is held by somebody else, and once more when the router knows; what was granted. */
+  const mapTaken = Effect.fnUntraced(function* (protocol: PortMapping.Protocol, externalPort: number, isStrict: boolean) {
+    const bind = { address: outer, port: externalPort }
+    yield* Effect.provide(
+      Udp.Udp.use((udp) => udp.open({ bind })),
+      NodeUdp.layer
+    )
+    yield* Effect.acquireRelease(
+      Effect.callback<Net.Server>((resume) => {
+        const server = Net.createServer().listen(externalPort, "127.0.0.2", () => resume(Effect.succeed(server)))
+      }),
+      (server) => Effect.sync(() => server.close())
+    )
+    const mapper = yield* PortMapper.PortMapper
+    const mapping = yield* mapper.map({ protocol, internalPort: 9, externalPort, strictExternalPort: isStrict })
+    const { externalPort: granted } = yield* mapping.current
+    const router = yield* Router
+    assert.deepStrictEqual(yield* router.openPorts, [`${protocol} 127.0.0.2:${granted}`])
+    assert.deepStrictEqual(
+      (yield* router.table).map((entry) => entry.externalPort),
+      [granted]
+    )
+    return { granted, changes: (yield* router.asked).filter((one) => one.isMutating).map((one) => one.action) }
+  })
+
+  const behind = { upnp: Upnp.layer, natpmp: NatPmp.layer } as const
+
+  it.live.each([
+    ["upnp", "tcp", ["AddPortMapping", "AddPortMapping"]],
+    ["natpmp", "udp", ["map"]]
+  ] as const)("is not granted, and another one is (%s, %s)", ([method, protocol, asked]) =>
+    Effect.gen(function* () {
+      const { changes, granted } = yield* mapTaken(protocol, base + 10, false)
+      assert.notStrictEqual(granted, base + 10)
+      assert.deepStrictEqual(changes, [...asked])
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(Layer.provideMerge(behind[method], hostBehind(["upnp", "natpmp"])))
+    )
+  )
+
+  it.live.each(["upnp", "natpmp"] as const)("is a conflict where it has to be this one (%s)", (method) =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(mapTaken("tcp", base + 11, true))
+      assert.strictEqual(error._tag === "NatError" ? error.reason._tag : error._tag, "Conflict")
+      assert.deepStrictEqual(yield* Router.use((router) => router.table), [])
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(Layer.provideMerge(behind[method], hostBehind(["upnp", "natpmp"])))
+    )
+  )
+})
+
 describe("the line of a router", () => {
   /** Maps a port; what was warned of, and where the port is open. */
   const mapBehind = Effect.fnUntraced(function* (

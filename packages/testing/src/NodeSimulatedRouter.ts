@@ -12,6 +12,11 @@
  * outside is a loopback address too (127.0.0.2; on systems with one loopback address only, that one). When a mapping
  * goes, the connections that came by it are cut.
  *
+ * An external port that another program of this machine has cannot be had, as if another host had mapped it: UPnP's
+ * clients meet a conflict, those of NAT-PMP and PCP are granted another port, and a warning says which it was. Tests
+ * that run at once and want the same port each give their router an outside of its own, such as the `externalAddress`
+ * 127.0.0.3.
+ *
  * **Example** (Map a port on a router of your own)
  *
  * ```ts
@@ -178,6 +183,31 @@ const isUsable = (address: NetAddress.IpAddress) =>
 const unlessSilent = (model: RouterModel.RouterModel, effect: Effect.Effect<void>): Effect.Effect<void> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) => (model.isSilent(now) ? Effect.void : effect))
 
+/** So many ports in a row that are taken on this machine are not bad luck any more. */
+const maximumTaken = 16
+
+/**
+ * Answers when the sockets have followed: whoever hears that a port is mapped may use it at once. What was granted may
+ * turn out to be taken on this machine, and the row is gone: then the request meets the router as it is now.
+ */
+const answerSettled = Effect.fnUntraced(function* <A>(
+  model: RouterModel.RouterModel,
+  settle: Effect.Effect<void>,
+  answer: (now: number) => A | undefined
+) {
+  const now = yield* Clock.currentTimeMillis
+  for (let taken = 0; ; taken++) {
+    const [before, asked] = [model.entries(now), model.asked.length]
+    const answered = answer(now)
+    const made = model.entries(now).filter((entry) => !before.includes(entry))
+    // It was asked once.
+    if (taken > 0) model.asked.length = asked
+    yield* settle
+    const isTaken = made.some((entry) => model.isTaken(entry))
+    if (!isTaken || answered === undefined || taken === maximumTaken) return answered
+  }
+})
+
 // -----------------------------------------------------------------------------
 // SSDP
 // -----------------------------------------------------------------------------
@@ -280,10 +310,9 @@ const serveHttp = Effect.fnUntraced(function* (
     requester: UpnpResponder.Requester
   ) {
     if (request === "Malformed") return UpnpResponder.encode(model, UpnpResponder.badRequest)
-    const now = yield* Clock.currentTimeMillis
-    const answered = UpnpResponder.answerRequest(model, now, place(), request, requester)
-    // Whoever hears that a port is mapped may use it at once.
-    yield* settle
+    const answered = yield* answerSettled(model, settle, (now) =>
+      UpnpResponder.answerRequest(model, now, place(), request, requester)
+    )
     return answered === undefined ? undefined : UpnpResponder.encode(model, answered)
   })
 
@@ -404,8 +433,7 @@ const serveGatewayPort = Effect.fnUntraced(function* (
   yield* serve(
     socket,
     Effect.fnUntraced(function* ({ address: from, payload }) {
-      const answer = respond(model, yield* Clock.currentTimeMillis, payload, from.address)
-      yield* settle
+      const answer = yield* answerSettled(model, settle, (now) => respond(model, now, payload, from.address))
       if (answer !== undefined) yield* socket.send(answer, from)
     })
   )
@@ -436,12 +464,12 @@ const nameOf = ({ address, port, protocol }: NodeForwarding.Outside): string =>
 const makeForwarding = Effect.fnUntraced(function* (model: RouterModel.RouterModel, fallback: NetAddress.IpAddress) {
   const scope = yield* Effect.scope
   const clock = yield* Clock.Clock
-  const ports = new Map<string, { readonly scope: Scope.Closeable; readonly isOpen: boolean }>()
+  const ports = new Map<string, Scope.Closeable>()
 
   const close = Effect.fnUntraced(function* (name: string) {
-    const port = ports.get(name)
+    const portScope = ports.get(name)
     ports.delete(name)
-    if (port !== undefined) yield* Scope.close(port.scope, Exit.void)
+    if (portScope !== undefined) yield* Scope.close(portScope, Exit.void)
   })
 
   const openPort = Effect.fnUntraced(function* (name: string, outside: NodeForwarding.Outside) {
@@ -449,8 +477,11 @@ const makeForwarding = Effect.fnUntraced(function* (model: RouterModel.RouterMod
     const target = (from: NetAddress.IpAddress) =>
       model.forward(clock.currentTimeMillisUnsafe(), outside.protocol, outside.port, from)
     const opened = yield* Effect.result(Scope.provide(NodeForwarding.forward(outside, target), portScope))
-    if (opened._tag === "Failure") yield* Effect.logWarning(`${name} is not forwarded: ${opened.failure.message}`)
-    ports.set(name, { scope: portScope, isOpen: opened._tag === "Success" })
+    if (opened._tag === "Success") return void ports.set(name, portScope)
+    yield* Scope.close(portScope, Exit.void)
+    // As if another host had it.
+    model.takePort({ protocol: outside.protocol, externalPort: outside.port })
+    yield* Effect.logWarning(`${name} cannot be mapped: ${opened.failure.message}`)
   })
 
   const follow = Effect.fnUntraced(function* () {
@@ -480,7 +511,7 @@ const makeForwarding = Effect.fnUntraced(function* (model: RouterModel.RouterMod
   return {
     follow: follow(),
     closeAll: Effect.suspend(() => Effect.forEach([...ports.keys()], close, { discard: true })),
-    open: () => [...ports].flatMap(([name, { isOpen }]) => (isOpen ? [name] : []))
+    open: () => [...ports.keys()]
   }
 })
 

@@ -385,6 +385,17 @@ export class RouterModel {
     return Result.succeed(granted)
   }
 
+  /** Something else has an external port from now on: its rows are gone, and who asks for it meets a conflict. */
+  takePort(one: Pick<Entry, "protocol" | "externalPort">): void {
+    this.#taken.add(portName(one))
+    this.#drop((entry) => portName(entry) === portName(one))
+  }
+
+  /** Whether something else has an external port. */
+  isTaken(one: Pick<Entry, "protocol" | "externalPort">): boolean {
+    return this.#taken.has(portName(one))
+  }
+
   /** Deletes every row that the test picks; how many there were, as far as the router tells. */
   unmap(now: number, which: (entry: Entry) => boolean): number {
     const deleted = this.entries(now).filter(which)
