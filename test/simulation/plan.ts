@@ -77,9 +77,8 @@ export interface Plan {
   readonly horizon: number
 }
 
-/** Quirks that say something of a strategy that speaks only NAT-PMP. */
-const concernsNatPmp = (profile: Quirk.Profile): boolean =>
-  profile.where === "table" || profile.where === "natpmp" || profile.where === "network"
+/** Quirks that can show to a strategy that speaks only NAT-PMP. */
+const concernsNatPmp = ({ protocols }: Quirk.Profile): boolean => protocols.includes("natpmp")
 
 /** The quirks that a world may have. */
 export const quirksFor = (protocol: Protocol): ReadonlyArray<Quirk.Quirk> =>
