@@ -156,7 +156,11 @@ describe("an external port that another program of this machine has", () => {
   const outer = NetAddress.ipFromStringUnsafe("127.0.0.2")
 
   /** Maps the port while it is held by somebody else, and once more when the router knows; what was granted. */
-  const mapTaken = Effect.fnUntraced(function* (protocol: PortMapping.Protocol, externalPort: number, isStrict: boolean) {
+  const mapTaken = Effect.fnUntraced(function* (
+    protocol: PortMapping.Protocol,
+    externalPort: number,
+    isStrict: boolean
+  ) {
     const bind = { address: outer, port: externalPort }
     yield* Effect.provide(
       Udp.Udp.use((udp) => udp.open({ bind })),
@@ -190,10 +194,7 @@ describe("an external port that another program of this machine has", () => {
       const { changes, granted } = yield* mapTaken(protocol, base + 10, false)
       assert.notStrictEqual(granted, base + 10)
       assert.deepStrictEqual(changes, [...asked])
-    }).pipe(
-      Effect.scoped,
-      Effect.provide(Layer.provideMerge(behind[method], hostBehind(["upnp", "natpmp"])))
-    )
+    }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(behind[method], hostBehind(["upnp", "natpmp"]))))
   )
 
   it.live.each(["upnp", "natpmp"] as const)("is a conflict where it has to be this one (%s)", (method) =>
@@ -201,10 +202,7 @@ describe("an external port that another program of this machine has", () => {
       const error = yield* Effect.flip(mapTaken("tcp", base + 11, true))
       assert.strictEqual(error._tag === "NatError" ? error.reason._tag : error._tag, "Conflict")
       assert.deepStrictEqual(yield* Router.use((router) => router.table), [])
-    }).pipe(
-      Effect.scoped,
-      Effect.provide(Layer.provideMerge(behind[method], hostBehind(["upnp", "natpmp"])))
-    )
+    }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(behind[method], hostBehind(["upnp", "natpmp"]))))
   )
 })
 
