@@ -115,9 +115,33 @@ describe("the ports of a router", () => {
       for (const wrong of [99_999, 65_536, -1, 0.5, NaN, Infinity]) {
         const error = yield* Effect.flip(NodeSimulatedRouter.make({ ports: { [name]: wrong } }))
         assert.isTrue(error._tag === "NatError" && error.reason._tag === "InvalidRequest")
-        const advice = "give a whole number from 1 to 65535, or leave it out for a free port"
+        const advice = "give a whole number from 1 to 65535, or leave it out, or 0, for a free port"
         assert.strictEqual(error.message, `ports.${name} is ${wrong}: ${advice}`)
       }
+    }).pipe(Effect.scoped, Effect.provide(NodeUdp.layer))
+  )
+
+  it.live.each([
+    [
+      { natpmp: base, announcements: base },
+      `ports.natpmp and ports.announcements are both ${base}: each needs a port of its own`
+    ],
+    [{ ssdp: base, natpmp: base }, `ports.ssdp and ports.natpmp are both ${base}: each needs a port of its own`],
+    [null as unknown as undefined, "ports is null: leave it out for free ports"]
+  ] as const)("cannot be %j", ([ports, message]) =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(NodeSimulatedRouter.make({ ports }))
+      assert.deepStrictEqual([error._tag, error.message], ["NatError", message])
+    }).pipe(Effect.scoped, Effect.provide(NodeUdp.layer))
+  )
+
+  it.live.each([
+    [{ quirks: ["DockerBridge"] }, "the quirk DockerBridge cannot show on loopback: it runs in a SimulatedNetwork"],
+    [{ address: "::1" }, "the router's address must be the IPv4 address of one machine, not ::1"]
+  ] as const)("are not opened for %j", ([options, message]) =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(NodeSimulatedRouter.make(options))
+      assert.deepStrictEqual([error._tag, error.message], ["NatError", message])
     }).pipe(Effect.scoped, Effect.provide(NodeUdp.layer))
   )
 
@@ -155,7 +179,7 @@ describe("the ports of a router", () => {
 describe("an external port that another program of this machine has", () => {
   const outer = NetAddress.ipFromStringUnsafe("127.0.0.2")
 
-  /** Maps the port while it is held by somebody else, and once more when the router knows; what was granted. */
+  /** Maps the port while it is held by somebody else; what was granted, and what was asked for that. */
   const mapTaken = Effect.fnUntraced(function* (
     protocol: PortMapping.Protocol,
     externalPort: number,

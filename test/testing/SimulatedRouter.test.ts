@@ -423,7 +423,7 @@ describe("asking the router", () => {
     Effect.gen(function* () {
       const mapper = yield* PortMapper.PortMapper
       assert.strictEqual(NetAddress.formatIp(yield* mapper.externalAddress), "11.22.33.1")
-      for (const none of [undefined, "0.0.0.0"]) {
+      for (const none of [undefined, null, "0.0.0.0"]) {
         yield* handle.use((router) => router.changeExternalAddress(none))
         assert.strictEqual(yield* reasonOf(mapper.externalAddress), "NoExternalAddress")
       }
@@ -549,6 +549,41 @@ describe("a router", () => {
       const error = yield* Effect.flip(Effect.scoped(Layer.build(SimulatedRouter.layer(options))))
       assert.strictEqual(error.reason._tag, "InvalidRequest")
       assert.strictEqual(error.message, message)
+    })
+  )
+
+  it.effect.each([
+    [{ address: "224.0.0.1" }, "the router's address must be the IPv4 address of one machine, not 224.0.0.1"],
+    [{ address: "::1" }, "the router's address must be the IPv4 address of one machine, not ::1"],
+    [{ localAddress: "0.0.0.0" }, "the local address must be the IPv4 address of one machine, not 0.0.0.0"],
+    [{ localAddress: "192.168.77.1" }, "the local address 192.168.77.1 is the router's own: give the host another one"],
+    [{ externalAddress: 5 as unknown as string }, "the external address must be text, not 5"],
+    [
+      { quirks: ["OnlyPermanentLeases", "LineFeedsOnly"] },
+      "the quirk LineFeedsOnly cannot show in the mock layer: it runs on loopback"
+    ],
+    [
+      { quirks: ["AnswersOnlyUnicast"] },
+      "the quirk AnswersOnlyUnicast cannot show in the mock layer: it runs on loopback and in a SimulatedNetwork"
+    ],
+    [
+      { quirks: ["PinholeNeedsGlobalAddress"] },
+      "the quirk PinholeNeedsGlobalAddress cannot show in the mock layer: nothing builds it yet"
+    ],
+    [{ quirks: ["Nonsense" as "Chunked"] }, 'there is no quirk "Nonsense": Quirk.names has them all']
+  ] as const)("is not made of %j either", ([options, message]) =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(Effect.scoped(Layer.build(SimulatedRouter.layer(options))))
+      assert.deepStrictEqual([error.reason._tag, error.message], ["InvalidRequest", message])
+    })
+  )
+
+  it.effect("refuses with what exists only", () =>
+    Effect.gen(function* () {
+      const router = yield* SimulatedRouter.make()
+      const error = yield* Effect.flip(router.refuseNext("Conflict", "Bogus" as "Conflict"))
+      assert.strictEqual(error.reason._tag, "InvalidRequest")
+      assert.match(error.message, /^there is no refusal "Bogus", but Conflict, NotAuthorized, .*ActionFailed$/)
     })
   )
 

@@ -72,6 +72,7 @@ import * as NodeForwarding from "./internal/NodeForwarding.ts"
 import * as NodeRouterPorts from "./internal/NodeRouterPorts.ts"
 import { open, reserve, serve } from "./internal/NodeRouterUdp.ts"
 import * as NodeTcp from "./internal/NodeTcp.ts"
+import * as OptionChecks from "./internal/optionChecks.ts"
 import type { RouterSocketError } from "./internal/routerSocketError.ts"
 import * as PcpResponder from "./PcpResponder.ts"
 import type * as RouterModel from "./RouterModel.ts"
@@ -537,12 +538,13 @@ const announcementsPort = (address: NetAddress.IpAddress, wanted: number) =>
 
 const makeHandle = Effect.fnUntraced(function* (options: Options, fallback: NetAddress.IpAddress) {
   const isQuirky = options.quirks?.some((quirk) => quirk.startsWith("ExternalAddress")) ?? false
-  return yield* SimulatedRouter.make({
+  const model = yield* OptionChecks.toModel("loopback", {
     ...options,
     address: options.address ?? NetAddress.formatIp(inside),
     externalAddress:
       options.externalAddress === undefined && !isQuirky ? NetAddress.formatIp(fallback) : options.externalAddress
   })
+  return SimulatedRouter.fromModel(model)
 })
 
 /** Settles after every change, and when a lease runs out, until the scope closes. */
@@ -559,8 +561,8 @@ const followChanges = Effect.fnUntraced(function* (model: RouterModel.RouterMode
 })
 
 /**
- * Starts a router, which stops when the scope closes. Fails with `InvalidRequest` where an address or a port is none,
- * and with `RouterSocketError` where a port is taken.
+ * Starts a router, which stops when the scope closes. Fails with `InvalidRequest` where an address or a port is none, and
+ * for a quirk that cannot show on loopback; with `RouterSocketError` where a port is taken.
  *
  * @category constructors
  * @since 0.1.0

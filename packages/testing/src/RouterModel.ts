@@ -152,7 +152,7 @@ export interface Asked {
 
 /**
  * How a router is made. The model takes what it is given: where that comes from elsewhere, `SimulatedRouter.make` checks
- * it first, and its handle has the model.
+ * it first, as for the mock layer, and its handle has the model.
  *
  * @category models
  * @since 0.1.0
