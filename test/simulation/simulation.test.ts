@@ -2,6 +2,7 @@ import { assert, it } from "@effect/vitest"
 import * as Campaign from "./campaign.ts"
 import * as Mutants from "./mutants.ts"
 import * as Plan from "./plan.ts"
+import * as Print from "./print.ts"
 import * as World from "./world.ts"
 import { fileURLToPath } from "node:url"
 
@@ -36,6 +37,14 @@ it("the same seed gives the same trace, and another seed another one", () => {
   assert.deepStrictEqual(run(11).trace, run(11).trace)
   assert.strictEqual(run(11).fingerprint, World.run(Plan.draw(11), { keepsTrace: false }).fingerprint)
   assert.notStrictEqual(run(11).fingerprint, run(12).fingerprint)
+})
+
+it.each([
+  ["crash", "at 1.5 s: crash"],
+  ["silence", "at 1.5 s: silence for 20 s"],
+  ["unmap", "at 1.5 s: unmap of mapping 2"]
+] as const)("the event %s is printed with what it goes by", (what, line) => {
+  assert.strictEqual(Print.event({ at: 1500, what, lasts: 20_000, mapping: 2 }), line)
 })
 
 it("every mutant finds the place that it changes", () => {

@@ -446,7 +446,9 @@ export const make = (options: Options): SimulatedNetwork => {
   ) => {
     const isHere = isGroup(to.address) || host.places.some((place) => Equal.equals(place.own.address, to.address))
     if (!isHere) return
-    happened("udp in ", arrow(from, to), payload)
+    // A group does not say whose arrival it is.
+    const where = isGroup(to.address) ? `${host.host.name}: ` : ""
+    happened("udp in ", `${where}${arrow(from, to)}`, payload)
     for (const socket of host.sockets) if (receives(socket, to)) receive(socket, payload, from)
   }
 
