@@ -15,6 +15,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as NetAddress from "effect/net/NetAddress"
+import * as DatagramSocket from "effect/socket/DatagramSocket"
 import * as Net from "node:net"
 
 const { NodeSimulatedRouter: Router } = NodeSimulatedRouter
@@ -158,6 +159,19 @@ describe("the ports of a router", () => {
       // Also for what is to be refused.
       assert.deepStrictEqual(yield* messageOf({ ports: { natpmp }, protocols: [] }), inUse(`UDP port ${natpmp}`))
     }).pipe(Effect.scoped, Effect.provide(NodeUdp.layer))
+  )
+
+  it.effect("says the system's word where that has no kind", () =>
+    Effect.gen(function* () {
+      const cause = Object.assign(new Error("bind ENETDOWN 127.0.0.1"), { code: "ENETDOWN" })
+      const down = new DatagramSocket.DatagramSocketError({
+        reason: new DatagramSocket.DatagramSocketOpenError({ kind: "Unknown", cause })
+      })
+      const error = yield* Effect.flip(
+        Effect.provideService(NodeSimulatedRouter.make(), Udp.Udp, { open: () => Effect.fail(down) })
+      )
+      assert.strictEqual(error.message, "Unknown (ENETDOWN): UDP port 0 at 127.0.0.1")
+    }).pipe(Effect.scoped)
   )
 
   it.live("tells where the web server is, also when a restart has moved it", () =>

@@ -12,11 +12,17 @@ export class RouterSocketError extends Data.TaggedError("RouterSocketError")<{ r
   }
 }
 
+/** The kind, and the system's own word where there is no kind for it, as ENETDOWN. */
+const whyOf = (reason: DatagramSocket.DatagramSocketError["reason"]): string => {
+  const kind = "kind" in reason ? reason.kind : reason._tag
+  if (kind !== "Unknown" || !("cause" in reason) || !(reason.cause instanceof Error)) return kind
+  return `${kind} (${"code" in reason.cause ? String(reason.cause.code) : reason.cause.message})`
+}
+
 /** A UDP socket at an address that it was told. */
 export const fromDatagramSocket =
   ({ bind }: Udp.OpenOptions) =>
   ({ reason }: DatagramSocket.DatagramSocketError): RouterSocketError => {
     const address = bind?.address === undefined ? "any address" : NetAddress.formatIp(bind.address)
-    const why = "kind" in reason ? reason.kind : reason._tag
-    return new RouterSocketError({ detail: `${why}: UDP port ${bind?.port ?? 0} at ${address}` })
+    return new RouterSocketError({ detail: `${whyOf(reason)}: UDP port ${bind?.port ?? 0} at ${address}` })
   }
