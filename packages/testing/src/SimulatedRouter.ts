@@ -3,7 +3,8 @@
  * so renewal, healing and release are the real code, and `TestClock` drives its leases.
  *
  * The layer gives a program its `PortMapper` and the test a handle on the router: to read its table, and to make
- * things happen to it. Answers take no time; a silent router's do not come, and its requests end with `TimedOut`.
+ * things happen to it. Answers take no time; a silent router's do not come, and its requests end with `TimedOut` after
+ * `requestTimeout`: a mapping's after twice that, since what it may have done is undone first.
  *
  * **Example** (A program follows a change of the external address)
  *
@@ -59,7 +60,8 @@ import * as RouterModel from "./RouterModel.ts"
 export const method = "mock"
 
 /**
- * How long a request to a silent router waits for its answer when nobody says otherwise: 2 seconds.
+ * How long a request to a silent router waits for its answer when nobody says otherwise: 2 seconds. One for a mapping
+ * fails after twice as long, since the deletion that undoes it waits as well.
  *
  * @category defaults
  * @since 0.1.0
@@ -75,7 +77,10 @@ export const requestTimeout: Duration.Duration = Duration.seconds(2)
 export interface HostOptions {
   /** The host's own IPv4 address, which mappings lead to by default; not the router's. Defaults to 192.168.77.2. */
   readonly localAddress?: string | undefined
-  /** How long a request to a silent router waits: zero or more, and finite. Defaults to 2 seconds. */
+  /**
+   * How long a request to a silent router waits: zero or more, and finite. Defaults to 2 seconds. A `map` waits twice: for
+   * its answer, and for that to the deletion that undoes it.
+   */
   readonly requestTimeout?: Duration.Input | undefined
 }
 
@@ -143,7 +148,11 @@ export class SimulatedRouter extends Context.Service<
      * of what was refused is the next request. Fails with `InvalidRequest` for a kind that does not exist.
      */
     readonly refuseNext: (...kinds: ReadonlyArray<RouterModel.RefusalKind>) => Effect.Effect<void, NatError.NatError>
-    /** Hears the next request of any kind and does what it asks, and the answer is lost on its way. */
+    /**
+     * Hears the next request of any kind and does what it asks, and the answer is lost on its way. On a wire that is one
+     * to a call, to a request for the description, which clients repeat, or to a NAT-PMP or PCP request, but none to a
+     * search.
+     */
     readonly loseNextAnswer: Effect.Effect<void>
     /** Hears and answers nothing for some time, by default until `wake`. Fails with `InvalidRequest` where that is no time. */
     readonly goSilent: (duration?: Duration.Input) => Effect.Effect<void, NatError.NatError>
