@@ -263,7 +263,10 @@ describe("LeaseEngine", () => {
         const { protocol } = scripted({ release: () => Effect.interrupt })
         const { exit, lines } = yield* logged(Effect.scoped(LeaseEngine.map(protocol, request)))
         assert.isTrue(Exit.isSuccess(exit))
-        assert.match(lines.join("\n"), /^Warn .*may be left on the gateway: .*close the mapping's scope before the layer/)
+        assert.match(
+          lines.join("\n"),
+          /^Warn .*may be left on the gateway: .*close the mapping's scope before the layer/
+        )
       })
     )
 

@@ -20,13 +20,13 @@ export const endProgress = (): void => {
 }
 
 /** What goes on for a while, and what is done to one mapping. */
-const lasting: ReadonlyArray<string> = ["loss", "delay", "duplication", "reordering", "silence", "garbage", "forgery"]
-const ofOneMapping: ReadonlyArray<string> = ["map", "unmap", "unmapTwice"]
+const lasting = new Set(["loss", "delay", "duplication", "reordering", "silence", "garbage", "forgery"])
+const ofOneMapping = new Set(["map", "unmap", "unmapTwice"])
 
 /** An event with those of its numbers that it goes by. */
 export const event = ({ at, lasts, mapping, what }: Plan.Event): string => {
-  const about = ofOneMapping.includes(what) ? ` of mapping ${mapping}` : ""
-  return `at ${at / 1000} s: ${what}${about}${lasting.includes(what) ? ` for ${lasts / 1000} s` : ""}`
+  const about = ofOneMapping.has(what) ? ` of mapping ${mapping}` : ""
+  return `at ${at / 1000} s: ${what}${about}${lasting.has(what) ? ` for ${lasts / 1000} s` : ""}`
 }
 
 export const plan = (plan: Plan.Plan): void => {
