@@ -537,13 +537,10 @@ const announcementsPort = (address: NetAddress.IpAddress, wanted: number) =>
   wanted === 0 ? reserve(address, 0, { reuseAddress: true }) : Effect.succeed(wanted)
 
 const makeHandle = Effect.fnUntraced(function* (options: Options, fallback: NetAddress.IpAddress) {
-  const isQuirky = options.quirks?.some((quirk) => quirk.startsWith("ExternalAddress")) ?? false
-  const model = yield* OptionChecks.toModel("loopback", {
-    ...options,
-    address: options.address ?? NetAddress.formatIp(inside),
-    externalAddress:
-      options.externalAddress === undefined && !isQuirky ? NetAddress.formatIp(fallback) : options.externalAddress
-  })
+  const address = options.address ?? NetAddress.formatIp(inside)
+  const model = yield* OptionChecks.toModel("loopback", { ...options, address })
+  const isQuirky = [...model.quirks].some((quirk) => quirk.startsWith("ExternalAddress"))
+  if (options.externalAddress === undefined && !isQuirky) model.changeExternalAddress(fallback)
   return SimulatedRouter.fromModel(model)
 })
 

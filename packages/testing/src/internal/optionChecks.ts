@@ -91,7 +91,7 @@ export const toModel = Effect.fnUntraced(function* (
   options: Given
 ): Effect.fn.Return<RouterModel.RouterModel, NatError.NatError> {
   const { address, externalAddress, maxLifetime = Duration.seconds(RouterModel.oneWeek), name, quirks } = options
-  const wrong = misplaced(strength, quirks)
+  const wrong = misplaced(strength, quirks ?? [])
   if (wrong !== undefined) return yield* invalid(wrong)
   return new RouterModel.RouterModel({
     name,

@@ -18,7 +18,7 @@ const whyNot = (strength: Quirk.Strength, name: string): string | undefined => {
 }
 
 /** What is wrong with the first one that does not run there. */
-export const misplaced = (strength: Quirk.Strength, quirks: Iterable<string> = []): string | undefined => {
+export const misplaced = (strength: Quirk.Strength, quirks: Iterable<string>): string | undefined => {
   for (const name of quirks) {
     const wrong = whyNot(strength, name)
     if (wrong !== undefined) return wrong
