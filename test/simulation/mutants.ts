@@ -25,6 +25,7 @@ const engine = "core/src/LeaseEngine.ts"
 const channel = "natpmp/src/internal/gatewayChannel.ts"
 const client = "natpmp/src/NatPmpClient.ts"
 const codec = "natpmp/src/NatPmpCodec.ts"
+const strategy = "natpmp/src/NatPmp.ts"
 const lease = "upnp/src/internal/upnpLease.ts"
 const current = "upnp/src/internal/currentGateway.ts"
 const probe = "upnp/src/internal/upnpProbe.ts"
@@ -33,6 +34,9 @@ const edit = (file: string, from: string, to: string): Edit => ({ file, from, to
 
 const releasing = "const outcome = yield* Effect.exit(Effect.suspend(() => protocol.release(lease)))"
 const renewing = "const renewing = yield* Effect.forkDetach(renewals)"
+const renewals = "const renewals = Effect.gen(function* () {"
+const failed = "Effect.catchCause((cause) => Effect.as(noteFailure(cause), failures + 1))"
+const abandoning = "(outcomeUnknown(cause) ? abandon(protocol, resolved) : Effect.void)"
 
 export const list: ReadonlyArray<Mutant> = [
   {
@@ -208,7 +212,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "interrupted-request-forgotten",
     what: "What an interrupted request may have left is not taken away.",
-    edits: [edit(engine, "(outcomeUnknown(cause) ? abandon(protocol, resolved) : Effect.void)", "Effect.void")]
+    edits: [edit(engine, abandoning, "Effect.void")]
   },
   {
     name: "refresh-by-delete",
@@ -240,6 +244,110 @@ export const list: ReadonlyArray<Mutant> = [
         engine,
         "Duration.min(Duration.times(shortestPause, 2 ** Math.min(failures - 1, 16)), longestPause)",
         "Duration.millis(failures > 0 ? 1 : 2)"
+      )
+    ]
+  },
+  {
+    name: "protocols-swapped",
+    what: "What is wanted for TCP is mapped for UDP, and the other way round.",
+    edits: [
+      edit(
+        engine,
+        "const resolved = yield* MappingRequest.resolve(mappingRequest)",
+        'const resolved = yield* Effect.map(MappingRequest.resolve(mappingRequest), (one) => ({ ...one, protocol: one.protocol === "tcp" ? "udp" : "tcp" }))'
+      )
+    ]
+  },
+  {
+    name: "second-release-dies",
+    what: "A mapping that is released by hand a second time throws.",
+    edits: [
+      edit(
+        engine,
+        "Effect.exit(Deferred.await(released)))),\n        release\n",
+        'Effect.exit(Deferred.await(released)))),\n        release: ((calls) => Effect.suspend(() => calls++ === 0 ? release : Effect.die(new Error("released already"))))(0)\n'
+      )
+    ]
+  },
+  {
+    name: "interrupted-request-dies",
+    what: "A request that is interrupted throws.",
+    edits: [
+      edit(engine, abandoning, `(Cause.hasInterrupts(cause) ? Effect.die(new Error("not expected")) : ${abandoning})`)
+    ]
+  },
+  {
+    name: "failed-renewal-adds-a-loop",
+    what: "The first renewal that fails starts one more loop of renewals.",
+    edits: [
+      edit(engine, renewals, `let more = 1\n      ${renewals}`),
+      edit(
+        engine,
+        failed,
+        failed.replace(
+          "noteFailure(cause)",
+          "Effect.andThen(noteFailure(cause), Effect.suspend(() => (more-- > 0 ? Effect.forkChild(renewals) : Effect.void)))"
+        )
+      )
+    ]
+  },
+  {
+    name: "failed-renewal-deletes",
+    what: "A renewal that fails deletes the mapping, whose lease has not run out.",
+    edits: [
+      edit(
+        engine,
+        failed,
+        failed.replace(
+          "noteFailure(cause)",
+          "Effect.andThen(noteFailure(cause), Effect.flatMap(Ref.get(held), ({ lease }) => Effect.exit(protocol.release(lease))))"
+        )
+      )
+    ]
+  },
+  {
+    name: "no-external-address",
+    what: "No mapping says its external address.",
+    edits: [
+      edit(
+        strategy,
+        "externalAddress,\n    externalPort: granted.externalPort,",
+        "externalAddress: undefined,\n    externalPort: granted.externalPort,"
+      ),
+      edit(
+        lease,
+        "externalAddress,\n    externalPort: entry.externalPort,",
+        "externalAddress: undefined,\n    externalPort: entry.externalPort,"
+      )
+    ]
+  },
+  {
+    name: "changes-tell-nothing",
+    what: "The stream of changes never has any.",
+    edits: [edit(engine, "changes: SubscriptionRef.changes(state).pipe(", "changes: Stream.never.pipe(")]
+  },
+  {
+    name: "changes-never-end",
+    what: "The stream of changes goes on after the release.",
+    edits: [edit(engine, ".pipe(Stream.interruptWhen(Effect.exit(Deferred.await(released))))", "")]
+  },
+  {
+    name: "address-mistrusted-after-failure",
+    what: "For five minutes after a renewal that failed, a mapping keeps the external address that it had.",
+    edits: [
+      edit(engine, renewals, `let mistrusted = 0\n      ${renewals}`),
+      edit(
+        engine,
+        failed,
+        failed.replace(
+          "noteFailure(cause)",
+          "Effect.andThen(noteFailure(cause), Effect.map(Clock.currentTimeMillis, (at) => { mistrusted = at + 300_000 }))"
+        )
+      ),
+      edit(
+        engine,
+        "const lease = yield* restoreRenewal(asked).pipe(",
+        "const lease = yield* restoreRenewal(asked).pipe(Effect.flatMap((one) => Effect.map(Clock.currentTimeMillis, (at) => at < mistrusted ? { ...one, mapping: new PortMapping.PortMapping({ ...one.mapping, externalAddress: now.lease.mapping.externalAddress }) } : one)),"
       )
     ]
   }

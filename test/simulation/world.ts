@@ -4,7 +4,7 @@
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
-import type * as PortMapping from "@effect-nat/core/PortMapping"
+import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as NatPmp from "@effect-nat/natpmp/NatPmp"
 import * as NatPmpCodec from "@effect-nat/natpmp/NatPmpCodec"
 import * as Quirk from "@effect-nat/testing/Quirk"
@@ -25,6 +25,7 @@ import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as Automatic from "effect-nat/Automatic"
 import * as SeededRandom from "../../packages/testing/src/internal/seededRandom.ts"
 import * as Expected from "./expected.ts"
@@ -47,7 +48,9 @@ export const invariants = [
   "one-search",
   "lease-as-asked",
   "deletes-what-was-mapped",
-  "port-as-asked"
+  "port-as-asked",
+  "maps-what-was-asked",
+  "changes-tell"
 ] as const
 export type Invariant = (typeof invariants)[number] | "same-trace"
 
@@ -77,6 +80,8 @@ const slack = 60 * second
 const longestPause = 300 * second
 /** A whole search at once is 58 datagrams a network; then descriptions and calls. */
 const floodLimit = 150
+/** What belongs together is over by then: a stream's end, say. */
+const moment = 2 * second
 /** Pauses grow from a second, a request is sent at most six times, and users ask again, too. */
 const requestLimit = 80
 const samplesPerLease = 16
@@ -114,10 +119,18 @@ interface Held {
   error: NatError.NatError | undefined
   isWanted: boolean
   badSince: number | undefined
-  badWhy: string | undefined
+  goneSince: number | undefined
+  /** What its stream of changes has told, the latest last. */
+  told: Array<PortMapping.PortMapping>
+  telling: Fiber.Fiber<void> | undefined
   /** When the lease ends that the router had when it was last looked at. */
   expiresAt: number | undefined
+  /** The external port that it should keep. */
   firstPort: number | undefined
+  /** The external port that it had last. */
+  lastPort: number | undefined
+  /** The external port of what may still be on the router: a confirmed release takes it away. */
+  leftPort: number | undefined
   lostSince: number | undefined
   lastMapAt: number | undefined
   /** The last requests for it, within a minute. */
@@ -144,12 +157,16 @@ class World {
   readonly closing: Array<() => void> = []
   readonly ownAddresses = new Set<string>()
   readonly externalPorts = new Set<string>()
+  /** The internal ends that anybody wishes mapped. */
+  readonly wishes = new Set<string>()
   router: SimulatedNetwork.Router
   program: Program
   busiest = 0
   /** Until when something is wrong with the network; from then on it is healthy. */
-  unhealthyUntil = 0
-  hasHadTrouble = false
+  unhealthyUntil = Number.NEGATIVE_INFINITY
+  /** When the last attack ended, and when the last answer was found to be lost. */
+  troubledAt = Number.NEGATIVE_INFINITY
+  lostAnswers = 0
   hasChangedRouter = false
   hasMoved = false
   mayLeavePermanent = false
@@ -200,6 +217,7 @@ class World {
       this.#startOther(other)
     }
     this.program = this.#startProgram()
+    plan.wanted.forEach(({ internalPort, protocol }) => this.wishes.add(`${internalPort}/${protocol}`))
     this.helds = plan.wanted.map((wanted, index) => ({
       index,
       wanted,
@@ -211,9 +229,13 @@ class World {
       error: undefined,
       isWanted: true,
       badSince: undefined,
-      badWhy: undefined,
+      goneSince: undefined,
+      told: [],
+      telling: undefined,
       expiresAt: undefined,
       firstPort: undefined,
+      lastPort: undefined,
+      leftPort: undefined,
       lostSince: undefined,
       lastMapAt: undefined,
       asked: [],
@@ -254,17 +276,25 @@ class World {
     return this.unhealthyUntil <= since
   }
 
-  get hadOutage(): boolean {
-    return this.hasHadTrouble || this.hasLostAnswer
-  }
-
   get hasLostAnswer(): boolean {
     return this.everyModel.some(({ lostAnswers }) => lostAnswers > 0)
   }
 
-  /** A calm world has the strictest invariants. */
+  /** When the last trouble was over: an outage, an attack, a lost answer, another router, a move. */
+  get troubleEnd(): number {
+    if (this.attacks !== undefined) return this.now
+    const lostAnswers = this.everyModel.reduce((sum, model) => sum + model.lostAnswers, 0)
+    if (lostAnswers > this.lostAnswers) this.troubledAt = this.now
+    this.lostAnswers = lostAnswers
+    return Math.max(this.unhealthyUntil, this.troubledAt)
+  }
+
+  /**
+   * A calm world has the strictest invariants. Trouble is over when every attempt that it made fail has been repeated,
+   * and what came of that has been renewed.
+   */
   get isCalm(): boolean {
-    return !this.hadOutage && !this.hasMoved && !this.hasChangedRouter && this.attacks === undefined
+    return this.now - this.troubleEnd > Math.max(this.longestWanted, longestPause) + slack
   }
 
   #addRouter(address: string): SimulatedNetwork.Router {
@@ -345,6 +375,15 @@ class World {
     return { attachments, gateways }
   }
 
+  /** Runs something in a process: whatever else it comes to, a defect is none of its results. */
+  #fork<A, E>(process: SimulatedNetwork.Process, effect: Effect.Effect<A, E, SimulatedNetwork.Seams>) {
+    const fiber = process.fork(effect)
+    fiber.addObserver((exit) => {
+      if (Exit.isFailure(exit)) this.#checkDefect(exit.cause)
+    })
+    return fiber
+  }
+
   #startProgram(): Program {
     const process = this.host.start()
     const built = process.fork(
@@ -378,7 +417,7 @@ class World {
       Effect.provide(layerOf(this.plan.protocol))
     )
     this.network.after(this.random.between(0, 10_000), () => {
-      const fiber = process.fork(program)
+      const fiber = this.#fork(process, program)
       this.closing.push(() => fiber.interruptUnsafe())
     })
   }
@@ -401,7 +440,7 @@ class World {
       lifetime: `${wanted.lifetimeSeconds} seconds`,
       description: `simulated ${held.index}`
     }
-    const fiber = program.process.fork(Scope.provide(program.mapper.map(request), scope))
+    const fiber = this.#fork(program.process, Scope.provide(program.mapper.map(request), scope))
     held.scope = scope
     held.fiber = fiber
     held.deletes = 0
@@ -414,6 +453,8 @@ class World {
         held.mapping = exit.value
         held.heldSince = this.now
         held.badSince = undefined
+        held.goneSince = undefined
+        this.#listen(held, exit.value)
         held.lostSince = undefined
         held.expiresAt = undefined
         held.error = undefined
@@ -422,7 +463,6 @@ class World {
         this.#checkFirst(held)
         return
       }
-      this.#checkDefect(exit.cause)
       held.error = Cause.findErrorOption(exit.cause).pipe(Option.getOrUndefined)
       this.network.note(`mapping ${held.index} failed: ${held.error?.message ?? "interrupted"}`)
       // A person, or a supervisor, tries again.
@@ -430,9 +470,16 @@ class World {
     })
   }
 
+  #listen(held: Held, { changes }: PortMapper.Mapping) {
+    const told: Array<PortMapping.PortMapping> = []
+    held.told = told
+    const telling = Stream.runForEach(changes, (one) => Effect.sync(() => told.push(one)))
+    held.telling = this.#fork(held.program.process, telling)
+  }
+
   /** Ends a mapping through its handle or its scope, and looks at what is left. */
   stop(held: Held, byHandle: boolean) {
-    const { fiber, mapping, program, scope } = held
+    const { fiber, mapping, program, scope, telling } = held
     if (scope === undefined || !program.process.isRunning) return
     const startedAt = this.now
     const last = mapping === undefined ? undefined : this.currentOf(held)
@@ -441,19 +488,24 @@ class World {
     held.fiber = undefined
     held.isReleasing = true
     held.isAbandoned = mapping === undefined
+    held.lastPort = last?.externalPort ?? held.lastPort
+    held.deletes = 0
     fiber?.interruptUnsafe()
     const close = Scope.close(scope, Exit.void)
-    const ended: Effect.Effect<boolean> =
+    const ended: Effect.Effect<Exit.Exit<void, NatError.NatError>> =
       byHandle && mapping !== undefined
-        ? Effect.flatMap(Effect.exit(mapping.release), (exit) => Effect.as(close, Exit.isSuccess(exit)))
-        : Effect.as(close, true)
+        ? Effect.flatMap(Effect.exit(mapping.release), (exit) => Effect.as(close, exit))
+        : Effect.as(close, Exit.void)
     program.releasing += 1
-    program.process.fork(ended).addObserver((exit) => {
+    this.#fork(program.process, ended).addObserver((exit) => {
       program.releasing -= 1
-      if (Exit.isFailure(exit)) return this.#checkDefect(exit.cause)
-      const isConfirmed = exit.value && (program.warnedAt ?? -1) < startedAt
+      if (Exit.isFailure(exit)) return
+      if (Exit.isFailure(exit.value)) this.#checkDefect(exit.value.cause)
+      const isConfirmed = Exit.isSuccess(exit.value) && (program.warnedAt ?? -1) < startedAt
+      this.network.after(moment, () => this.#checkEnded(held, program, telling))
       this.network.note(`mapping ${held.index} is released${isConfirmed ? "" : ", unconfirmed"}`)
-      if (!isConfirmed) this.mayLeavePermanent = true
+      if (isConfirmed) held.leftPort = undefined
+      else this.mayLeavePermanent = true
       if (isConfirmed && last !== undefined) this.#checkReleased(held, last, startedAt)
     })
   }
@@ -464,10 +516,11 @@ class World {
     if (!program.process.isRunning || program.isEnding) return
     const internalPort = 40_000 + this.random.between(0, 999)
     const startedAt = this.now
+    this.wishes.add(`${internalPort}/udp`)
     const request = Effect.scoped(
       Effect.andThen(program.mapper.map({ protocol: "udp", internalPort, lifetime: "1 hour" }), Effect.never)
     )
-    const fiber = program.process.fork(request)
+    const fiber = this.#fork(program.process, request)
     this.network.after(this.random.between(0, 150), () => fiber.interruptUnsafe())
     this.network.after(25 * second, () => {
       if (
@@ -505,7 +558,7 @@ class World {
   /** Nothing goes wrong any more. */
   heal() {
     this.lan.link = this.baseLink
-    this.attacks = undefined
+    this.#endAttack()
     if (this.router.model.isSilent(this.now)) this.router.model.wake()
     // A router that is about to come back does so within this time.
     this.unhealthyUntil = Math.min(this.unhealthyUntil, this.now + slack)
@@ -536,7 +589,6 @@ class World {
   // ---------------------------------------------------------------------------
 
   trouble(lasts: number) {
-    this.hasHadTrouble = true
     this.unhealthyUntil = Math.max(this.unhealthyUntil, this.now + lasts)
   }
 
@@ -552,6 +604,8 @@ class World {
 
   happen({ lasts, mapping, what }: Plan.Event) {
     if (this.isOver) return
+    // What is right just before it may be wrong just after: that is not the same for longer.
+    this.sample()
     // Nothing has got lost before something is asked.
     if (what !== "lostAnswer") this.happened.add(what)
     this.network.note(`event ${what}`)
@@ -599,7 +653,7 @@ class World {
 
   #unmapAndMapAgain(held: Held, what: "unmap" | "unmapTwice") {
     const { mapping, program } = held
-    if (what === "unmapTwice" && mapping !== undefined) program.process.fork(Effect.exit(mapping.release))
+    if (what === "unmapTwice" && mapping !== undefined) this.#fork(program.process, mapping.release)
     this.stop(held, true)
     this.network.after(20 * second, () => {
       held.isReleasing = false
@@ -631,11 +685,13 @@ class World {
   }
 
   #attack(kind: "garbage" | "forgery", lasts: number) {
-    this.hasHadTrouble = true
     this.attacks = kind
-    this.network.after(lasts, () => {
-      this.attacks = undefined
-    })
+    this.network.after(lasts, () => this.#endAttack())
+  }
+
+  #endAttack() {
+    if (this.attacks !== undefined) this.troubledAt = this.now
+    this.attacks = undefined
   }
 
   #changeNetwork() {
@@ -654,6 +710,8 @@ class World {
     this.hasMoved = true
     this.mayLeavePermanent = true
     this.nextAddress += 1
+    // The second router of a failover pair is at the third address.
+    if (this.plan.quirk === "FailoverPair" && this.nextAddress === 3) this.nextAddress += 1
     const address = `${format(this.router.address).split(".").slice(0, 3).join(".")}.${this.nextAddress}`
     this.ownAddresses.add(address)
     this.trouble(second)
@@ -704,7 +762,13 @@ class World {
     return this.helds.find(({ wanted }) => wanted.protocol === protocol && wanted.internalPort === internalPort)
   }
 
+  #checkWish(protocol: string, internalPort: number) {
+    const end = `${internalPort}/${protocol}`
+    if (!this.wishes.has(end)) this.violate("maps-what-was-asked", `nobody asked for internal port ${end}`)
+  }
+
   #sawMap(protocol: string, internalPort: number, lease: number) {
+    this.#checkWish(protocol, internalPort)
     const held = this.#heldFor(protocol, internalPort)
     if (held === undefined || lease === 0) return
     if (lease > held.wanted.lifetimeSeconds) {
@@ -733,20 +797,34 @@ class World {
   }
 
   #sawDelete(protocol: string, port: number, isCall: boolean) {
+    if (!isCall) this.#checkWish(protocol, port)
     if (isCall && !this.externalPorts.has(`${port}/${protocol}`)) {
       this.violate("deletes-what-was-mapped", `external port ${port}/${protocol} was never asked for`)
     }
-    const held = this.helds.find(
-      ({ wanted }) => wanted.protocol === protocol && (isCall ? wanted.externalPort : wanted.internalPort) === port
-    )
+    const held = this.helds.find((one) => {
+      const known = isCall ? (this.currentOf(one)?.externalPort ?? one.lastPort) : one.wanted.internalPort
+      return one.wanted.protocol === protocol && known === port
+    })
     if (held === undefined) return
+    this.#checkNotLive(held)
     held.deletes += 1
-    if (!this.isCalm) return
-    if (held.mapping !== undefined && held.lostSince === undefined) {
-      this.violate("no-delete-while-live", `mapping ${held.index} is deleted while it is held`)
-    }
-    if (held.deletes > 1 && !held.isAbandoned)
+    if (this.isCalm && held.deletes > 1 && !held.isAbandoned) {
       this.violate("one-delete", `mapping ${held.index} is deleted ${held.deletes} times`)
+    }
+  }
+
+  #checkNotLive(held: Held) {
+    const mapping = this.currentOf(held)
+    if (mapping === undefined || mapping.status === "lost") return
+    // What leads to where this host no longer is helps nobody, and its port is wanted.
+    if (!this.#isOwnAddress(mapping.internalAddress)) return
+    // Over NAT-PMP a port that is not the one that it must be is given back, which can only be told by internal port.
+    if (held.wanted.strictExternalPort && !this.isCalm) return
+    this.violate("no-delete-while-live", `mapping ${held.index} is deleted while it is held`)
+  }
+
+  #isOwnAddress(address: NetAddress.IpAddress): boolean {
+    return this.host.addresses.some((own) => Equal.equals(own, address))
   }
 
   #sawSearch(kind: string) {
@@ -792,7 +870,7 @@ class World {
 
   currentOf(held: Held): PortMapping.PortMapping | undefined {
     if (held.mapping === undefined) return undefined
-    const exit = held.program.process.fork(held.mapping.current).pollUnsafe()
+    const exit = this.#fork(held.program.process, held.mapping.current).pollUnsafe()
     return exit !== undefined && Exit.isSuccess(exit) ? exit.value : undefined
   }
 
@@ -806,7 +884,7 @@ class World {
     if (mapping.externalAddress !== undefined && Equal.equals(mapping.externalAddress, forgedAddress)) {
       return "forged: the address is the forger's"
     }
-    if (!this.host.addresses.some((own) => Equal.equals(own, mapping.internalAddress))) {
+    if (!this.#isOwnAddress(mapping.internalAddress)) {
       return `it leads to ${format(mapping.internalAddress)}, which is not this host's any more`
     }
     const { model } = this.router
@@ -814,7 +892,7 @@ class World {
       return "it is on another gateway"
     const entry = model
       .entries(this.now)
-      .find((one) => one.protocol === mapping.protocol && one.externalPort === mapping.externalPort)
+      .find((one) => one.protocol === held.wanted.protocol && one.externalPort === mapping.externalPort)
     if (entry === undefined) return "gone: the router does not have it"
     if (
       !Equal.equals(entry.internalAddress, mapping.internalAddress) ||
@@ -824,7 +902,11 @@ class World {
     }
     const known = mapping.externalAddress
     const told = model.externalAddress
-    if (known !== undefined && told !== undefined && !Equal.equals(known, told)) {
+    if (told === undefined) return undefined
+    if (known === undefined) {
+      return NetAddress.isUnspecified(told) ? undefined : `it has no address, but the router has ${format(told)}`
+    }
+    if (!Equal.equals(known, told)) {
       return `its address is ${format(known)}, but the router has ${format(told)}`
     }
     return undefined
@@ -842,13 +924,42 @@ class World {
       if (!held.program.process.isRunning) continue
       const mapping = this.currentOf(held)
       if (mapping === undefined) continue
+      held.lastPort = mapping.externalPort
+      held.leftPort = mapping.externalPort
+      this.#checkTold(held, mapping)
       if (mapping.status === "lost") this.#sampleLost(held)
       else this.#sampleMapped(held, mapping)
     }
   }
 
+  /** What a mapping says of itself is what it was asked for, and its changes have told it. */
+  #checkTold({ index, told, wanted }: Held, mapping: PortMapping.PortMapping) {
+    if (mapping.protocol !== wanted.protocol || mapping.internalPort !== wanted.internalPort) {
+      const said = `${mapping.internalPort}/${mapping.protocol}`
+      this.violate("maps-what-was-asked", `mapping ${index} is said to be one of internal port ${said}`)
+    }
+    const latest = told.at(-1)
+    if (latest === undefined || !PortMapping.isSameContact(latest, mapping)) {
+      const before = latest === undefined ? "nothing" : `${PortMapping.format(latest)}, ${latest.status}`
+      const now = `${PortMapping.format(mapping)}, ${mapping.status}`
+      this.violate("changes-tell", `mapping ${index} is ${now}, and its changes have told ${before} last`)
+    }
+    const twice = told.some((one, at) => {
+      const next = told[at + 1]
+      return next !== undefined && PortMapping.isSameContact(one, next)
+    })
+    if (twice) this.violate("changes-tell", `mapping ${index}: the same contact is told twice in a row`)
+    told.splice(0, told.length - 1)
+  }
+
+  #checkEnded({ index }: Held, { process }: Program, telling: Fiber.Fiber<void> | undefined) {
+    if (!process.isRunning || telling === undefined || telling.pollUnsafe() !== undefined) return
+    this.violate("changes-tell", `the changes of mapping ${index} go on after its release`)
+  }
+
   #sampleLost(held: Held) {
     held.badSince = undefined
+    held.goneSince = undefined
     held.lostSince ??= this.now
     // The time counts from when it could be had, which may have been just before the next look.
     if (!this.expectsMapping(held)) held.lostSince = this.now + this.period
@@ -861,12 +972,14 @@ class World {
 
   #sampleMapped(held: Held, mapping: PortMapping.PortMapping) {
     held.lostSince = undefined
-    if (this.isCalm && held.firstPort !== undefined && mapping.externalPort !== held.firstPort) {
+    if (!this.isCalm) held.firstPort = mapping.externalPort
+    if (mapping.externalPort !== held.firstPort) {
       this.violate("port-as-asked", `mapping ${held.index} went from port ${held.firstPort} to ${mapping.externalPort}`)
     }
     const wrong = this.#wrong(held, mapping)
     if (wrong === undefined) {
       held.badSince = undefined
+      held.goneSince = undefined
       held.expiresAt = this.#expiryOf(mapping)
       return
     }
@@ -880,15 +993,21 @@ class World {
     if (wrong.startsWith("forged")) return this.violate("live-or-lost", `mapping ${held.index}: ${wrong}`)
     // A permanent mapping is never looked at again: its loss stays unseen.
     if (mapping.lifetime === undefined || !Duration.isFinite(mapping.lifetime)) return
-    if (held.badWhy !== wrong) held.badSince = undefined
-    held.badWhy = wrong
     held.badSince ??= this.now
+    held.goneSince = wrong.startsWith("gone") ? (held.goneSince ?? this.now) : undefined
+    this.#checkNotTooLong(held, held.badSince, wrong)
+  }
+
+  /**
+   * The renewal finds what is wrong, and that comes after half the lease: only what trouble has made fail comes later,
+   * after the longest pause. A lease that the router does not have runs out in any case.
+   */
+  #checkNotTooLong(held: Held, badSince: number, wrong: string) {
     const lease = this.#leaseMillis(held)
-    const pause = this.hadOutage ? Math.max(lease / 2, longestPause) : lease / 2
-    const bad = this.now - Math.max(held.badSince, this.attacks === undefined ? this.unhealthyUntil : this.now)
-    const isTooLong = bad > pause + slack || (wrong.startsWith("gone") && this.now - held.badSince > lease + slack)
-    if (isTooLong) {
-      this.violate("live-or-lost", `mapping ${held.index}: ${wrong}, for ${(this.now - held.badSince) / second} s`)
+    const renewed = Math.max(badSince + lease / 2, this.troubleEnd + longestPause)
+    const isGoneTooLong = held.goneSince !== undefined && this.now - held.goneSince > lease + slack
+    if (this.now > renewed + slack || isGoneTooLong) {
+      this.violate("live-or-lost", `mapping ${held.index}: ${wrong}, for ${(this.now - badSince) / second} s`)
     }
   }
 
@@ -901,7 +1020,8 @@ class World {
     const holder = this.router.model
       .entries(this.now)
       .find((entry) => entry.protocol === held.wanted.protocol && entry.externalPort === wanted)
-    if (mapping.externalPort !== wanted && holder === undefined) {
+    // A router has one port for an internal end: what a process that is gone has left there is renewed with its port.
+    if (mapping.externalPort !== wanted && mapping.externalPort !== held.leftPort && holder === undefined) {
       this.violate("port-as-asked", `port ${mapping.externalPort} in place of ${wanted}, which is free`)
     }
   }
