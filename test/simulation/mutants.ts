@@ -5,6 +5,7 @@
  * A source that no longer has what an edit replaces is an error: then the mutant has to follow it.
  */
 import * as Fs from "node:fs"
+import type * as World from "./world.ts"
 
 export interface Edit {
   /** From `packages/`. */
@@ -18,6 +19,8 @@ export interface Mutant {
   readonly name: string
   /** What goes wrong, in one sentence. */
   readonly what: string
+  /** The invariant that is meant for it: another one may be quicker, and does not do. */
+  readonly by: World.Invariant
   readonly edits: ReadonlyArray<Edit>
 }
 
@@ -42,16 +45,19 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "milliseconds-as-seconds",
     what: "A lease of an hour is asked for as 3,600,000 seconds.",
+    by: "lease-as-asked",
     edits: [edit(client, "Math.ceil(Duration.toSeconds(lifetime))", "Math.ceil(Duration.toMillis(lifetime))")]
   },
   {
     name: "suggested-port-ignored",
     what: "The external port that is wanted is not asked for.",
+    by: "port-as-asked",
     edits: [edit(client, "externalPort: mapping.externalPort,", "externalPort: 0,")]
   },
   {
     name: "flood-after-unmap",
     what: "After a release, the deletion is sent 400 times at once.",
+    by: "no-flood",
     edits: [
       edit(
         engine,
@@ -63,6 +69,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "renewal-after-unmap",
     what: "The release does not end the renewals.",
+    by: "nothing-left",
     edits: [
       edit(engine, "yield* Effect.timeoutOption(Fiber.interrupt(renewing), interruptionTimeout)", "void renewing")
     ]
@@ -70,6 +77,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "delete-by-internal-port",
     what: "The deletion names the internal port, so that nothing is deleted.",
+    by: "deletes-what-was-mapped",
     edits: [
       edit(
         lease,
@@ -81,6 +89,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "delete-without-protocol",
     what: "The deletion names no protocol, so that nothing is deleted.",
+    by: "deletes-what-was-mapped",
     edits: [
       edit(lease, "yield* clearEntry(session, ours)\n", 'yield* clearEntry(session, { ...ours, protocol: "" })\n')
     ]
@@ -88,6 +97,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "renewal-by-internal-port",
     what: "On renewal the internal port takes the place of the external one.",
+    by: "port-as-asked",
     edits: [
       edit(
         lease,
@@ -99,21 +109,25 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "fixed-client-port",
     what: "The client binds UDP port 5350, which another program holds.",
+    by: "maps-when-healthy",
     edits: [edit(channel, "udp.open({ connect: peer })", "udp.open({ connect: peer, bind: { port: 5350 } })")]
   },
   {
     name: "second-release-releases-again",
     what: "A mapping that is released by hand is released once more by its scope.",
+    by: "one-delete",
     edits: [edit(engine, "Ref.getAndSet(started, true)", "Ref.get(started)")]
   },
   {
     name: "short-datagram-crashes",
     what: "A datagram is read without a look at its length.",
+    by: "no-defect",
     edits: [edit(codec, 'if (bytes.length < 4) return refuse("TooShort", bytes)', "")]
   },
   {
     name: "foreign-reply-accepted",
     what: "An answer is believed whoever sent it.",
+    by: "live-or-lost",
     edits: [
       edit(
         channel,
@@ -131,11 +145,13 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "answer-to-another-accepted",
     what: "An answer for another internal port is believed.",
+    by: "live-or-lost",
     edits: [edit(client, "if (response.internalPort !== request.internalPort)", "if (response.internalPort === -1)")]
   },
   {
     name: "timed-out-request-blocks",
     what: "A request that timed out keeps its turn, so that no other ever has one.",
+    by: "recovers",
     edits: [
       edit(
         channel,
@@ -147,27 +163,37 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "renewal-adds-a-timer",
     what: "Each renewal starts one more loop of renewals.",
+    by: "one-renewal-loop",
     edits: [
       edit(
         engine,
         "failures = yield* renewOnce.pipe(",
-        "yield* Effect.forkDetach(Effect.suspend(() => renewals))\n          failures = yield* renewOnce.pipe("
+        "yield* Effect.forkChild(Effect.suspend(() => renewals))\n          failures = yield* renewOnce.pipe("
       )
     ]
   },
   {
     name: "double-renewal",
     what: "Every mapping has two loops of renewals.",
-    edits: [edit(engine, renewing, `yield* Effect.forkDetach(renewals)\n      ${renewing}`)]
+    by: "one-renewal-loop",
+    edits: [
+      edit(
+        engine,
+        renewing,
+        'const renewing = yield* Effect.forkDetach(Effect.all([renewals, renewals], { concurrency: "unbounded" }))'
+      )
+    ]
   },
   {
     name: "renewal-never-called",
     what: "Nothing is ever renewed.",
+    by: "live-or-lost",
     edits: [edit(engine, renewing, "const renewing = yield* Effect.forkDetach(Effect.never)")]
   },
   {
     name: "permanent-retry-with-a-lease",
     what: "After error 725 the request is repeated with the same lease.",
+    by: "maps-when-healthy",
     edits: [
       edit(lease, "const permanent = { ...entry, leaseDuration: 0 }", "const permanent = { ...entry, enabled: true }")
     ]
@@ -175,6 +201,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "tcp-released-as-udp",
     what: "Every mapping is deleted as one of UDP.",
+    by: "maps-what-was-asked",
     edits: [
       edit(
         client,
@@ -186,11 +213,13 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "first-answer-only",
     what: "Only the first answer to a search is looked at, whatever it is.",
+    by: "maps-when-healthy",
     edits: [edit(probe, "Stream.takeUntil((outcome) => isSettled(outcome, selected))", "Stream.take(1)")]
   },
   {
     name: "description-for-every-call",
     what: "The gateway is searched for and described again for every call.",
+    by: "one-search",
     edits: [
       edit(
         current,
@@ -202,21 +231,25 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "dead-gateway-kept",
     what: "A gateway that is no longer there is asked for ever.",
+    by: "recovers",
     edits: [edit(current, "mayHaveMoved(error) ? giveUp(one) : Effect.void", "Effect.void")]
   },
   {
     name: "release-skipped",
     what: "Nothing is deleted when a mapping is released.",
+    by: "release-leaves-nothing",
     edits: [edit(engine, releasing, "const outcome = yield* Effect.exit(Effect.void)")]
   },
   {
     name: "interrupted-request-forgotten",
     what: "What an interrupted request may have left is not taken away.",
+    by: "release-leaves-nothing",
     edits: [edit(engine, abandoning, "Effect.void")]
   },
   {
     name: "refresh-by-delete",
     what: "A renewal deletes the mapping first, which leaves a hole.",
+    by: "no-delete-while-live",
     edits: [
       edit(
         engine,
@@ -228,6 +261,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "loss-not-told",
     what: "A mapping whose lease has run out is still said to be in force.",
+    by: "live-or-lost",
     edits: [
       edit(
         engine,
@@ -239,6 +273,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "no-pause-after-failure",
     what: "A renewal that failed is tried again at once.",
+    by: "no-flood",
     edits: [
       edit(
         engine,
@@ -250,6 +285,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "protocols-swapped",
     what: "What is wanted for TCP is mapped for UDP, and the other way round.",
+    by: "maps-what-was-asked",
     edits: [
       edit(
         engine,
@@ -261,6 +297,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "second-release-dies",
     what: "A mapping that is released by hand a second time throws.",
+    by: "no-defect",
     edits: [
       edit(
         engine,
@@ -272,6 +309,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "interrupted-request-dies",
     what: "A request that is interrupted throws.",
+    by: "no-defect",
     edits: [
       edit(engine, abandoning, `(Cause.hasInterrupts(cause) ? Effect.die(new Error("not expected")) : ${abandoning})`)
     ]
@@ -279,6 +317,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "failed-renewal-adds-a-loop",
     what: "The first renewal that fails starts one more loop of renewals.",
+    by: "one-renewal-loop",
     edits: [
       edit(engine, renewals, `let more = 1\n      ${renewals}`),
       edit(
@@ -294,6 +333,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "failed-renewal-deletes",
     what: "A renewal that fails deletes the mapping, whose lease has not run out.",
+    by: "no-delete-while-live",
     edits: [
       edit(
         engine,
@@ -308,6 +348,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "no-external-address",
     what: "No mapping says its external address.",
+    by: "live-or-lost",
     edits: [
       edit(
         strategy,
@@ -324,16 +365,19 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "changes-tell-nothing",
     what: "The stream of changes never has any.",
+    by: "changes-tell",
     edits: [edit(engine, "changes: SubscriptionRef.changes(state).pipe(", "changes: Stream.never.pipe(")]
   },
   {
     name: "changes-never-end",
     what: "The stream of changes goes on after the release.",
+    by: "changes-tell",
     edits: [edit(engine, ".pipe(Stream.interruptWhen(Effect.exit(Deferred.await(released))))", "")]
   },
   {
     name: "address-mistrusted-after-failure",
     what: "For five minutes after a renewal that failed, a mapping keeps the external address that it had.",
+    by: "live-or-lost",
     edits: [
       edit(engine, renewals, `let mistrusted = 0\n      ${renewals}`),
       edit(
