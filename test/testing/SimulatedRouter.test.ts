@@ -247,6 +247,8 @@ describe("a request", () => {
     ["ExternalPortWildcardOnly", "Unsupported"],
     ["InternalPortWildcardForbidden", "Unsupported"],
     ["NoSuchEntry", "NoSuchMapping"],
+    // No longer a lease than was wanted is asked for instead.
+    ["InvalidLifetime", "Unsupported"],
     ["NetworkFailure", "NoExternalAddress"],
     ["ActionFailed", "OutOfResources"]
   ] as const)("that is refused with %s fails with %s", ([kind, reason]) =>
@@ -265,11 +267,12 @@ describe("a request", () => {
   ] as const)("that is refused with %s is changed, and fails with %s when that is refused", ([kind, reason]) =>
     Effect.gen(function* () {
       const router = yield* handle
+      const longest = map({ lifetime: "30 days" })
       yield* router.refuseNext(kind, kind)
-      assert.strictEqual(yield* reasonOf(Effect.scoped(map())), reason)
+      assert.strictEqual(yield* reasonOf(Effect.scoped(longest)), reason)
       assert.deepStrictEqual(yield* actions, ["map", "map"])
       yield* router.refuseNext(kind)
-      yield* Effect.scoped(map())
+      yield* Effect.scoped(longest)
       assert.deepStrictEqual(yield* actions, ["map", "map", "map", "map", "delete"])
     }).pipe(Effect.provide(SimulatedRouter.layer()))
   )

@@ -125,7 +125,8 @@ export class SimulatedRouter extends Context.Service<
     /** The mapping table, everybody's, the oldest row first, renewed or not; leases that have run out are gone. */
     readonly table: Effect.Effect<ReadonlyArray<RouterModel.Entry>>
     /**
-     * The requests that arrived so far, answered or not, the oldest first: here `"probe"`, `"map"`, `"renew"`,
+     * The requests that arrived so far, answered or not, the oldest first, of very many the last
+     * `RouterModel.maximumAsked`: here `"probe"`, `"map"`, `"renew"`,
      * `"delete"`, `"list"` and `"externalAddress"`. On a wire the actions have the names of its protocol, which
      * `RouterModel.Asked` lists: a test that is to run in several strengths goes by `isMutating`.
      */
@@ -301,12 +302,16 @@ const toMapping = (entry: RouterModel.Entry, now: number, model: RouterModel.Rou
     status: "mapped"
   })
 
+/** The longest lease that every router takes, where a longer one, or one without an end, was wanted. */
+const atMostOneWeek = (lifetimeSeconds: number): number =>
+  lifetimeSeconds === 0 ? RouterModel.oneWeek : Math.min(lifetimeSeconds, RouterModel.oneWeek)
+
 /** 0 is a permanent lease. */
 const lifetimeSecondsOf = Effect.fnUntraced(function* ({ leases }: Environment, lifetime: Duration.Duration) {
   const takes = yield* Ref.get(leases)
   const seconds = Duration.isFinite(lifetime) ? Math.max(1, Math.ceil(Duration.toSeconds(lifetime))) : 0
   if (takes === "OnlyPermanent") return 0
-  return takes === "AtMostOneWeek" && (seconds === 0 || seconds > RouterModel.oneWeek) ? RouterModel.oneWeek : seconds
+  return takes === "AtMostOneWeek" ? atMostOneWeek(seconds) : seconds
 })
 
 /** Another external port is tried this often, as over UPnP. */
@@ -333,7 +338,7 @@ const suggestion = (
   entries: ReadonlyArray<RouterModel.Entry>
 ): { readonly externalPort?: number | undefined; readonly lifetimeSeconds?: number } => {
   if (kind === "OnlyPermanentLeases") return { lifetimeSeconds: 0 }
-  if (kind === "InvalidLifetime") return { lifetimeSeconds: RouterModel.oneWeek }
+  if (kind === "InvalidLifetime") return { lifetimeSeconds: atMostOneWeek(asked.lifetimeSeconds) }
   if (!asked.mayChoosePort) return {}
   if (kind === "SamePortRequired") return { externalPort: asked.internalPort }
   return kind === "Conflict" ? { externalPort: portAfter(asked, entries) } : {}
@@ -530,7 +535,7 @@ const strategyOf = (environment: Environment): Strategy.Strategy => ({
  *
  * A request to a silent router fails with `TimedOut`, its probe with `NoGateway`. A refusal fails with the reason
  * that it has in the real strategies, after what they try by themselves: a permanent lease where only those are
- * taken, a week where the lifetime is refused and, unless the external port is strict, the internal port where both
+ * taken, a week where a longer lifetime is refused and, unless the external port is strict, the internal port where both
  * must be the same, and up to four others where the wanted one is taken. A `Conflict` at a renewal is not tried
  * again: the mapping is lost, and asked for anew.
  *
