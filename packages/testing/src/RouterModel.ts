@@ -191,6 +191,14 @@ export const oneWeek = 604_800
 export const firstDynamicPort = 49_152
 
 /**
+ * So many requests a router remembers: more than a test looks at, and no more memory however long a router runs.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maximumAsked = 10_000
+
+/**
  * The last port there is.
  *
  * @category constants
@@ -283,8 +291,10 @@ export class RouterModel {
   readonly capacity: number
   readonly maxLifetimeSeconds: number
   readonly quirks: ReadonlySet<Quirk.Quirk>
-  /** The requests that arrived, the oldest first. */
+  /** The requests that arrived, the oldest first: the last `maximumAsked` of them. */
   readonly asked: Array<Asked> = []
+  /** How many requests arrived that are not in `asked` any more. */
+  forgottenAsked = 0
   externalAddress: NetAddress.IpAddress | undefined
   /** Counts the starts: what UPnP calls BOOTID. Its first value is 1. */
   bootId = 1
@@ -293,8 +303,10 @@ export class RouterModel {
   #table: Array<Entry> = []
   #startedAt: number
   #refusals: Array<RefusalKind> = []
-  /** External ports that something else has, by protocol: they are in no table and cannot be had. */
+  /** External ports that other hosts have, by protocol: they are in no table and cannot be had. */
   readonly #taken = new Set<string>()
+  /** Those that whoever drives the router has taken, which are its to free. */
+  readonly #held = new Set<string>()
   #hasBeenAsked = false
   /** How many nights have passed, for the quirks that lose every mapping in one. */
   #nights = 0
@@ -321,6 +333,9 @@ export class RouterModel {
   /** Writes down that something was asked which has no answer of its own, as a search. */
   note(asked: Asked): void {
     this.asked.push(asked)
+    if (this.asked.length <= maximumAsked) return
+    this.asked.shift()
+    this.forgottenAsked += 1
   }
 
   /**
@@ -387,13 +402,18 @@ export class RouterModel {
 
   /** Something else has an external port from now on: its rows are gone, and who asks for it meets a conflict. */
   takePort(one: Pick<Entry, "protocol" | "externalPort">): void {
-    this.#taken.add(portName(one))
+    this.#held.add(portName(one))
     this.#drop((entry) => portName(entry) === portName(one))
+  }
+
+  /** An external port that was taken by `takePort` can be had again. */
+  freePort(one: Pick<Entry, "protocol" | "externalPort">): void {
+    this.#held.delete(portName(one))
   }
 
   /** Whether something else has an external port. */
   isTaken(one: Pick<Entry, "protocol" | "externalPort">): boolean {
-    return this.#taken.has(portName(one))
+    return this.#held.has(portName(one)) || this.#taken.has(portName(one))
   }
 
   /** Deletes every row that the test picks; how many there were, as far as the router tells. */
@@ -420,14 +440,20 @@ export class RouterModel {
     return entry === undefined ? undefined : NetAddress.inetAddressUnsafe(entry.internalAddress, entry.internalPort)
   }
 
-  /** Restarts: the epoch starts over and, unless it keeps them (by a quirk, or told so), the mappings are gone. */
+  /**
+   * Restarts: the epoch starts over and, unless it keeps them (by a quirk, or told so), the mappings are gone, those of
+   * other hosts too.
+   */
   reboot(now: number, options: { readonly keepsTable?: boolean | undefined } = {}): void {
     // What was gone before the restart does not come back with what is kept.
     this.entries(now)
     this.#startedAt = now
     this.#nights = 0
     this.bootId += 1
-    if (!(options.keepsTable ?? this.has("RestartKeepsTable"))) this.#table = []
+    if (!(options.keepsTable ?? this.has("RestartKeepsTable"))) {
+      this.#table = []
+      this.#taken.clear()
+    }
     this.#tell()
   }
 
@@ -509,25 +535,20 @@ export class RouterModel {
     if (this.has("ConflictInMappingEntry") || this.has("PermanentLeasesPileUp")) this.#taken.add(portName(request))
   }
 
-  /**
-   * The row that a repeated request renews or changes: the same client's.
-   */
+  /** The row that a repeated request renews or changes: the same client's, and of several the one with its nonce. */
   #ownEntry(now: number, request: MapRequest): Entry | undefined {
-    return this.entries(now).find((entry) => {
-      if (entry.protocol !== request.protocol || !Equal.equals(entry.internalAddress, request.internalAddress)) {
-        return false
-      }
-      // NAT-PMP and PCP know a mapping by its internal port, UPnP by its external one.
-      return isIgd(request)
-        ? entry.externalPort === request.externalPort
-        : entry.internalPort === request.internalPort && (!isIgd(entry) || entry.externalPort === request.externalPort)
-    })
+    const own = this.entries(now).filter((entry) => isOwn(entry, request))
+    return own.find((entry) => entry.nonce === request.nonce) ?? own[0]
   }
 
   #portFor(now: number, request: MapRequest, known: Entry | undefined): number | undefined {
     if (known !== undefined) return known.externalPort
-    const taken = new Set([...this.entries(now).map(portName), ...this.#taken])
-    const isFree = (externalPort: number) => !taken.has(portName({ protocol: request.protocol, externalPort }))
+    // Whatever its remote host: an external port leads to one place.
+    const mapped = new Set(this.entries(now).map(portName))
+    const isFree = (externalPort: number) => {
+      const one = { protocol: request.protocol, externalPort }
+      return !mapped.has(portName(one)) && !this.isTaken(one)
+    }
     if (this.has("SamePortValuesRequired")) return isFree(request.internalPort) ? request.internalPort : undefined
     if (request.externalPort !== 0 && isFree(request.externalPort)) return request.externalPort
     if (!request.mayChoosePort) return undefined
@@ -540,6 +561,14 @@ export class RouterModel {
 
 const portName = (one: { readonly protocol: PortMapping.Protocol; readonly externalPort: number }): string =>
   `${one.externalPort}/${one.protocol}`
+
+const isOwn = (entry: Entry, request: MapRequest): boolean => {
+  if (entry.protocol !== request.protocol || !Equal.equals(entry.internalAddress, request.internalAddress)) return false
+  // NAT-PMP and PCP know a mapping by its internal port, UPnP by its external one and the remote host.
+  return isIgd(request)
+    ? entry.externalPort === request.externalPort && Equal.equals(entry.remoteHost, request.remoteHost)
+    : entry.internalPort === request.internalPort && (!isIgd(entry) || entry.externalPort === request.externalPort)
+}
 
 const isSameKey = (self: Entry, that: Entry): boolean =>
   self.protocol === that.protocol &&
