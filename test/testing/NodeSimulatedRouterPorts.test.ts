@@ -154,6 +154,15 @@ describe("the ports of a router", () => {
         Effect.map(Effect.flip(NodeSimulatedRouter.make(options)), ({ _tag, message }) => [_tag, message])
       const inUse = (port: string) => ["RouterSocketError", `AddressInUse: ${port} at 127.0.0.1`]
       const { http, natpmp, ssdp } = ports
+      for (const [wanted, protocol, port] of [
+        [{ http }, "tcp", http],
+        [{ ssdp }, "udp", ssdp]
+      ] as const) {
+        const reason = yield* NodeSimulatedRouter.make({ ports: wanted }).pipe(
+          Effect.catchReason("RouterSocketError", "RouterSocketOpenError", Effect.succeed)
+        )
+        assert.deepInclude(reason, { kind: "AddressInUse", protocol, address: inside, port })
+      }
       assert.deepStrictEqual(yield* messageOf({ ports: { http } }), inUse(`TCP port ${http}`))
       assert.deepStrictEqual(yield* messageOf({ ports: { ssdp } }), inUse(`UDP port ${ssdp}`))
       assert.deepStrictEqual(yield* messageOf({ ports: { natpmp } }), inUse(`UDP port ${natpmp}`))

@@ -82,12 +82,20 @@ import * as UpnpResponder from "./UpnpResponder.ts"
 
 export {
   /**
-   * A socket of the router could not be opened.
+   * A socket of the router could not be opened, for its `reason`.
    *
    * @category errors
    * @since 0.1.0
    */
-  RouterSocketError
+  RouterSocketError,
+  /**
+   * A port of the router is taken (`kind` is `"AddressInUse"`), its address is none of this machine's
+   * (`"AddressNotAvailable"`), it may not be had (`"PermissionDenied"`), or the `cause` knows why (`"Unknown"`).
+   *
+   * @category errors
+   * @since 0.1.0
+   */
+  RouterSocketOpenError
 } from "./internal/routerSocketError.ts"
 
 /**
