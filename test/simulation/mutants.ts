@@ -31,6 +31,8 @@ const codec = "natpmp/src/NatPmpCodec.ts"
 const strategy = "natpmp/src/NatPmp.ts"
 const lease = "upnp/src/internal/upnpLease.ts"
 const current = "upnp/src/internal/currentGateway.ts"
+const upnp = "upnp/src/Upnp.ts"
+const search = "upnp/src/SsdpSearch.ts"
 const probe = "upnp/src/internal/upnpProbe.ts"
 
 const edit = (file: string, from: string, to: string): Edit => ({ file, from, to })
@@ -393,6 +395,77 @@ export const list: ReadonlyArray<Mutant> = [
         "const lease = yield* restoreRenewal(asked).pipe(",
         "const lease = yield* restoreRenewal(asked).pipe(Effect.flatMap((one) => Effect.map(Clock.currentTimeMillis, (at) => at < mistrusted ? { ...one, mapping: new PortMapping.PortMapping({ ...one.mapping, externalAddress: now.lease.mapping.externalAddress }) } : one)),"
       )
+    ]
+  },
+  {
+    name: "release-deletes-anybodys",
+    what: "A release deletes what is at its port, whoever has put it there since.",
+    by: "others-untouched",
+    edits: [
+      edit(
+        lease,
+        'if (seen._tag === "Entry" && !isOurs(seen.entry, ours, yield* Ref.get(shown))) {',
+        'if (seen._tag === "Entry" && seen.entry.externalPort !== ours.externalPort) {'
+      )
+    ]
+  },
+  {
+    name: "taken-port-overwritten",
+    what: "What is in the way of a mapping is deleted, and the mapping put in its place.",
+    by: "others-untouched",
+    edits: [
+      edit(
+        lease,
+        'if (seen._tag !== "Entry" || isOurs(seen.entry, wanted, yield* Ref.get(shown))) return seen',
+        'if (seen._tag === "Entry" || isOurs(wanted, wanted, yield* Ref.get(shown))) return seen'
+      ),
+      edit(
+        lease,
+        "const error = added.failure\n",
+        'const error = added.failure\n  if (error._tag === "UpnpFault" && error.code === 718) {\n    yield* session.connection.deletePortMapping(entry)\n    yield* session.connection.addPortMapping(entry)\n    return entry\n  }\n'
+      )
+    ]
+  },
+  {
+    name: "list-cut-short",
+    what: "A list ends after the first mapping.",
+    by: "answers-are-true",
+    edits: [
+      edit(upnp, "Stream.filterMap((mapping) => mapping),", "Stream.filterMap((mapping) => mapping), Stream.take(1),")
+    ]
+  },
+  {
+    name: "removal-only-said",
+    what: "What the user has removed is left where it is.",
+    by: "answers-are-true",
+    edits: [edit(lease, "Effect.andThen(deleteEntry(session, key))", "Effect.andThen(Effect.void)")]
+  },
+  {
+    name: "location-not-pinned",
+    what: "A description is fetched from wherever an answer to a search says.",
+    by: "stays-inside",
+    edits: [
+      edit(
+        search,
+        "HttpUrl.fromString(answer.location, from)",
+        'HttpUrl.fromString(answer.location, Result.getOrElse(NetAddress.ipFromString(/[/]([0-9.]+)[:]/.exec(answer.location)?.[1] ?? ""), () => from))'
+      )
+    ]
+  },
+  {
+    name: "answers-from-outside-trusted",
+    what: "An answer to a search is followed wherever it comes from.",
+    by: "stays-inside",
+    edits: [
+      edit(search, "if (!isDefaultGateway && !NetworkInterfaces.isAttached(interfaces, from)) {", 'if (text === "") {')
+    ]
+  },
+  {
+    name: "chance-of-its-own",
+    what: "The time of a renewal is drawn from a chance that no seed decides.",
+    by: "same-trace",
+    edits: [
+      edit(engine, "yield* Random.nextBetween(0.45, 0.5)", "yield* Effect.sync(() => 0.45 + Math.random() * 0.05)")
     ]
   }
 ]

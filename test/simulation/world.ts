@@ -1,6 +1,7 @@
 /**
  * One world: its network is built from the plan, the plan's events happen in it, and the judge watches.
  */
+import * as Ipv4Scope from "@effect-nat/core/Ipv4Scope"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
@@ -23,7 +24,6 @@ import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
-import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Automatic from "effect-nat/Automatic"
@@ -50,7 +50,9 @@ export const invariants = [
   "deletes-what-was-mapped",
   "port-as-asked",
   "maps-what-was-asked",
-  "changes-tell"
+  "changes-tell",
+  "answers-are-true",
+  "stays-inside"
 ] as const
 export type Invariant = (typeof invariants)[number] | "same-trace"
 
@@ -99,6 +101,7 @@ interface Program {
   readonly startedAt: number
   readonly sentAt: Array<number>
   foundAt: number | undefined
+  hasAsked: boolean
   /** When it last said that a mapping may be left. */
   warnedAt: number | undefined
   /** It is being shut down: it begins nothing new. */
@@ -136,9 +139,19 @@ interface Held {
   /** The last requests for it, within a minute. */
   readonly asked: Array<number>
   deletes: number
-  /** It was given up before it was held: what the request may have left is deleted, and once more a second later. */
+  /**
+   * It was given up before it was held: what the request may have left is deleted, and once more a second later. What
+   * nobody answers for is deleted again and again, too.
+   */
   isAbandoned: boolean
   isReleasing: boolean
+}
+
+/** The rows of a router that are not this host's. */
+interface Others {
+  readonly bootId: number
+  readonly at: number
+  readonly rows: ReadonlyArray<RouterModel.Entry>
 }
 
 class World {
@@ -146,14 +159,19 @@ class World {
   readonly network: SimulatedNetwork.SimulatedNetwork
   readonly violations: Array<Violation> = []
   readonly happened = new Set<string>()
+  /** What is wrong with the link or the router now: it has happened when something is sent meanwhile. */
+  readonly ongoing = new Set<Plan.Fault>()
   readonly random: SeededRandom.SeededRandom
   lan: SimulatedNetwork.Lan
   readonly baseLink: SimulatedNetwork.Link
   readonly host: SimulatedNetwork.Host
   readonly helds: ReadonlyArray<Held>
   readonly everyModel: Array<RouterModel.RouterModel> = []
-  /** The routers on which somebody else has a mapping. */
-  readonly bystanders = new Set<RouterModel.RouterModel>()
+  /** What others have mapped on each router, and since which of its starts, as it was when last looked at. */
+  readonly others = new Map<RouterModel.RouterModel, Others>()
+  neighbour: SimulatedNetwork.Process | undefined = undefined
+  /** When the neighbour last deleted anything, which is its own affair. */
+  neighbourDeletedAt = Number.NEGATIVE_INFINITY
   readonly closing: Array<() => void> = []
   readonly ownAddresses = new Set<string>()
   readonly externalPorts = new Set<string>()
@@ -167,6 +185,7 @@ class World {
   /** When the last attack ended, and when the last answer was found to be lost. */
   troubledAt = Number.NEGATIVE_INFINITY
   lostAnswers = 0
+  addressChangedAt = Number.NEGATIVE_INFINITY
   hasChangedRouter = false
   hasMoved = false
   mayLeavePermanent = false
@@ -211,7 +230,7 @@ class World {
     if (plan.topology === "twoHosts") {
       const other = this.network.addHost({
         name: "other",
-        attachments: [{ lan: this.lan, address: "192.168.77.150" }],
+        attachments: [{ lan: this.lan, address: neighbourAddress }],
         gateways: [this.router]
       })
       this.#startOther(other)
@@ -314,7 +333,7 @@ class World {
   #addBystander(model: RouterModel.RouterModel) {
     const first = this.plan.wanted[0]
     if (first === undefined) return
-    const mapped = model.map(this.now, {
+    model.map(this.now, {
       via: "mock",
       client: ip("192.168.77.200"),
       protocol: first.protocol,
@@ -325,7 +344,7 @@ class World {
       lifetimeSeconds: 0,
       description: "somebody else"
     })
-    if (Result.isSuccess(mapped)) this.bystanders.add(model)
+    this.#lookAtOthers(model)
   }
 
   #addPrinter() {
@@ -338,10 +357,7 @@ class World {
             to.port === Ssdp.port
               ? [
                   {
-                    payload: new TextEncoder().encode(
-                      "HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=120\r\nEXT:\r\nLOCATION: http://192.168.77.9:80/printer.xml\r\n" +
-                        "SERVER: Printer\r\nST: upnp:rootdevice\r\nUSN: uuid:printer::upnp:rootdevice\r\n\r\n"
-                    )
+                    payload: searchAnswer("http://192.168.77.9:80/printer.xml", "upnp:rootdevice")
                   }
                 ]
               : undefined,
@@ -398,6 +414,7 @@ class World {
       startedAt: this.now,
       sentAt: [],
       foundAt: undefined,
+      hasAsked: false,
       warnedAt: undefined,
       isEnding: false,
       releasing: 0
@@ -407,9 +424,10 @@ class World {
   #startOther(host: SimulatedNetwork.Host) {
     const [wanted] = this.plan.wanted
     if (wanted === undefined) return
-    this.ownAddresses.add("192.168.77.150")
+    this.ownAddresses.add(neighbourAddress)
     const { externalPort, internalPort, protocol } = wanted
     const process = host.start()
+    this.neighbour = process
     const mapping = PortMapper.PortMapper.use((mapper) =>
       mapper.map({ protocol, internalPort, externalPort, lifetime: `${wanted.lifetimeSeconds} seconds` })
     )
@@ -445,6 +463,7 @@ class World {
     held.fiber = fiber
     held.deletes = 0
     held.isAbandoned = false
+    held.telling = undefined
     held.lastMapAt = undefined
     fiber.addObserver((exit) => {
       if (held.fiber !== fiber) return
@@ -470,6 +489,11 @@ class World {
     })
   }
 
+  /** Whether a mapping is lost, or on a gateway that this host has left: nothing answers to its deletion. */
+  #isAstray({ gateway, status }: PortMapping.PortMapping): boolean {
+    return status === "lost" || gateway === undefined || !Equal.equals(gateway, this.router.model.address)
+  }
+
   #listen(held: Held, { changes }: PortMapper.Mapping) {
     const told: Array<PortMapping.PortMapping> = []
     held.told = told
@@ -487,7 +511,9 @@ class World {
     held.mapping = undefined
     held.fiber = undefined
     held.isReleasing = true
-    held.isAbandoned = mapping === undefined
+    held.isAbandoned = last === undefined || this.#isAstray(last)
+    // What was left behind elsewhere is looked for, where the client can.
+    if (last !== undefined && this.#isAstray(last)) program.foundAt = undefined
     held.lastPort = last?.externalPort ?? held.lastPort
     held.deletes = 0
     fiber?.interruptUnsafe()
@@ -521,7 +547,10 @@ class World {
       Effect.andThen(program.mapper.map({ protocol: "udp", internalPort, lifetime: "1 hour" }), Effect.never)
     )
     const fiber = this.#fork(program.process, request)
-    this.network.after(this.random.between(0, 150), () => fiber.interruptUnsafe())
+    this.network.after(this.random.between(0, 150), () => {
+      if (fiber.pollUnsafe() === undefined) this.happened.add("interrupt")
+      fiber.interruptUnsafe()
+    })
     this.network.after(25 * second, () => {
       if (
         !this.isHealthy(startedAt - 20 * second) ||
@@ -539,12 +568,14 @@ class World {
   }
 
   crash() {
+    if (this.program.process.isRunning) this.happened.add("crash")
     this.program.process.kill()
     this.mayLeavePermanent = true
     this.network.after(this.random.between(500, 60_000), () => this.#resume())
   }
 
   restart() {
+    if (this.program.process.isRunning) this.happened.add("restart")
     for (const held of this.helds) this.stop(held, false)
     const old = this.program
     old.isEnding = true
@@ -558,6 +589,7 @@ class World {
   /** Nothing goes wrong any more. */
   heal() {
     this.lan.link = this.baseLink
+    this.ongoing.clear()
     this.#endAttack()
     if (this.router.model.isSilent(this.now)) this.router.model.wake()
     // A router that is about to come back does so within this time.
@@ -592,40 +624,46 @@ class World {
     this.unhealthyUntil = Math.max(this.unhealthyUntil, this.now + lasts)
   }
 
-  #linkTrouble(change: Partial<SimulatedNetwork.Link>, lasts: number) {
+  #linkTrouble(what: Plan.Fault, change: Partial<SimulatedNetwork.Link>, lasts: number) {
     const { lan } = this
     const before = lan.link
     this.trouble(lasts)
+    this.ongoing.add(what)
     lan.link = { ...before, ...change }
     this.network.after(lasts, () => {
       lan.link = this.baseLink
+      this.ongoing.delete(what)
     })
+  }
+
+  #silence(lasts: number) {
+    this.trouble(lasts)
+    this.ongoing.add("silence")
+    this.router.model.goSilent(this.now + lasts)
+    this.network.after(lasts, () => this.ongoing.delete("silence"))
   }
 
   happen({ lasts, mapping, what }: Plan.Event) {
     if (this.isOver) return
     // What is right just before it may be wrong just after: that is not the same for longer.
     this.sample()
-    // Nothing has got lost before something is asked.
-    if (what !== "lostAnswer") this.happened.add(what)
     this.network.note(`event ${what}`)
     const held = this.helds[mapping]
     switch (what) {
       case "loss":
-        return this.#linkTrouble({ loss: this.random.pick([0.1, 0.3, 0.6]) }, lasts)
+        return this.#linkTrouble(what, { loss: this.random.pick([0.1, 0.3, 0.6]) }, lasts)
       case "delay":
-        return this.#linkTrouble({ delay: [50, this.random.pick([400, 3000])] }, lasts)
+        return this.#linkTrouble(what, { delay: [50, this.random.pick([400, 3000])] }, lasts)
       case "duplication":
-        return this.#linkTrouble({ duplication: 0.5 }, lasts)
+        return this.#linkTrouble(what, { duplication: 0.5 }, lasts)
       case "reordering":
-        return this.#linkTrouble({ reordering: 0.5, overtaking: 2000 }, lasts)
+        return this.#linkTrouble(what, { reordering: 0.5, overtaking: 2000 }, lasts)
       case "silence":
-        this.trouble(lasts)
-        return this.router.model.goSilent(this.now + lasts)
+        return this.#silence(lasts)
       case "reboot":
         return this.#reboot()
       case "addressChange":
-        return this.router.model.changeExternalAddress(ip(`11.22.33.${this.random.between(2, 250)}`))
+        return this.#changeExternalAddress()
       case "routerReplaced":
         return this.#replaceRouter()
       case "lostAnswer":
@@ -648,11 +686,83 @@ class World {
         return this.#changeNetwork()
       case "addressRenewal":
         return this.#renewAddress()
+      case "list":
+      case "remove":
+      case "askAddress":
+        return this.#ask(what)
     }
+  }
+
+  /** The user asks, or has something of another's taken away, beside mapping. */
+  #ask(what: Plan.Question) {
+    const { program } = this
+    if (!program.process.isRunning || program.isEnding) return
+    this.happened.add(what)
+    // Where the best strategy cannot do it, another one is asked, which searches until it has found its gateway.
+    if (this.plan.protocol === "automatic" && !program.hasAsked) program.foundAt = undefined
+    if (what === "list") return this.#list(program)
+    return what === "remove" ? this.#remove(program) : this.#askAddress(program)
+  }
+
+  /** Hears what an answer is; only in a calm world without quirks it has to be one, and true. */
+  #hear<A>(
+    program: Program,
+    what: Plan.Question,
+    question: Effect.Effect<A, NatError.NatError>,
+    whatIsWrong: (answer: A) => string | undefined
+  ) {
+    this.#fork(program.process, question).addObserver((exit) => {
+      program.foundAt ??= this.now
+      if (Exit.isSuccess(exit) && what !== "askAddress") program.hasAsked = true
+      this.network.note(`the user is told ${Exit.isSuccess(exit) ? "an answer" : "that it failed"}`)
+      if (!this.isCalm || this.plan.quirk !== undefined) return
+      const isOver = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+      // NAT-PMP cannot list or remove, and is one of those that are chosen from.
+      if (isOver || (Exit.isFailure(exit) && this.plan.protocol !== "upnp")) return
+      const wrong = Exit.isFailure(exit) ? Cause.pretty(exit.cause) : whatIsWrong(exit.value)
+      if (wrong !== undefined) this.violate("answers-are-true", wrong)
+    })
+  }
+
+  #list(program: Program) {
+    const rows = () => this.router.model.entries(this.now).map((one) => `${one.externalPort}/${one.protocol}`)
+    const before = rows()
+    this.#hear(program, "list", Stream.runCollect(program.mapper.list), (listed) => {
+      const keys = listed.map((one) => `${one.externalPort}/${one.protocol}`)
+      const after = rows()
+      const missing = before.filter((row) => after.includes(row) && !keys.includes(row))
+      const invented = keys.filter((key) => !before.includes(key) && !after.includes(key))
+      if (missing.length + invented.length === 0) return undefined
+      return `the list is without ${missing.join()} and has ${invented.join()} in addition`
+    })
+  }
+
+  /** Something of another host's, which nobody keeps alive. */
+  #remove(program: Program) {
+    const { model } = this.router
+    const key = { protocol: "tcp", externalPort: 45_000 } as const
+    const isIt = (one: RouterModel.Entry) => one.protocol === key.protocol && one.externalPort === key.externalPort
+    const from = { via: "mock", client: ip(removedAddress), internalAddress: ip(removedAddress) } as const
+    model.map(this.now, { ...from, ...key, mayChoosePort: false, internalPort: 4000, lifetimeSeconds: 0 })
+    this.externalPorts.add(`${key.externalPort}/${key.protocol}`)
+    this.#hear(program, "remove", program.mapper.remove(key), () =>
+      model.entries(this.now).some(isIt) ? "what was removed is still there" : undefined
+    )
+  }
+
+  #askAddress(program: Program) {
+    this.#hear(program, "askAddress", program.mapper.externalAddress, (address) => {
+      const told = this.router.model.externalAddress
+      // An answer is good for half a minute.
+      const isFresh = this.now - this.addressChangedAt < slack
+      if (isFresh || told === undefined || Equal.equals(address, told)) return undefined
+      return `the external address is said to be ${format(address)}, and is ${format(told)}`
+    })
   }
 
   #unmapAndMapAgain(held: Held, what: "unmap" | "unmapTwice") {
     const { mapping, program } = held
+    if (mapping !== undefined) this.happened.add(what)
     if (what === "unmapTwice" && mapping !== undefined) this.#fork(program.process, mapping.release)
     this.stop(held, true)
     this.network.after(20 * second, () => {
@@ -667,7 +777,17 @@ class World {
     this.trouble(outage)
     model.goSilent(this.now + outage)
     this.hasChangedRouter = true
-    this.network.after(outage, () => model.reboot(this.now))
+    this.network.after(outage, () => {
+      model.reboot(this.now)
+      this.happened.add("reboot")
+      if (this.plan.isBystanderQuick) this.#addBystander(model)
+    })
+  }
+
+  #changeExternalAddress() {
+    this.happened.add("addressChange")
+    this.addressChangedAt = this.now
+    this.router.model.changeExternalAddress(ip(`11.22.33.${this.random.between(2, 250)}`))
   }
 
   #replaceRouter() {
@@ -680,7 +800,9 @@ class World {
     this.network.remove(old)
     this.network.after(outage, () => {
       // Somebody else may have done it, or the host has gone elsewhere.
-      if (this.router === old && this.lan === lan) this.router = this.#addRouter(format(old.address))
+      if (this.router !== old || this.lan !== lan) return
+      this.router = this.#addRouter(format(old.address))
+      this.happened.add("routerReplaced")
     })
   }
 
@@ -695,6 +817,7 @@ class World {
   }
 
   #changeNetwork() {
+    this.happened.add("networkChange")
     this.hasMoved = true
     this.mayLeavePermanent = true
     this.trouble(second)
@@ -707,6 +830,7 @@ class World {
   }
 
   #renewAddress() {
+    this.happened.add("addressRenewal")
     this.hasMoved = true
     this.mayLeavePermanent = true
     this.nextAddress += 1
@@ -741,8 +865,13 @@ class World {
   }
 
   #sent(sent: SimulatedNetwork.Sent) {
+    if (sent.process === this.neighbour && Wire.read(sent).kind === "delete") this.neighbourDeletedAt = this.now
     if (sent.process !== this.program?.process) return
     const { program } = this
+    this.ongoing.forEach((fault) => this.happened.add(fault))
+    if (Ipv4Scope.isPublic(sent.to.address) && !NetAddress.isMulticast(sent.to.address)) {
+      this.violate("stays-inside", `something is sent to ${format(sent.to.address)}`)
+    }
     program.sentAt.push(this.now)
     while ((program.sentAt[0] ?? this.now) < this.now - second) program.sentAt.shift()
     if (program.sentAt.length > this.busiest) this.busiest = program.sentAt.length
@@ -807,7 +936,8 @@ class World {
     })
     if (held === undefined) return
     this.#checkNotLive(held)
-    held.deletes += 1
+    // What is given back while it is lost, for its port is not the one that it must be, is no release.
+    if (held.isReleasing) held.deletes += 1
     if (this.isCalm && held.deletes > 1 && !held.isAbandoned) {
       this.violate("one-delete", `mapping ${held.index} is deleted ${held.deletes} times`)
     }
@@ -836,32 +966,52 @@ class World {
   }
 
   /** Datagrams that nobody asked for, in answer to one that the client has sent. */
-  #inject({ from, to }: SimulatedNetwork.Sent, asked: Uint8Array) {
+  #inject(sent: SimulatedNetwork.Sent, asked: Uint8Array) {
+    if (this.attacks === "garbage") return this.#injectGarbage(sent, asked)
+    if (sent.to.port === Ssdp.port) return this.#forgeSearchAnswers(sent)
+    if (sent.to.port === NatPmpCodec.gatewayPort) this.#forgeAnswers(sent, asked)
+  }
+
+  #injectOne({ from }: SimulatedNetwork.Sent, payload: Uint8Array, source: NetAddress.InetAddress) {
+    if (this.attacks !== undefined) this.happened.add(this.attacks)
+    this.network.inject({ host: this.host, payload, from: source, to: from, after: this.random.between(0, 3) })
+  }
+
+  #injectGarbage(sent: SimulatedNetwork.Sent, asked: Uint8Array) {
+    const { to } = sent
     if (NetAddress.isMulticast(to.address)) return
-    const inject = (payload: Uint8Array, source: NetAddress.InetAddress) =>
-      this.network.inject({ host: this.host, payload, from: source, to: from, after: this.random.between(0, 3) })
-    if (this.attacks === "garbage") {
-      const length = this.random.between(0, 24)
-      const bytes = Uint8Array.from({ length }, () => this.random.between(0, 255))
-      // What looks like an answer at first and then is none.
-      if (length > 1 && to.port === 5351 && this.random.chance(0.7)) bytes.set([0, 128 + (asked[1] ?? 0)])
-      if (length > 3 && this.random.chance(0.7)) bytes.set([0, 0], 2)
-      // An answer that is whole could not be told from a true one.
-      return inject(to.port === 5351 ? bytes.subarray(0, 11) : bytes, to)
-    }
-    if (to.port !== 5351) return
-    const stranger = NetAddress.inetAddressUnsafe(ip("192.168.77.66"), 5351)
-    inject(
-      NatPmpCodec.encodeResponse({ _tag: "ExternalAddressResponse", epoch: 5, externalAddress: forgedAddress }),
-      stranger
-    )
+    const length = this.random.between(0, 24)
+    const bytes = Uint8Array.from({ length }, () => this.random.between(0, 255))
+    // What looks like an answer at first and then is none.
+    if (length > 1 && to.port === 5351 && this.random.chance(0.7)) bytes.set([0, 128 + (asked[1] ?? 0)])
+    if (length > 3 && this.random.chance(0.7)) bytes.set([0, 0], 2)
+    // An answer that is whole could not be told from a true one.
+    this.#injectOne(sent, to.port === 5351 ? bytes.subarray(0, 11) : bytes, to)
+  }
+
+  #forgeAnswers(sent: SimulatedNetwork.Sent, asked: Uint8Array) {
+    const stranger = NetAddress.inetAddressUnsafe(ip(strangerAddress), 5351)
+    const answer = { _tag: "ExternalAddressResponse", epoch: 5, externalAddress: forgedAddress } as const
+    this.#injectOne(sent, NatPmpCodec.encodeResponse(answer), stranger)
     if (asked.length < 12) return
     const protocol = asked[1] === 1 ? "udp" : "tcp"
     const internalPort = (asked[4] ?? 0) * 256 + (asked[5] ?? 0)
     const forged = { _tag: "MapResponse", protocol, epoch: 5, externalPort: forgedPort, lifetime: 7200 } as const
-    inject(NatPmpCodec.encodeResponse({ ...forged, internalPort }), stranger)
+    this.#injectOne(sent, NatPmpCodec.encodeResponse({ ...forged, internalPort }), stranger)
     // The router's answer to somebody else, or to an earlier question.
-    inject(NatPmpCodec.encodeResponse({ ...forged, internalPort: internalPort ^ 1 }), to)
+    this.#injectOne(sent, NatPmpCodec.encodeResponse({ ...forged, internalPort: internalPort ^ 1 }), sent.to)
+  }
+
+  /** A gateway that is not there, one that is described out in the world, one that answers from there, and a printer. */
+  #forgeSearchAnswers(sent: SimulatedNetwork.Sent) {
+    const forge = (source: NetAddress.IpAddress, location: string, device: string) =>
+      this.#injectOne(sent, searchAnswer(location, device), NetAddress.inetAddressUnsafe(source, Ssdp.port))
+    const gateway = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
+    const world = `http://${format(forgedAddress)}:80/gateway.xml`
+    forge(ip(strangerAddress), `http://${strangerAddress}:5000/gateway.xml`, gateway)
+    forge(this.router.address, world, gateway)
+    forge(forgedAddress, world, gateway)
+    forge(ip(strangerAddress), `http://${strangerAddress}:80/printer.xml`, "upnp:rootdevice")
   }
 
   // ---------------------------------------------------------------------------
@@ -918,8 +1068,38 @@ class World {
       .find((one) => one.protocol === protocol && one.externalPort === externalPort)?.expiresAt
   }
 
-  /** Looks at every mapping that is held. */
+  /** What others have mapped stays as it is until its lease ends, whatever this host does. */
+  #lookAtOthers(model: RouterModel.RouterModel) {
+    const { bootId } = model
+    const entries = model.entries(this.now)
+    const known = this.others.get(model)
+    const isForgetful = model.has("LeasesVanishOvernight") || model.has("PermanentLeasesVanishOvernight")
+    if (known?.bootId === bootId && !isForgetful) {
+      for (const row of known.rows) this.#checkOther(model, row, known.at)
+    }
+    this.others.set(model, { bootId, at: this.now, rows: entries.filter((row) => this.#isAnothers(row)) })
+  }
+
+  #isAnothers({ internalAddress }: RouterModel.Entry): boolean {
+    const address = format(internalAddress)
+    return address !== removedAddress && (address === neighbourAddress || !this.ownAddresses.has(address))
+  }
+
+  #checkOther(model: RouterModel.RouterModel, row: RouterModel.Entry, seenAt: number) {
+    if (row.expiresAt !== undefined && row.expiresAt <= this.now) return
+    // What it sent before may have arrived since.
+    if (format(row.internalAddress) === neighbourAddress && this.neighbourDeletedAt > seenAt - slack) return
+    const now = model
+      .entries(this.now)
+      .find((one) => one.protocol === row.protocol && one.externalPort === row.externalPort)
+    if (now !== undefined && describe(now) === describe(row)) return
+    const what = now === undefined ? "deleted" : `led to ${format(now.internalAddress)}:${now.internalPort}`
+    this.violate("others-untouched", `somebody else's ${describe(row)} on ${model.name} has been ${what}`)
+  }
+
+  /** Looks at every mapping that is held, and at those of others. */
   sample() {
+    this.#lookAtOthers(this.router.model)
     for (const held of this.helds) {
       if (!held.program.process.isRunning) continue
       const mapping = this.currentOf(held)
@@ -1086,19 +1266,23 @@ class World {
         if (entry.expiresAt === undefined && !wasLimited && this.mayLeavePermanent) continue
         this.violate("nothing-left", `${describe(entry)} on ${model.name}`)
       }
-      const isKept =
-        model.bootId === 1 && !model.has("LeasesVanishOvernight") && !model.has("PermanentLeasesVanishOvernight")
-      const refusesAll = Quirk.names.some((name) => model.has(name) && Quirk.profileOf(name).outcome !== "Mapped")
-      if (!this.plan.hasBystander || !isKept || refusesAll || !this.bystanders.has(model)) continue
-      if (!model.entries(this.now).some((entry) => entry.description === "somebody else")) {
-        this.violate("others-untouched", `${model.name} has lost somebody else's mapping`)
-      }
+      this.#lookAtOthers(model)
     }
   }
 }
 
 const forgedAddress = NetAddress.ipv4FromBytesUnsafe(Uint8Array.of(66, 66, 66, 66))
 const forgedPort = 6666
+const strangerAddress = "192.168.77.66"
+const neighbourAddress = "192.168.77.150"
+/** Whose mappings the user removes. */
+const removedAddress = "192.168.77.201"
+
+const searchAnswer = (location: string, device: string): Uint8Array =>
+  new TextEncoder().encode(
+    `HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=120\r\nEXT:\r\nLOCATION: ${location}\r\n` +
+      `SERVER: Printer\r\nST: ${device}\r\nUSN: uuid:printer::${device}\r\n\r\n`
+  )
 
 const describe = (entry: RouterModel.Entry): string =>
   `${entry.externalPort}/${entry.protocol} to ${format(entry.internalAddress)}:${entry.internalPort}`
