@@ -461,6 +461,12 @@ export const list: ReadonlyArray<Mutant> = [
     ]
   },
   {
+    name: "taken-port-believed",
+    what: "A mapping whose port is another's now is said to be in force until its lease ends.",
+    by: "live-or-lost",
+    edits: [edit(engine, 'Option.isSome(error) && error.value.reason._tag === "Conflict"', "false")]
+  },
+  {
     name: "chance-of-its-own",
     what: "The time of a renewal is drawn from a chance that no seed decides.",
     by: "same-trace",
