@@ -3,12 +3,13 @@
  */
 import * as Expected from "./expected.ts"
 import * as Plan from "./plan.ts"
+import type * as Judge from "./judge.ts"
 import * as World from "./world.ts"
 
 /** One world, as small as it can be told. */
 export interface Report {
   readonly seed: number
-  readonly violations: ReadonlyArray<World.Violation & { readonly expected: string | undefined }>
+  readonly violations: ReadonlyArray<Judge.Violation & { readonly expected: string | undefined }>
   readonly cells: ReadonlyArray<string>
   readonly busiest: number
 }

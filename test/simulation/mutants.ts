@@ -5,7 +5,7 @@
  * A source that no longer has what an edit replaces is an error: then the mutant has to follow it.
  */
 import * as Fs from "node:fs"
-import type * as World from "./world.ts"
+import type * as Judge from "./judge.ts"
 
 export interface Edit {
   /** From `packages/`. */
@@ -20,7 +20,7 @@ export interface Mutant {
   /** What goes wrong, in one sentence. */
   readonly what: string
   /** The invariant that is meant for it: another one may be quicker, and does not do. */
-  readonly by: World.Invariant
+  readonly by: Judge.Invariant
   readonly edits: ReadonlyArray<Edit>
 }
 

@@ -1,14 +1,12 @@
 /**
  * One world: its network is built from the plan, the plan's events happen in it, and the judge watches.
  */
-import * as Ipv4Scope from "@effect-nat/core/Ipv4Scope"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
-import * as PortMapping from "@effect-nat/core/PortMapping"
+import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as NatPmp from "@effect-nat/natpmp/NatPmp"
 import * as NatPmpCodec from "@effect-nat/natpmp/NatPmpCodec"
-import * as Quirk from "@effect-nat/testing/Quirk"
 import * as RouterModel from "@effect-nat/testing/RouterModel"
 import * as SimulatedDevice from "@effect-nat/testing/SimulatedDevice"
 import * as SimulatedNetwork from "@effect-nat/testing/SimulatedNetwork"
@@ -16,7 +14,6 @@ import * as Ssdp from "@effect-nat/upnp/Ssdp"
 import * as Upnp from "@effect-nat/upnp/Upnp"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
@@ -29,44 +26,13 @@ import * as Stream from "effect/Stream"
 import * as Automatic from "effect-nat/Automatic"
 import * as SeededRandom from "../../packages/testing/src/internal/seededRandom.ts"
 import * as Expected from "./expected.ts"
+import * as Judge from "./judge.ts"
 import type * as Plan from "./plan.ts"
-import * as Wire from "./wire.ts"
-
-/** The names of what must hold; docs/simulation.md says what each means. */
-export const invariants = [
-  "no-defect",
-  "maps-when-healthy",
-  "live-or-lost",
-  "recovers",
-  "release-leaves-nothing",
-  "nothing-left",
-  "others-untouched",
-  "one-renewal-loop",
-  "no-delete-while-live",
-  "one-delete",
-  "no-flood",
-  "one-search",
-  "lease-as-asked",
-  "deletes-what-was-mapped",
-  "port-as-asked",
-  "maps-what-was-asked",
-  "changes-tell",
-  "answers-are-true",
-  "stays-inside"
-] as const
-export type Invariant = (typeof invariants)[number] | "same-trace"
-
-export interface Violation {
-  readonly invariant: Invariant
-  /** In seconds of virtual time. */
-  readonly at: number
-  readonly detail: string
-}
 
 /** What a world came to. */
 export interface Outcome {
   readonly plan: Plan.Plan
-  readonly violations: ReadonlyArray<Violation>
+  readonly violations: ReadonlyArray<Judge.Violation>
   readonly fingerprint: string
   /** What really happened of what the plan has. */
   readonly happened: ReadonlyArray<string>
@@ -76,16 +42,6 @@ export interface Outcome {
 }
 
 const second = 1000
-/** What a request may take beyond its time: timeouts, a search, the freshness of an address. */
-const slack = 60 * second
-/** The longest pause between two attempts. */
-const longestPause = 300 * second
-/** A whole search at once is 58 datagrams a network; then descriptions and calls. */
-const floodLimit = 150
-/** What belongs together is over by then: a stream's end, say. */
-const moment = 2 * second
-/** Pauses grow from a second, a request is sent at most six times, and users ask again, too. */
-const requestLimit = 80
 const samplesPerLease = 16
 
 const ip = NetAddress.ipFromStringUnsafe
@@ -95,7 +51,7 @@ const layerOf = (protocol: Plan.Protocol): Layer.Layer<PortMapper.PortMapper, ne
   protocol === "natpmp" ? NatPmp.layer : protocol === "upnp" ? Upnp.layer : Automatic.layer
 
 /** A process that maps ports. */
-interface Program {
+export interface Program {
   readonly process: SimulatedNetwork.Process
   readonly mapper: PortMapper.PortMapper["Service"]
   readonly startedAt: number
@@ -111,7 +67,7 @@ interface Program {
 }
 
 /** One wish for a mapping and what became of it. */
-interface Held {
+export interface Held {
   readonly index: number
   readonly wanted: Plan.Wanted
   program: Program
@@ -147,17 +103,11 @@ interface Held {
   isReleasing: boolean
 }
 
-/** The rows of a router that are not this host's. */
-interface Others {
-  readonly bootId: number
-  readonly at: number
-  readonly rows: ReadonlyArray<RouterModel.Entry>
-}
-
-class World {
+export class World {
+  readonly judge: Judge.Judge = new Judge.Judge(this)
   readonly plan: Plan.Plan
   readonly network: SimulatedNetwork.SimulatedNetwork
-  readonly violations: Array<Violation> = []
+  readonly violations: Array<Judge.Violation> = []
   readonly happened = new Set<string>()
   /** What is wrong with the link or the router now: it has happened when something is sent meanwhile. */
   readonly ongoing = new Set<Plan.Fault>()
@@ -167,11 +117,7 @@ class World {
   readonly host: SimulatedNetwork.Host
   readonly helds: ReadonlyArray<Held>
   readonly everyModel: Array<RouterModel.RouterModel> = []
-  /** What others have mapped on each router, and since which of its starts, as it was when last looked at. */
-  readonly others = new Map<RouterModel.RouterModel, Others>()
   neighbour: SimulatedNetwork.Process | undefined = undefined
-  /** When the neighbour last deleted anything, which is its own affair. */
-  neighbourDeletedAt = Number.NEGATIVE_INFINITY
   readonly closing: Array<() => void> = []
   readonly ownAddresses = new Set<string>()
   readonly externalPorts = new Set<string>()
@@ -184,7 +130,6 @@ class World {
   unhealthyUntil = Number.NEGATIVE_INFINITY
   /** When the last attack ended, and when the last answer was found to be lost. */
   troubledAt = Number.NEGATIVE_INFINITY
-  lostAnswers = 0
   addressChangedAt = Number.NEGATIVE_INFINITY
   hasChangedRouter = false
   hasMoved = false
@@ -199,7 +144,7 @@ class World {
     this.network = SimulatedNetwork.make({
       seed: plan.seed,
       keepsTrace,
-      onLog: (entry) => this.#heard(entry),
+      onLog: (entry) => this.judge.heard(entry),
       onSent: (sent) => this.#sent(sent)
     })
     this.lan = this.network.addLan({
@@ -230,7 +175,7 @@ class World {
     if (plan.topology === "twoHosts") {
       const other = this.network.addHost({
         name: "other",
-        attachments: [{ lan: this.lan, address: neighbourAddress }],
+        attachments: [{ lan: this.lan, address: Judge.neighbourAddress }],
         gateways: [this.router]
       })
       this.#startOther(other)
@@ -278,7 +223,7 @@ class World {
     return this.network.now
   }
 
-  violate(invariant: Invariant, detail: string) {
+  violate(invariant: Judge.Invariant, detail: string) {
     if (this.violations.some((known) => known.invariant === invariant)) return
     this.network.note(`VIOLATION ${invariant}: ${detail}`)
     this.violations.push({ invariant, at: this.now / second, detail })
@@ -297,23 +242,6 @@ class World {
 
   get hasLostAnswer(): boolean {
     return this.everyModel.some(({ lostAnswers }) => lostAnswers > 0)
-  }
-
-  /** When the last trouble was over: an outage, an attack, a lost answer, another router, a move. */
-  get troubleEnd(): number {
-    if (this.attacks !== undefined) return this.now
-    const lostAnswers = this.everyModel.reduce((sum, model) => sum + model.lostAnswers, 0)
-    if (lostAnswers > this.lostAnswers) this.troubledAt = this.now
-    this.lostAnswers = lostAnswers
-    return Math.max(this.unhealthyUntil, this.troubledAt)
-  }
-
-  /**
-   * A calm world has the strictest invariants. Trouble is over when every attempt that it made fail has been repeated,
-   * and what came of that has been renewed.
-   */
-  get isCalm(): boolean {
-    return this.now - this.troubleEnd > Math.max(this.longestWanted, longestPause) + slack
   }
 
   #addRouter(address: string): SimulatedNetwork.Router {
@@ -344,7 +272,7 @@ class World {
       lifetimeSeconds: 0,
       description: "somebody else"
     })
-    this.#lookAtOthers(model)
+    this.judge.lookAtOthers(model)
   }
 
   #addPrinter() {
@@ -392,10 +320,10 @@ class World {
   }
 
   /** Runs something in a process: whatever else it comes to, a defect is none of its results. */
-  #fork<A, E>(process: SimulatedNetwork.Process, effect: Effect.Effect<A, E, SimulatedNetwork.Seams>) {
+  fork<A, E>(process: SimulatedNetwork.Process, effect: Effect.Effect<A, E, SimulatedNetwork.Seams>) {
     const fiber = process.fork(effect)
     fiber.addObserver((exit) => {
-      if (Exit.isFailure(exit)) this.#checkDefect(exit.cause)
+      if (Exit.isFailure(exit)) this.judge.checkDefect(exit.cause)
     })
     return fiber
   }
@@ -424,7 +352,7 @@ class World {
   #startOther(host: SimulatedNetwork.Host) {
     const [wanted] = this.plan.wanted
     if (wanted === undefined) return
-    this.ownAddresses.add(neighbourAddress)
+    this.ownAddresses.add(Judge.neighbourAddress)
     const { externalPort, internalPort, protocol } = wanted
     const process = host.start()
     this.neighbour = process
@@ -435,7 +363,7 @@ class World {
       Effect.provide(layerOf(this.plan.protocol))
     )
     this.network.after(this.random.between(0, 10_000), () => {
-      const fiber = this.#fork(process, program)
+      const fiber = this.fork(process, program)
       this.closing.push(() => fiber.interruptUnsafe())
     })
   }
@@ -458,7 +386,7 @@ class World {
       lifetime: `${wanted.lifetimeSeconds} seconds`,
       description: `simulated ${held.index}`
     }
-    const fiber = this.#fork(program.process, Scope.provide(program.mapper.map(request), scope))
+    const fiber = this.fork(program.process, Scope.provide(program.mapper.map(request), scope))
     held.scope = scope
     held.fiber = fiber
     held.deletes = 0
@@ -479,7 +407,7 @@ class World {
         held.error = undefined
         program.foundAt ??= this.now
         this.network.note(`mapping ${held.index} is held`)
-        this.#checkFirst(held)
+        this.judge.checkFirst(held)
         return
       }
       held.error = Cause.findErrorOption(exit.cause).pipe(Option.getOrUndefined)
@@ -498,7 +426,7 @@ class World {
     const told: Array<PortMapping.PortMapping> = []
     held.told = told
     const telling = Stream.runForEach(changes, (one) => Effect.sync(() => told.push(one)))
-    held.telling = this.#fork(held.program.process, telling)
+    held.telling = this.fork(held.program.process, telling)
   }
 
   /** Ends a mapping through its handle or its scope, and looks at what is left. */
@@ -506,7 +434,7 @@ class World {
     const { fiber, mapping, program, scope, telling } = held
     if (scope === undefined || !program.process.isRunning) return
     const startedAt = this.now
-    const last = mapping === undefined ? undefined : this.currentOf(held)
+    const last = mapping === undefined ? undefined : this.judge.currentOf(held)
     held.scope = undefined
     held.mapping = undefined
     held.fiber = undefined
@@ -523,16 +451,16 @@ class World {
         ? Effect.flatMap(Effect.exit(mapping.release), (exit) => Effect.as(close, exit))
         : Effect.as(close, Exit.void)
     program.releasing += 1
-    this.#fork(program.process, ended).addObserver((exit) => {
+    this.fork(program.process, ended).addObserver((exit) => {
       program.releasing -= 1
       if (Exit.isFailure(exit)) return
-      if (Exit.isFailure(exit.value)) this.#checkDefect(exit.value.cause)
+      if (Exit.isFailure(exit.value)) this.judge.checkDefect(exit.value.cause)
       const isConfirmed = Exit.isSuccess(exit.value) && (program.warnedAt ?? -1) < startedAt
-      this.network.after(moment, () => this.#checkEnded(held, program, telling))
+      this.network.after(Judge.moment, () => this.judge.checkEnded(held, program, telling))
       this.network.note(`mapping ${held.index} is released${isConfirmed ? "" : ", unconfirmed"}`)
       if (isConfirmed) held.leftPort = undefined
       else this.mayLeavePermanent = true
-      if (isConfirmed && last !== undefined) this.#checkReleased(held, last, startedAt)
+      if (isConfirmed && last !== undefined) this.judge.checkReleased(held, last, startedAt)
     })
   }
 
@@ -546,7 +474,7 @@ class World {
     const request = Effect.scoped(
       Effect.andThen(program.mapper.map({ protocol: "udp", internalPort, lifetime: "1 hour" }), Effect.never)
     )
-    const fiber = this.#fork(program.process, request)
+    const fiber = this.fork(program.process, request)
     this.network.after(this.random.between(0, 150), () => {
       if (fiber.pollUnsafe() === undefined) this.happened.add("interrupt")
       fiber.interruptUnsafe()
@@ -561,8 +489,8 @@ class World {
       const left = this.router.model
         .entries(this.now)
         .find((entry) => entry.internalPort === internalPort && this.ownAddresses.has(format(entry.internalAddress)))
-      if (left !== undefined && this.isCalm && this.plan.quirk === undefined) {
-        this.violate("release-leaves-nothing", `an interrupted request left ${describe(left)}`)
+      if (left !== undefined && this.judge.isCalm && this.plan.quirk === undefined) {
+        this.violate("release-leaves-nothing", `an interrupted request left ${Judge.describe(left)}`)
       }
     })
   }
@@ -593,7 +521,7 @@ class World {
     this.#endAttack()
     if (this.router.model.isSilent(this.now)) this.router.model.wake()
     // A router that is about to come back does so within this time.
-    this.unhealthyUntil = Math.min(this.unhealthyUntil, this.now + slack)
+    this.unhealthyUntil = Math.min(this.unhealthyUntil, this.now + Judge.slack)
     this.#resume()
   }
 
@@ -646,7 +574,7 @@ class World {
   happen({ lasts, mapping, what }: Plan.Event) {
     if (this.isOver) return
     // What is right just before it may be wrong just after: that is not the same for longer.
-    this.sample()
+    this.judge.sample()
     this.network.note(`event ${what}`)
     const held = this.helds[mapping]
     switch (what) {
@@ -711,11 +639,11 @@ class World {
     question: Effect.Effect<A, NatError.NatError>,
     whatIsWrong: (answer: A) => string | undefined
   ) {
-    this.#fork(program.process, question).addObserver((exit) => {
+    this.fork(program.process, question).addObserver((exit) => {
       program.foundAt ??= this.now
       if (Exit.isSuccess(exit) && what !== "askAddress") program.hasAsked = true
       this.network.note(`the user is told ${Exit.isSuccess(exit) ? "an answer" : "that it failed"}`)
-      if (!this.isCalm || this.plan.quirk !== undefined) return
+      if (!this.judge.isCalm || this.plan.quirk !== undefined) return
       const isOver = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
       // NAT-PMP cannot list or remove, and is one of those that are chosen from.
       if (isOver || (Exit.isFailure(exit) && this.plan.protocol !== "upnp")) return
@@ -742,7 +670,7 @@ class World {
     const { model } = this.router
     const key = { protocol: "tcp", externalPort: 45_000 } as const
     const isIt = (one: RouterModel.Entry) => one.protocol === key.protocol && one.externalPort === key.externalPort
-    const from = { via: "mock", client: ip(removedAddress), internalAddress: ip(removedAddress) } as const
+    const from = { via: "mock", client: ip(Judge.removedAddress), internalAddress: ip(Judge.removedAddress) } as const
     model.map(this.now, { ...from, ...key, mayChoosePort: false, internalPort: 4000, lifetimeSeconds: 0 })
     this.externalPorts.add(`${key.externalPort}/${key.protocol}`)
     this.#hear(program, "remove", program.mapper.remove(key), () =>
@@ -754,7 +682,7 @@ class World {
     this.#hear(program, "askAddress", program.mapper.externalAddress, (address) => {
       const told = this.router.model.externalAddress
       // An answer is good for half a minute.
-      const isFresh = this.now - this.addressChangedAt < slack
+      const isFresh = this.now - this.addressChangedAt < Judge.slack
       if (isFresh || told === undefined || Equal.equals(address, told)) return undefined
       return `the external address is said to be ${format(address)}, and is ${format(told)}`
     })
@@ -763,7 +691,7 @@ class World {
   #unmapAndMapAgain(held: Held, what: "unmap" | "unmapTwice") {
     const { mapping, program } = held
     if (mapping !== undefined) this.happened.add(what)
-    if (what === "unmapTwice" && mapping !== undefined) this.#fork(program.process, mapping.release)
+    if (what === "unmapTwice" && mapping !== undefined) this.fork(program.process, mapping.release)
     this.stop(held, true)
     this.network.after(20 * second, () => {
       held.isReleasing = false
@@ -850,119 +778,14 @@ class World {
   }
 
   // ---------------------------------------------------------------------------
-  // What the judge hears and sees
+  // Attacks
   // ---------------------------------------------------------------------------
 
-  #heard({ level, message, process }: SimulatedNetwork.LogEntry) {
-    if (level === "Error" || level === "Fatal") this.violate("no-defect", message)
-    if (level === "Warn" && message.includes("left on the gateway") && process === this.program?.process) {
-      this.program.warnedAt = this.now
-    }
-  }
-
-  #checkDefect(cause: Cause.Cause<unknown>) {
-    if (cause.reasons.some(Cause.isDieReason)) this.violate("no-defect", Cause.pretty(cause))
-  }
-
   #sent(sent: SimulatedNetwork.Sent) {
-    if (sent.process === this.neighbour && Wire.read(sent).kind === "delete") this.neighbourDeletedAt = this.now
+    this.judge.sent(sent)
     if (sent.process !== this.program?.process) return
-    const { program } = this
     this.ongoing.forEach((fault) => this.happened.add(fault))
-    if (Ipv4Scope.isPublic(sent.to.address) && !NetAddress.isMulticast(sent.to.address)) {
-      this.violate("stays-inside", `something is sent to ${format(sent.to.address)}`)
-    }
-    program.sentAt.push(this.now)
-    while ((program.sentAt[0] ?? this.now) < this.now - second) program.sentAt.shift()
-    if (program.sentAt.length > this.busiest) this.busiest = program.sentAt.length
-    if (program.sentAt.length > floodLimit) this.violate("no-flood", `${program.sentAt.length} within a second`)
     if (this.attacks !== undefined && sent.payload !== undefined) this.#inject(sent, sent.payload)
-    const said = Wire.read(sent)
-    if (said.kind === "map") this.#sawMap(said.protocol, said.port, said.lease)
-    if (said.kind === "delete") this.#sawDelete(said.protocol, said.port, sent.payload === undefined)
-    if (said.kind === "search" || said.kind === "description") this.#sawSearch(said.kind)
-    if (sent.request !== undefined) {
-      const port = /<NewExternalPort>(\d+)</.exec(sent.request.body ?? "")?.[1]
-      if (said.kind === "map" && port !== undefined) this.externalPorts.add(`${port}/${said.protocol}`)
-    }
-  }
-
-  #heldFor(protocol: string, internalPort: number): Held | undefined {
-    return this.helds.find(({ wanted }) => wanted.protocol === protocol && wanted.internalPort === internalPort)
-  }
-
-  #checkWish(protocol: string, internalPort: number) {
-    const end = `${internalPort}/${protocol}`
-    if (!this.wishes.has(end)) this.violate("maps-what-was-asked", `nobody asked for internal port ${end}`)
-  }
-
-  #sawMap(protocol: string, internalPort: number, lease: number) {
-    this.#checkWish(protocol, internalPort)
-    const held = this.#heldFor(protocol, internalPort)
-    if (held === undefined || lease === 0) return
-    if (lease > held.wanted.lifetimeSeconds) {
-      this.violate("lease-as-asked", `${lease} s asked for where ${held.wanted.lifetimeSeconds} s were wanted`)
-    }
-    held.asked.push(this.now)
-    while ((held.asked[0] ?? this.now) < this.now - 60 * second) held.asked.shift()
-    if (held.asked.length > requestLimit) {
-      this.violate("no-flood", `mapping ${held.index} is asked for ${held.asked.length} times within a minute`)
-    }
-    const previous = held.lastMapAt
-    held.lastMapAt = this.now
-    const isSteady =
-      this.isCalm &&
-      held.mapping !== undefined &&
-      held.lostSince === undefined &&
-      previous !== undefined &&
-      previous >= held.heldSince
-    const shortest = 0.4 * Math.min(held.wanted.lifetimeSeconds, this.plan.longestLease) * second
-    if (isSteady && this.now - previous < shortest) {
-      this.violate(
-        "one-renewal-loop",
-        `mapping ${held.index} is renewed again after ${(this.now - previous) / second} s`
-      )
-    }
-  }
-
-  #sawDelete(protocol: string, port: number, isCall: boolean) {
-    if (!isCall) this.#checkWish(protocol, port)
-    if (isCall && !this.externalPorts.has(`${port}/${protocol}`)) {
-      this.violate("deletes-what-was-mapped", `external port ${port}/${protocol} was never asked for`)
-    }
-    const held = this.helds.find((one) => {
-      const known = isCall ? (this.currentOf(one)?.externalPort ?? one.lastPort) : one.wanted.internalPort
-      return one.wanted.protocol === protocol && known === port
-    })
-    if (held === undefined) return
-    this.#checkNotLive(held)
-    // What is given back while it is lost, for its port is not the one that it must be, is no release.
-    if (held.isReleasing) held.deletes += 1
-    if (this.isCalm && held.deletes > 1 && !held.isAbandoned) {
-      this.violate("one-delete", `mapping ${held.index} is deleted ${held.deletes} times`)
-    }
-  }
-
-  #checkNotLive(held: Held) {
-    const mapping = this.currentOf(held)
-    if (mapping === undefined || mapping.status === "lost") return
-    // What leads to where this host no longer is helps nobody, and its port is wanted.
-    if (!this.#isOwnAddress(mapping.internalAddress)) return
-    // Over NAT-PMP a port that is not the one that it must be is given back, which can only be told by internal port.
-    if (held.wanted.strictExternalPort && !this.isCalm) return
-    this.violate("no-delete-while-live", `mapping ${held.index} is deleted while it is held`)
-  }
-
-  #isOwnAddress(address: NetAddress.IpAddress): boolean {
-    return this.host.addresses.some((own) => Equal.equals(own, address))
-  }
-
-  #sawSearch(kind: string) {
-    const { foundAt } = this.program
-    if (foundAt === undefined || !this.isCalm || this.plan.quirk !== undefined) return
-    if (this.now - foundAt > 5 * second && this.helds.every((held) => held.error === undefined)) {
-      this.violate("one-search", `a ${kind} although the gateway has been known for ${(this.now - foundAt) / second} s`)
-    }
   }
 
   /** Datagrams that nobody asked for, in answer to one that the client has sent. */
@@ -991,12 +814,12 @@ class World {
 
   #forgeAnswers(sent: SimulatedNetwork.Sent, asked: Uint8Array) {
     const stranger = NetAddress.inetAddressUnsafe(ip(strangerAddress), 5351)
-    const answer = { _tag: "ExternalAddressResponse", epoch: 5, externalAddress: forgedAddress } as const
+    const answer = { _tag: "ExternalAddressResponse", epoch: 5, externalAddress: Judge.forgedAddress } as const
     this.#injectOne(sent, NatPmpCodec.encodeResponse(answer), stranger)
     if (asked.length < 12) return
     const protocol = asked[1] === 1 ? "udp" : "tcp"
     const internalPort = (asked[4] ?? 0) * 256 + (asked[5] ?? 0)
-    const forged = { _tag: "MapResponse", protocol, epoch: 5, externalPort: forgedPort, lifetime: 7200 } as const
+    const forged = { _tag: "MapResponse", protocol, epoch: 5, externalPort: Judge.forgedPort, lifetime: 7200 } as const
     this.#injectOne(sent, NatPmpCodec.encodeResponse({ ...forged, internalPort }), stranger)
     // The router's answer to somebody else, or to an earlier question.
     this.#injectOne(sent, NatPmpCodec.encodeResponse({ ...forged, internalPort: internalPort ^ 1 }), sent.to)
@@ -1007,285 +830,20 @@ class World {
     const forge = (source: NetAddress.IpAddress, location: string, device: string) =>
       this.#injectOne(sent, searchAnswer(location, device), NetAddress.inetAddressUnsafe(source, Ssdp.port))
     const gateway = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
-    const world = `http://${format(forgedAddress)}:80/gateway.xml`
+    const world = `http://${format(Judge.forgedAddress)}:80/gateway.xml`
     forge(ip(strangerAddress), `http://${strangerAddress}:5000/gateway.xml`, gateway)
     forge(this.router.address, world, gateway)
-    forge(forgedAddress, world, gateway)
+    forge(Judge.forgedAddress, world, gateway)
     forge(ip(strangerAddress), `http://${strangerAddress}:80/printer.xml`, "upnp:rootdevice")
-  }
-
-  // ---------------------------------------------------------------------------
-  // What must hold
-  // ---------------------------------------------------------------------------
-
-  currentOf(held: Held): PortMapping.PortMapping | undefined {
-    if (held.mapping === undefined) return undefined
-    const exit = this.#fork(held.program.process, held.mapping.current).pollUnsafe()
-    return exit !== undefined && Exit.isSuccess(exit) ? exit.value : undefined
-  }
-
-  #leaseMillis(held: Held): number {
-    return Math.min(held.wanted.lifetimeSeconds, this.plan.longestLease) * second
-  }
-
-  /** What is wrong with a mapping that is said to be in force. */
-  #wrong(held: Held, mapping: PortMapping.PortMapping): string | undefined {
-    if (mapping.externalPort === forgedPort) return "forged: the port is the forger's"
-    if (mapping.externalAddress !== undefined && Equal.equals(mapping.externalAddress, forgedAddress)) {
-      return "forged: the address is the forger's"
-    }
-    if (!this.#isOwnAddress(mapping.internalAddress)) {
-      return `it leads to ${format(mapping.internalAddress)}, which is not this host's any more`
-    }
-    const { model } = this.router
-    if (mapping.gateway === undefined || !Equal.equals(mapping.gateway, model.address))
-      return "it is on another gateway"
-    const entry = model
-      .entries(this.now)
-      .find((one) => one.protocol === held.wanted.protocol && one.externalPort === mapping.externalPort)
-    if (entry === undefined) return "gone: the router does not have it"
-    if (
-      !Equal.equals(entry.internalAddress, mapping.internalAddress) ||
-      entry.internalPort !== held.wanted.internalPort
-    ) {
-      return `the router leads it to ${format(entry.internalAddress)}:${entry.internalPort}`
-    }
-    const known = mapping.externalAddress
-    const told = model.externalAddress
-    if (told === undefined) return undefined
-    if (known === undefined) {
-      return NetAddress.isUnspecified(told) ? undefined : `it has no address, but the router has ${format(told)}`
-    }
-    if (!Equal.equals(known, told)) {
-      return `its address is ${format(known)}, but the router has ${format(told)}`
-    }
-    return undefined
-  }
-
-  #expiryOf({ externalPort, protocol }: PortMapping.PortMapping): number | undefined {
-    return this.router.model
-      .entries(this.now)
-      .find((one) => one.protocol === protocol && one.externalPort === externalPort)?.expiresAt
-  }
-
-  /** What others have mapped stays as it is until its lease ends, whatever this host does. */
-  #lookAtOthers(model: RouterModel.RouterModel) {
-    const { bootId } = model
-    const entries = model.entries(this.now)
-    const known = this.others.get(model)
-    const isForgetful = model.has("LeasesVanishOvernight") || model.has("PermanentLeasesVanishOvernight")
-    if (known?.bootId === bootId && !isForgetful) {
-      for (const row of known.rows) this.#checkOther(model, row, known.at)
-    }
-    this.others.set(model, { bootId, at: this.now, rows: entries.filter((row) => this.#isAnothers(row)) })
-  }
-
-  #isAnothers({ internalAddress }: RouterModel.Entry): boolean {
-    const address = format(internalAddress)
-    return address !== removedAddress && (address === neighbourAddress || !this.ownAddresses.has(address))
-  }
-
-  #checkOther(model: RouterModel.RouterModel, row: RouterModel.Entry, seenAt: number) {
-    if (row.expiresAt !== undefined && row.expiresAt <= this.now) return
-    // What it sent before may have arrived since.
-    if (format(row.internalAddress) === neighbourAddress && this.neighbourDeletedAt > seenAt - slack) return
-    const now = model
-      .entries(this.now)
-      .find((one) => one.protocol === row.protocol && one.externalPort === row.externalPort)
-    if (now !== undefined && describe(now) === describe(row)) return
-    const what = now === undefined ? "deleted" : `led to ${format(now.internalAddress)}:${now.internalPort}`
-    this.violate("others-untouched", `somebody else's ${describe(row)} on ${model.name} has been ${what}`)
-  }
-
-  /** Looks at every mapping that is held, and at those of others. */
-  sample() {
-    this.#lookAtOthers(this.router.model)
-    for (const held of this.helds) {
-      if (!held.program.process.isRunning) continue
-      const mapping = this.currentOf(held)
-      if (mapping === undefined) continue
-      held.lastPort = mapping.externalPort
-      held.leftPort = mapping.externalPort
-      this.#checkTold(held, mapping)
-      if (mapping.status === "lost") this.#sampleLost(held)
-      else this.#sampleMapped(held, mapping)
-    }
-  }
-
-  /** What a mapping says of itself is what it was asked for, and its changes have told it. */
-  #checkTold({ index, told, wanted }: Held, mapping: PortMapping.PortMapping) {
-    if (mapping.protocol !== wanted.protocol || mapping.internalPort !== wanted.internalPort) {
-      const said = `${mapping.internalPort}/${mapping.protocol}`
-      this.violate("maps-what-was-asked", `mapping ${index} is said to be one of internal port ${said}`)
-    }
-    const latest = told.at(-1)
-    if (latest === undefined || !PortMapping.isSameContact(latest, mapping)) {
-      const before = latest === undefined ? "nothing" : `${PortMapping.format(latest)}, ${latest.status}`
-      const now = `${PortMapping.format(mapping)}, ${mapping.status}`
-      this.violate("changes-tell", `mapping ${index} is ${now}, and its changes have told ${before} last`)
-    }
-    const twice = told.some((one, at) => {
-      const next = told[at + 1]
-      return next !== undefined && PortMapping.isSameContact(one, next)
-    })
-    if (twice) this.violate("changes-tell", `mapping ${index}: the same contact is told twice in a row`)
-    told.splice(0, told.length - 1)
-  }
-
-  #checkEnded({ index }: Held, { process }: Program, telling: Fiber.Fiber<void> | undefined) {
-    if (!process.isRunning || telling === undefined || telling.pollUnsafe() !== undefined) return
-    this.violate("changes-tell", `the changes of mapping ${index} go on after its release`)
-  }
-
-  #sampleLost(held: Held) {
-    held.badSince = undefined
-    held.goneSince = undefined
-    held.lostSince ??= this.now
-    // The time counts from when it could be had, which may have been just before the next look.
-    if (!this.expectsMapping(held)) held.lostSince = this.now + this.period
-    if (this.attacks !== undefined) return
-    const since = Math.max(held.lostSince, this.unhealthyUntil)
-    if (this.now - since > longestPause + 2 * slack) {
-      this.violate("recovers", `mapping ${held.index} is still lost ${(this.now - since) / second} s after all is well`)
-    }
-  }
-
-  #sampleMapped(held: Held, mapping: PortMapping.PortMapping) {
-    held.lostSince = undefined
-    if (!this.isCalm) held.firstPort = mapping.externalPort
-    if (mapping.externalPort !== held.firstPort) {
-      this.violate("port-as-asked", `mapping ${held.index} went from port ${held.firstPort} to ${mapping.externalPort}`)
-    }
-    const wrong = this.#wrong(held, mapping)
-    if (wrong === undefined) {
-      held.badSince = undefined
-      held.goneSince = undefined
-      held.expiresAt = this.#expiryOf(mapping)
-      return
-    }
-    const isOverdue = held.expiresAt !== undefined && this.now > held.expiresAt + slack
-    if (isOverdue && this.plan.quirk === undefined && !this.hasChangedRouter && !this.hasMoved) {
-      return this.violate(
-        "live-or-lost",
-        `mapping ${held.index}: its lease has run out, and it is not reported as lost`
-      )
-    }
-    if (wrong.startsWith("forged")) return this.violate("live-or-lost", `mapping ${held.index}: ${wrong}`)
-    // A permanent mapping is never looked at again: its loss stays unseen.
-    if (mapping.lifetime === undefined || !Duration.isFinite(mapping.lifetime)) return
-    held.badSince ??= this.now
-    held.goneSince = wrong.startsWith("gone") ? (held.goneSince ?? this.now) : undefined
-    this.#checkNotTooLong(held, held.badSince, wrong)
-  }
-
-  /**
-   * The renewal finds what is wrong, and that comes after half the lease: only what trouble has made fail comes later,
-   * after the longest pause. A lease that the router does not have runs out in any case.
-   */
-  #checkNotTooLong(held: Held, badSince: number, wrong: string) {
-    const lease = this.#leaseMillis(held)
-    const renewed = Math.max(badSince + lease / 2, this.troubleEnd + longestPause)
-    const isGoneTooLong = held.goneSince !== undefined && this.now - held.goneSince > lease + slack
-    if (this.now > renewed + slack || isGoneTooLong) {
-      this.violate("live-or-lost", `mapping ${held.index}: ${wrong}, for ${(this.now - badSince) / second} s`)
-    }
-  }
-
-  #checkFirst(held: Held) {
-    const mapping = this.currentOf(held)
-    held.firstPort = mapping?.externalPort
-    if (mapping === undefined || !this.isCalm || this.plan.quirk !== undefined || this.plan.topology === "twoHosts")
-      return
-    const wanted = held.wanted.externalPort
-    const holder = this.router.model
-      .entries(this.now)
-      .find((entry) => entry.protocol === held.wanted.protocol && entry.externalPort === wanted)
-    // A router has one port for an internal end: what a process that is gone has left there is renewed with its port.
-    if (mapping.externalPort !== wanted && mapping.externalPort !== held.leftPort && holder === undefined) {
-      this.violate("port-as-asked", `port ${mapping.externalPort} in place of ${wanted}, which is free`)
-    }
-  }
-
-  #checkReleased(held: Held, last: PortMapping.PortMapping, startedAt: number) {
-    // What was on its way twice may arrive after the deletion: no client can help that.
-    if (!this.isHealthy(startedAt - 20 * second) || this.attacks !== undefined || last.status === "lost") return
-    const { model } = this.router
-    if (last.gateway === undefined || !Equal.equals(last.gateway, model.address)) return
-    // NAT-PMP deletes for the address that asks: what an earlier address of this host had stays until its lease ends.
-    if (!this.host.addresses.some((own) => Equal.equals(own, last.internalAddress))) return
-    const left = model
-      .entries(this.now)
-      .find(
-        (entry) =>
-          entry.protocol === held.wanted.protocol &&
-          entry.internalPort === held.wanted.internalPort &&
-          entry.externalPort === last.externalPort &&
-          Equal.equals(entry.internalAddress, last.internalAddress)
-      )
-    if (left !== undefined) this.violate("release-leaves-nothing", `${describe(left)} is still there`)
-  }
-
-  /** Whether the user's wish can be fulfilled in this world. */
-  expectsMapping(held: Held): boolean {
-    const { externalAddress } = this.router.model
-    const isAddressless = externalAddress === undefined || NetAddress.isUnspecified(externalAddress)
-    if (isAddressless && this.plan.protocol !== "upnp") return false
-    if (this.plan.quirk !== undefined && Quirk.profileOf(this.plan.quirk).outcome !== "Mapped") return false
-    // Only one host can have a port that must be the internal one, and an earlier address of this host is another one.
-    if (this.plan.quirk === "SamePortValuesRequired" && this.#isInternalPortTaken(held)) return false
-    // A port that must be this one may be somebody else's, or our own from before.
-    return !held.wanted.strictExternalPort
-  }
-
-  #isInternalPortTaken({ wanted }: Held): boolean {
-    return this.router.model
-      .entries(this.now)
-      .some(
-        ({ externalPort, internalAddress, protocol }) =>
-          externalPort === wanted.internalPort &&
-          protocol === wanted.protocol &&
-          !this.host.addresses.some((own) => Equal.equals(own, internalAddress))
-      )
-  }
-
-  checkAllMapped() {
-    if (!this.program.process.isRunning) return
-    for (const held of this.helds) {
-      if (held.mapping === undefined && held.isWanted && this.expectsMapping(held)) {
-        this.violate("maps-when-healthy", `mapping ${held.index}: ${held.error?.message ?? "no answer to the user"}`)
-      }
-    }
-  }
-
-  checkNothingLeft() {
-    for (const model of this.everyModel) {
-      for (const entry of model.entries(this.now)) {
-        if (!this.ownAddresses.has(format(entry.internalAddress))) continue
-        // Until mappings are written down somewhere, nobody can take away what a killed process left for ever.
-        const wasLimited = model.has("NeverForgets")
-        if (entry.expiresAt === undefined && !wasLimited && this.mayLeavePermanent) continue
-        this.violate("nothing-left", `${describe(entry)} on ${model.name}`)
-      }
-      this.#lookAtOthers(model)
-    }
   }
 }
 
-const forgedAddress = NetAddress.ipv4FromBytesUnsafe(Uint8Array.of(66, 66, 66, 66))
-const forgedPort = 6666
 const strangerAddress = "192.168.77.66"
-const neighbourAddress = "192.168.77.150"
-/** Whose mappings the user removes. */
-const removedAddress = "192.168.77.201"
-
 const searchAnswer = (location: string, device: string): Uint8Array =>
   new TextEncoder().encode(
     `HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=120\r\nEXT:\r\nLOCATION: ${location}\r\n` +
       `SERVER: Printer\r\nST: ${device}\r\nUSN: uuid:printer::${device}\r\n\r\n`
   )
-
-const describe = (entry: RouterModel.Entry): string =>
-  `${entry.externalPort}/${entry.protocol} to ${format(entry.internalAddress)}:${entry.internalPort}`
 
 /** Runs the world of a plan to its end. */
 export const run = (plan: Plan.Plan, options: { readonly keepsTrace: boolean }): Outcome => {
@@ -1313,22 +871,22 @@ const live = (world: World) => {
     if (world.isBroken) return
     while (network.now + period < until && !world.isBroken) {
       network.runUntil(network.now + period)
-      world.sample()
+      world.judge.sample()
     }
     if (world.isBroken) return
     network.runUntil(until)
-    world.sample()
+    world.judge.sample()
   }
   watch(plan.horizon)
   // Everything is mended, and then there is time to notice.
   world.heal()
-  const settled = network.now + 0.6 * lease + longestPause + 3 * slack
+  const settled = network.now + 0.6 * lease + Judge.longestPause + 3 * Judge.slack
   watch(settled)
   if (world.isBroken) return
-  world.checkAllMapped()
+  world.judge.checkAllMapped()
   world.close()
   network.runUntil(network.now + 40 * second)
   // Whatever a process that is gone could have left has run out by now.
-  network.runUntil(network.now + Math.max(lease, 3600 * second) + slack)
-  world.checkNothingLeft()
+  network.runUntil(network.now + Math.max(lease, 3600 * second) + Judge.slack)
+  world.judge.checkNothingLeft()
 }
