@@ -68,6 +68,7 @@ import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type * as DatagramSocket from "effect/socket/DatagramSocket"
 import type * as Net from "node:net"
+import { concat } from "./internal/bytes.ts"
 import * as NodeAnnouncements from "./internal/NodeAnnouncements.ts"
 import * as NodeForwarding from "./internal/NodeForwarding.ts"
 import * as NodeRouterPorts from "./internal/NodeRouterPorts.ts"
@@ -275,8 +276,6 @@ const serveSsdp = Effect.fnUntraced(function* (
 // -----------------------------------------------------------------------------
 // HTTP
 // -----------------------------------------------------------------------------
-
-const concat = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => new Uint8Array(Buffer.concat(chunks))
 
 /** A peer that says nothing, or waits for the answer of a silent router, is not waited for without end. */
 const patience = 60_000

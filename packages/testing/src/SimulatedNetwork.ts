@@ -316,12 +316,12 @@ const unreachableAfter = 3_000
 const connectionAttempts = 4
 
 const udpError = (
-  Reason: "open" | "read" | "write",
+  operation: "open" | "read" | "write",
   kind: "AddressInUse" | "AddressNotAvailable" | "ConnectionRefused" | "Unreachable",
   code: string
 ): DatagramSocket.DatagramSocketError => {
   const cause = new Error(code)
-  if (Reason === "open") {
+  if (operation === "open") {
     const openKind = kind === "AddressInUse" || kind === "AddressNotAvailable" ? kind : "Unknown"
     return new DatagramSocket.DatagramSocketError({
       reason: new DatagramSocket.DatagramSocketOpenError({ kind: openKind, cause })
@@ -330,7 +330,7 @@ const udpError = (
   const ioKind = kind === "ConnectionRefused" || kind === "Unreachable" ? kind : "Unknown"
   return new DatagramSocket.DatagramSocketError({
     reason:
-      Reason === "read"
+      operation === "read"
         ? new DatagramSocket.DatagramSocketReadError({ kind: ioKind, cause })
         : new DatagramSocket.DatagramSocketWriteError({ kind: ioKind, cause })
   })
