@@ -111,9 +111,10 @@ export class Judge {
 
   heard({ level, message, process }: SimulatedNetwork.LogEntry) {
     if (level === "Error" || level === "Fatal") this.#world.violate("no-defect", message)
-    if (level === "Warn" && message.includes("left on the gateway") && process === this.#world.program?.process) {
-      this.#world.program.warnedAt = this.#world.now
-    }
+    if (level !== "Warn" || !message.includes("left on the gateway")) return
+    if (process === this.#world.program?.process) this.#world.program.warnedAt = this.#world.now
+    // The neighbour's release was not confirmed.
+    if (process === this.#world.neighbour) this.#world.mayLeavePermanent = true
   }
 
   checkDefect(cause: Cause.Cause<unknown>) {
@@ -380,7 +381,7 @@ export class Judge {
       return
     }
     const isOverdue = held.expiresAt !== undefined && this.#world.now > held.expiresAt + slack
-    if (isOverdue && this.#world.plan.quirk === undefined && !this.#world.hasChangedRouter && !this.#world.hasMoved) {
+    if (isOverdue && this.#world.plan.quirk === undefined) {
       return this.#world.violate(
         "live-or-lost",
         `mapping ${held.index}: its lease has run out, and it is not reported as lost`

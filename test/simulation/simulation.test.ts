@@ -27,7 +27,7 @@ it.each([
   [1102, "UPnP looked for what an interrupted request left before that request had arrived"],
   [2690, "NAT-PMP undid an interrupted request before that request had arrived"],
   [6595, "NAT-PMP undid an interrupted request before that request had arrived"],
-  [5485, "UPnP released what somebody else had mapped by then"]
+  [609, "UPnP released what somebody else had mapped by then"]
 ])("seed %i, once: %s", (seed) => {
   assert.deepStrictEqual(Campaign.runSeed(seed).violations, [])
 })
