@@ -258,6 +258,18 @@ describe("LeaseEngine", () => {
       })
     )
 
+    it.effect("a release whose protocol was closed before it is a warning, and no interruption of the program", () =>
+      Effect.gen(function* () {
+        const { protocol } = scripted({ release: () => Effect.interrupt })
+        const { exit, lines } = yield* logged(Effect.scoped(LeaseEngine.map(protocol, request)))
+        assert.isTrue(Exit.isSuccess(exit))
+        assert.match(
+          lines.join("\n"),
+          /^Warn .*may be left on the gateway: .*close the mapping's scope before the layer/
+        )
+      })
+    )
+
     it.effect("a confirmed release logs nothing", () =>
       Effect.gen(function* () {
         const { lines } = yield* logged(Effect.scoped(LeaseEngine.map(scripted().protocol, request)))

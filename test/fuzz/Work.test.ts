@@ -25,6 +25,14 @@ describe("the work of a decoder grows no faster than its input", () => {
     assert.deepStrictEqual(excesses, [])
   })
 
+  it("and little work is never too much", () => {
+    const growth = { decoder: "any", of: "anything", once: 10, longer: 200, bytes: 200 }
+    assert.isTrue(Work.isLittle(growth))
+    assert.isUndefined(Work.excess(growth))
+    assert.isFalse(Work.isLittle({ ...growth, bytes: 199 }))
+    assert.isString(Work.excess({ ...growth, bytes: 199 }))
+  })
+
   it("and a loop within a loop is noticed", async () => {
     const { quadratic } = await import("./quadratic.ts")
     const [growth] = await Work.growthOf(counter, quadratic, { every: 1, longest: 4096 })

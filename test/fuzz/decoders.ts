@@ -14,6 +14,7 @@ import * as Ssdp from "@effect-nat/upnp/Ssdp"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import { concat } from "../../packages/testing/src/internal/bytes.ts"
 import * as Decoder from "./decoder.ts"
 import * as Inputs from "./inputs.ts"
 import type { Random } from "./inputs.ts"
@@ -42,11 +43,11 @@ const fromHex = (text: string): Uint8Array =>
   Uint8Array.from(text.match(/[0-9a-f]{2}/g) ?? [], (two) => Number.parseInt(two, 16))
 
 const frame = (before: string, after: string) => (repeated: Uint8Array) =>
-  Inputs.concat([Inputs.fromText(before), repeated, Inputs.fromText(after)])
+  concat([Inputs.fromText(before), repeated, Inputs.fromText(after)])
 
 /** A header, and in it the length of what follows where it has a place for that. */
 const hexFrame = (before: string, lengthAt?: number) => (repeated: Uint8Array) => {
-  const bytes = Inputs.concat([fromHex(before), repeated])
+  const bytes = concat([fromHex(before), repeated])
   if (lengthAt !== undefined) new DataView(bytes.buffer).setUint16(lengthAt, Math.min(repeated.length, 0xffff))
   return bytes
 }
@@ -870,7 +871,7 @@ const wireFrame = (random: Random): Uint8Array => {
       return Wire.encodeClose(refusals[random.between(0, refusals.length - 1)] ?? "Done")
     case 1: {
       const body = Inputs.bytesOf(random, random.between(0, 20))
-      return Inputs.concat([Uint8Array.of(0, 0, 0, 1 + body.length, Values.uint8(random)), body])
+      return concat([Uint8Array.of(0, 0, 0, 1 + body.length, Values.uint8(random)), body])
     }
     default:
       return Wire.encodeMessage(Inputs.bytesOf(random, Inputs.skewed(random, 3000)))
@@ -889,7 +890,7 @@ const frames = Decoder.make<ReadonlyArray<Uint8Array>>({
     for (const frame of frames) Wire.decodeFrame(frame)
     return refusal === undefined ? frames : undefined
   },
-  write: Inputs.concat,
+  write: concat,
   value: (random) => Values.list(random, 5, wireFrame).filter((frame) => frame.length <= frameLimit + 4),
   // What is left of an unfinished frame is not among the frames.
   comesBack: "at once",

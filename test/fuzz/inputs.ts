@@ -2,6 +2,7 @@
  * Inputs that nobody sends on purpose: what a decoder is given follows from a seed, the decoder's name and a number, so
  * that any one of them can be made again alone.
  */
+import { concat } from "../../packages/testing/src/internal/bytes.ts"
 import * as SeededRandom from "../../packages/testing/src/internal/seededRandom.ts"
 
 export type Random = SeededRandom.SeededRandom
@@ -19,16 +20,6 @@ export const randomOf = (seed: number, decoder: string, number: number): Random 
 
 export const bytesOf = (random: Random, length: number): Uint8Array =>
   Uint8Array.from({ length }, () => random.between(0, 255))
-
-export const concat = (parts: ReadonlyArray<Uint8Array>): Uint8Array => {
-  const bytes = new Uint8Array(parts.reduce((total, part) => total + part.length, 0))
-  let offset = 0
-  for (const part of parts) {
-    bytes.set(part, offset)
-    offset += part.length
-  }
-  return bytes
-}
 
 /** A whole number below `limit`, mostly a small one. */
 export const skewed = (random: Random, limit: number): number =>

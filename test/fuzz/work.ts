@@ -81,9 +81,12 @@ export interface Growth {
 
 export const ratioOf = ({ longer, once }: Growth): number => longer / Math.max(once, 1)
 
-/** Why the growth is more than linear, if it is. Less than a step for each byte is never too much. */
+/** Less than a step for each byte is never too much, however it grows. */
+export const isLittle = ({ bytes, longer }: Growth): boolean => longer <= bytes
+
+/** Why the growth is more than linear, if it is. */
 export const excess = (growth: Growth): string | undefined =>
-  ratioOf(growth) <= stepBound || growth.longer <= growth.bytes
+  ratioOf(growth) <= stepBound || isLittle(growth)
     ? undefined
     : `${growth.decoder}: ${growth.once} steps grow to ${growth.longer} where there is ${factor} times as much of ${growth.of}`
 

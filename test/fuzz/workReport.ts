@@ -6,7 +6,7 @@ import * as Work from "./work.ts"
 export interface Report {
   readonly decoder: string
   readonly kinds: number
-  readonly worst: { readonly of: string; readonly ratio: number }
+  readonly worst: { readonly of: string; readonly ratio: number; readonly isLittle: boolean }
   readonly excesses: ReadonlyArray<string>
 }
 
@@ -17,11 +17,15 @@ const names: ReadonlyArray<string> = workerData
 const reports: Array<Report> = []
 for (const decoder of decoders.filter(({ name }) => names.includes(name))) {
   const growths = await Work.growthOf(counter, decoder, { every: 1, longest: 16_384 })
-  const ratios = growths.map((growth) => ({ of: growth.of, ratio: Work.ratioOf(growth) }))
+  const ratios = growths.map((growth) => ({
+    of: growth.of,
+    ratio: Work.ratioOf(growth),
+    isLittle: Work.isLittle(growth)
+  }))
   reports.push({
     decoder: decoder.name,
     kinds: growths.length,
-    worst: ratios.reduce((worst, one) => (one.ratio > worst.ratio ? one : worst), { of: "", ratio: 0 }),
+    worst: ratios.reduce((worst, one) => (one.ratio > worst.ratio ? one : worst), { of: "", ratio: 0, isLittle: true }),
     excesses: growths.flatMap((growth) => Work.excess(growth) ?? [])
   })
 }

@@ -218,6 +218,81 @@ const natpmp = [
   ["a map and more", "0002 0000 32c8 32c9 00000e10 ffff"]
 ] as const
 
+const mapped = (address: string): string =>
+  `00000000000000000000ffff${address
+    .split(".")
+    .map((byte) => Number(byte).toString(16).padStart(2, "0"))
+    .join("")}`
+
+const nonce = "0102030405060708090a0b0c"
+const otherNonce = "f1f2f3f4f5f6f7f8f9fafbfc"
+const nobody = mapped("0.0.0.0")
+
+interface PcpMap {
+  readonly lifetime?: string
+  readonly client?: string
+  readonly nonce?: string
+  readonly protocol?: string
+  readonly internalPort?: string
+  readonly externalPort?: string
+  readonly externalAddress?: string
+  readonly options?: string
+}
+
+/** A MAP request (RFC 6887 §11.1) for TCP port 14000, at 14001. */
+const pcpMap = (changes: PcpMap = {}): string => {
+  const header = `02010000 ${changes.lifetime ?? "00000e10"} ${mapped(changes.client ?? own)}`
+  const ports = `${changes.internalPort ?? "36b0"} ${changes.externalPort ?? "36b1"}`
+  const mapping = `${changes.nonce ?? nonce} ${changes.protocol ?? "06"}000000 ${ports}`
+  return `${header} ${mapping} ${changes.externalAddress ?? nobody} ${changes.options ?? ""}`
+}
+
+const remove = (changes: PcpMap = {}) => pcpMap({ lifetime: "00000000", externalPort: "0000", ...changes })
+const announce = `02000000 00000000 ${mapped(own)}`
+
+const pcp = [
+  ["announce", announce],
+  ["announce from another address", `02000000 00000000 ${mapped("192.168.77.9")}`],
+  ["announce with a mandatory option", `${announce} 7e000000`],
+  ["map", pcpMap()],
+  ["map again", pcpMap()],
+  ["map again at another port", pcpMap({ externalPort: "36b2" })],
+  ["map with another nonce", pcpMap({ nonce: otherNonce })],
+  ["delete with another nonce", remove({ nonce: otherNonce })],
+  ["map udp", pcpMap({ protocol: "11" })],
+  ["map the taken port", pcpMap({ internalPort: "36ba", nonce: otherNonce })],
+  ["map the taken port and no other", pcpMap({ internalPort: "36bb", options: "02000000" })],
+  ["map a free port and no other", pcpMap({ internalPort: "36bc", externalPort: "36bc", options: "02000000" })],
+  ["map any port", pcpMap({ internalPort: "36bd", externalPort: "0000" })],
+  ["map any port and no other", pcpMap({ internalPort: "36be", externalPort: "0000", options: "02000000" })],
+  ["map at another address", pcpMap({ internalPort: "36bf", externalAddress: mapped("11.22.33.99") })],
+  ["map for a minute", pcpMap({ internalPort: "36c0", externalPort: "36c0", lifetime: "0000003c" })],
+  ["map for a year", pcpMap({ internalPort: "36c1", externalPort: "36c1", lifetime: "01e13380" })],
+  ["map from another address", pcpMap({ client: "192.168.77.9" })],
+  ["map internal port 0", pcpMap({ internalPort: "0000" })],
+  ["map all protocols", pcpMap({ internalPort: "0000", protocol: "00" })],
+  ["map protocol 0 at a port", pcpMap({ protocol: "00" })],
+  ["map sctp", pcpMap({ internalPort: "36c2", protocol: "84" })],
+  ["map with an optional option", pcpMap({ internalPort: "36c3", externalPort: "36c3", options: "fe000000" })],
+  ["map with a mandatory option", pcpMap({ internalPort: "36c4", externalPort: "36c4", options: "7e000000" })],
+  ["map with an option cut off", pcpMap({ internalPort: "36c5", externalPort: "36c5", options: "02000008" })],
+  [
+    "map for another host",
+    pcpMap({ internalPort: "36c6", externalPort: "36c6", options: `01000010 ${mapped("192.168.77.9")}` })
+  ],
+  ["delete", remove()],
+  ["delete again", remove()],
+  ["delete udp", remove({ protocol: "11" })],
+  ["peer", `02020000 00000e10 ${mapped(own)} ${nonce} 06000000 36b0 36b1 ${nobody} 0050 0000 ${mapped("11.22.33.2")}`],
+  ["opcode 5", `02050000 00000000 ${mapped(own)}`],
+  ["version 3", `03000000 00000000 ${mapped(own)}`],
+  ["an answer", `02800000 00000000 00000000 000000000000000000000000`],
+  ["two bytes", "0200"],
+  ["a header cut off", "02000000 00000000"],
+  ["a length that is not of fours", `${announce} 00`],
+  ["a map cut off", pcpMap().slice(0, 100)]
+] as const
+
 const soapAnswer = (answer: HttpAnswer) => ({ ...answer, elements: elements(answer.body) })
 
 const main = async () => {
@@ -254,6 +329,26 @@ const main = async () => {
       answers.map((answer) => answer.bytes.toString("hex"))
     )
   }
+  const askPcp = async (question: string, bytes: string) => {
+    const answers = await datagrams(hex(bytes), 5351, gateway, 400)
+    print(
+      `PCP: ${question}`,
+      answers.map((answer) => answer.bytes.toString("hex"))
+    )
+  }
+  for (const [question, bytes] of pcp) await askPcp(question, bytes)
+  // One internal port, mapped by PCP and over UPnP, in either order.
+  const addOther = (externalPort: string) =>
+    post(envelope("AddPortMapping", add({ NewExternalPort: externalPort, NewInternalPort: "15000" }), service), {
+      SOAPAction: `"${service}#AddPortMapping"`
+    })
+  const shared = { internalPort: "3a98", externalPort: "3a98" } as const
+  await askPcp("map what UPnP will map", pcpMap(shared))
+  print("SOAP: add what PCP has", soapAnswer(await addOther("15002")))
+  await askPcp("renew what UPnP has as well", pcpMap(shared))
+  await askPcp("delete what UPnP has as well", remove(shared))
+  await askPcp("map what UPnP has", pcpMap(shared))
+  await askPcp("delete what UPnP has", remove(shared))
 }
 
 await main()

@@ -3,12 +3,13 @@
  */
 import * as Expected from "./expected.ts"
 import * as Plan from "./plan.ts"
+import type * as Judge from "./judge.ts"
 import * as World from "./world.ts"
 
 /** One world, as small as it can be told. */
 export interface Report {
   readonly seed: number
-  readonly violations: ReadonlyArray<World.Violation & { readonly expected: string | undefined }>
+  readonly violations: ReadonlyArray<Judge.Violation & { readonly expected: string | undefined }>
   readonly cells: ReadonlyArray<string>
   readonly busiest: number
 }
@@ -19,18 +20,24 @@ const twice = 20
 const cellsOf = ({ happened, plan }: World.Outcome): ReadonlyArray<string> => {
   const faults = Plan.faults.filter((fault) => happened.includes(fault))
   const actions = Plan.actions.filter((action) => happened.includes(action))
+  const isStirred = Plan.stirs(plan.quirk, actions)
   return [
     `topology ${plan.protocol} ${plan.topology}`,
-    `quirk ${plan.protocol} ${plan.quirk ?? "none"}`,
+    ...(isStirred ? [`quirk ${plan.protocol} ${plan.quirk ?? "none"}`] : []),
     ...(faults.length === 0 ? ["none"] : faults).map((fault) => `fault ${plan.protocol} ${fault}`),
     ...actions.map((action) => `action ${plan.protocol} ${action}`),
     ...faults.flatMap((fault) => actions.map((action) => `fault × action ${fault} ${action}`))
   ]
 }
 
-export const runSeed = (seed: number): Report => {
+/** What a world came to, and the lines of its trace where they are kept. */
+export interface Traced extends Report {
+  readonly trace: ReadonlyArray<string>
+}
+
+export const runTraced = (seed: number, options: { readonly keepsTrace: boolean }): Traced => {
   const plan = Plan.draw(seed)
-  const outcome = World.run(plan, { keepsTrace: false })
+  const outcome = World.run(plan, options)
   const violations = [...outcome.violations]
   if (seed % twice === 0 && World.run(plan, { keepsTrace: false }).fingerprint !== outcome.fingerprint) {
     violations.push({ invariant: "same-trace", at: 0, detail: "the same seed gave another trace" })
@@ -44,8 +51,14 @@ export const runSeed = (seed: number): Report => {
       expected: Expected.nameOf(plan, invariant)
     })),
     cells: cellsOf(outcome),
-    busiest: outcome.busiest
+    busiest: outcome.busiest,
+    trace: outcome.trace
   }
+}
+
+export const runSeed = (seed: number): Report => {
+  const { trace: _, ...report } = runTraced(seed, { keepsTrace: false })
+  return report
 }
 
 /** Whether a world came to something that nobody expects. */
@@ -55,7 +68,9 @@ export const isViolated = (report: Report): boolean => report.violations.some(({
 export const cellsMeant: ReadonlyArray<string> = [
   ...Plan.protocols.flatMap((protocol) => [
     ...Plan.topologies.map((topology) => `topology ${protocol} ${topology}`),
-    ...Plan.quirksFor(protocol).map((quirk) => `quirk ${protocol} ${quirk}`),
+    ...Plan.quirksFor(protocol)
+      .filter((quirk) => Plan.stirs(quirk, Plan.actions))
+      .map((quirk) => `quirk ${protocol} ${quirk}`),
     `quirk ${protocol} none`,
     ...Plan.faults.map((fault) => `fault ${protocol} ${fault}`),
     ...Plan.actions.map((action) => `action ${protocol} ${action}`)

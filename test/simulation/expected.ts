@@ -4,15 +4,15 @@
  */
 import * as Quirk from "@effect-nat/testing/Quirk"
 import type * as Plan from "./plan.ts"
-import type * as World from "./world.ts"
+import type * as Judge from "./judge.ts"
 
 export interface Expected {
   readonly name: string
   readonly why: string
-  readonly matches: (plan: Plan.Plan, invariant: World.Invariant) => boolean
+  readonly matches: (plan: Plan.Plan, invariant: Judge.Invariant) => boolean
 }
 
-const quirk = (name: Quirk.Quirk, invariants: ReadonlyArray<World.Invariant>): Expected => ({
+const quirk = (name: Quirk.Quirk, invariants: ReadonlyArray<Judge.Invariant>): Expected => ({
   name: `quirk ${name}`,
   why: Quirk.profileOf(name).handled,
   matches: (plan, invariant) => plan.quirk === name && invariants.includes(invariant)
@@ -23,5 +23,5 @@ export const list: ReadonlyArray<Expected> = [
   quirk("NeverForgets", ["nothing-left"])
 ]
 
-export const nameOf = (plan: Plan.Plan, invariant: World.Invariant): string | undefined =>
+export const nameOf = (plan: Plan.Plan, invariant: Judge.Invariant): string | undefined =>
   list.find((one) => one.matches(plan, invariant))?.name

@@ -6,12 +6,11 @@ import * as Campaign from "./campaign.ts"
 import * as Plan from "./plan.ts"
 import * as Pool from "./pool.ts"
 import * as Print from "./print.ts"
-import * as World from "./world.ts"
 
 const values = Arguments.read({
   script: "simulate",
   options: {
-    seeds: Arguments.whole({ about: "runs so many worlds", fallback: 1000, least: 1 }),
+    seeds: Arguments.whole({ about: "runs so many worlds", fallback: Campaign.seedsForCoverage, least: 1 }),
     from: Arguments.whole({ about: "the first world's seed", fallback: 1 }),
     seed: Arguments.whole({
       about: "runs this world alone and prints its trace; goes with no other option",
@@ -22,14 +21,15 @@ const values = Arguments.read({
   problem: ({ from, seeds }) => Arguments.tooFar(from, seeds, "--from and --seeds")
 })
 
+const secondsSince = (startedAt: number): string => ((performance.now() - startedAt) / 1000).toFixed(1)
+
 const repeat = (seed: number) => {
-  const plan = Plan.draw(seed)
-  const outcome = World.run(plan, { keepsTrace: true })
-  Print.plan(plan)
-  console.log(outcome.trace.join("\n"))
-  const report = Campaign.runSeed(seed)
+  const startedAt = performance.now()
+  const report = Campaign.runTraced(seed, { keepsTrace: true })
+  Print.plan(Plan.draw(seed))
+  console.log(report.trace.join("\n"))
   Print.violations(report)
-  console.log(`seeds 1, violated ${Campaign.isViolated(report) ? 1 : 0}, seconds 0`)
+  console.log(`seeds 1, violated ${Campaign.isViolated(report) ? 1 : 0}, seconds ${secondsSince(startedAt)}`)
   process.exitCode = Campaign.isViolated(report) ? 1 : 0
 }
 
@@ -52,7 +52,7 @@ const campaign = async (seeds: number, from: number) => {
   const missing = isLong ? [...tally.missingCells] : []
   const mended = isLong ? [...tally.mended] : []
   if (!isLong) {
-    console.log(`Fewer than ${Campaign.seedsForCoverage} seeds need not reach every cell: that is not looked at.`)
+    console.log(`COVERAGE NOT LOOKED AT: fewer than ${Campaign.seedsForCoverage} seeds need not reach every cell.`)
   }
   for (const cell of missing) console.log(`NOT REACHED: ${cell}`)
   for (const name of mended) console.log(`NO LONGER FAILS: ${name}: take it out of test/simulation/expected.ts`)
@@ -62,9 +62,8 @@ const campaign = async (seeds: number, from: number) => {
   }
   const [first] = tally.violated
   if (first !== undefined) Print.tailOfTrace(first.seed)
-  const seconds = (performance.now() - startedAt) / 1000
   if (tally.violated.length > 0 || missing.length > 0 || mended.length > 0) process.exitCode = 1
-  console.log(`seeds ${tally.seeds}, violated ${tally.violated.length}, seconds ${seconds.toFixed(1)}`)
+  console.log(`seeds ${tally.seeds}, violated ${tally.violated.length}, seconds ${secondsSince(startedAt)}`)
 }
 
 if (values.seed !== undefined) repeat(values.seed)

@@ -5,6 +5,7 @@
  * A source that no longer has what an edit replaces is an error: then the mutant has to follow it.
  */
 import * as Fs from "node:fs"
+import type * as Judge from "./judge.ts"
 
 export interface Edit {
   /** From `packages/`. */
@@ -18,6 +19,8 @@ export interface Mutant {
   readonly name: string
   /** What goes wrong, in one sentence. */
   readonly what: string
+  /** The invariant that is meant for it: another one may be quicker, and does not do. */
+  readonly by: Judge.Invariant
   readonly edits: ReadonlyArray<Edit>
 }
 
@@ -25,29 +28,38 @@ const engine = "core/src/LeaseEngine.ts"
 const channel = "natpmp/src/internal/gatewayChannel.ts"
 const client = "natpmp/src/NatPmpClient.ts"
 const codec = "natpmp/src/NatPmpCodec.ts"
+const strategy = "natpmp/src/NatPmp.ts"
 const lease = "upnp/src/internal/upnpLease.ts"
 const current = "upnp/src/internal/currentGateway.ts"
+const upnp = "upnp/src/Upnp.ts"
+const search = "upnp/src/SsdpSearch.ts"
 const probe = "upnp/src/internal/upnpProbe.ts"
 
 const edit = (file: string, from: string, to: string): Edit => ({ file, from, to })
 
 const releasing = "const outcome = yield* Effect.exit(Effect.suspend(() => protocol.release(lease)))"
 const renewing = "const renewing = yield* Effect.forkDetach(renewals)"
+const renewals = "const renewals = Effect.gen(function* () {"
+const failed = "Effect.catchCause((cause) => Effect.as(noteFailure(cause), failures + 1))"
+const abandoning = "(outcomeUnknown(cause) ? abandon(protocol, resolved) : Effect.void)"
 
 export const list: ReadonlyArray<Mutant> = [
   {
     name: "milliseconds-as-seconds",
     what: "A lease of an hour is asked for as 3,600,000 seconds.",
+    by: "lease-as-asked",
     edits: [edit(client, "Math.ceil(Duration.toSeconds(lifetime))", "Math.ceil(Duration.toMillis(lifetime))")]
   },
   {
     name: "suggested-port-ignored",
     what: "The external port that is wanted is not asked for.",
+    by: "port-as-asked",
     edits: [edit(client, "externalPort: mapping.externalPort,", "externalPort: 0,")]
   },
   {
     name: "flood-after-unmap",
     what: "After a release, the deletion is sent 400 times at once.",
+    by: "no-flood",
     edits: [
       edit(
         engine,
@@ -59,6 +71,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "renewal-after-unmap",
     what: "The release does not end the renewals.",
+    by: "nothing-left",
     edits: [
       edit(engine, "yield* Effect.timeoutOption(Fiber.interrupt(renewing), interruptionTimeout)", "void renewing")
     ]
@@ -66,6 +79,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "delete-by-internal-port",
     what: "The deletion names the internal port, so that nothing is deleted.",
+    by: "deletes-what-was-mapped",
     edits: [
       edit(
         lease,
@@ -77,6 +91,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "delete-without-protocol",
     what: "The deletion names no protocol, so that nothing is deleted.",
+    by: "deletes-what-was-mapped",
     edits: [
       edit(lease, "yield* clearEntry(session, ours)\n", 'yield* clearEntry(session, { ...ours, protocol: "" })\n')
     ]
@@ -84,6 +99,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "renewal-by-internal-port",
     what: "On renewal the internal port takes the place of the external one.",
+    by: "port-as-asked",
     edits: [
       edit(
         lease,
@@ -95,21 +111,25 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "fixed-client-port",
     what: "The client binds UDP port 5350, which another program holds.",
+    by: "maps-when-healthy",
     edits: [edit(channel, "udp.open({ connect: peer })", "udp.open({ connect: peer, bind: { port: 5350 } })")]
   },
   {
     name: "second-release-releases-again",
     what: "A mapping that is released by hand is released once more by its scope.",
+    by: "one-delete",
     edits: [edit(engine, "Ref.getAndSet(started, true)", "Ref.get(started)")]
   },
   {
     name: "short-datagram-crashes",
     what: "A datagram is read without a look at its length.",
+    by: "no-defect",
     edits: [edit(codec, 'if (bytes.length < 4) return refuse("TooShort", bytes)', "")]
   },
   {
     name: "foreign-reply-accepted",
     what: "An answer is believed whoever sent it.",
+    by: "live-or-lost",
     edits: [
       edit(
         channel,
@@ -127,11 +147,13 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "answer-to-another-accepted",
     what: "An answer for another internal port is believed.",
+    by: "live-or-lost",
     edits: [edit(client, "if (response.internalPort !== request.internalPort)", "if (response.internalPort === -1)")]
   },
   {
     name: "timed-out-request-blocks",
     what: "A request that timed out keeps its turn, so that no other ever has one.",
+    by: "recovers",
     edits: [
       edit(
         channel,
@@ -143,27 +165,37 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "renewal-adds-a-timer",
     what: "Each renewal starts one more loop of renewals.",
+    by: "one-renewal-loop",
     edits: [
       edit(
         engine,
         "failures = yield* renewOnce.pipe(",
-        "yield* Effect.forkDetach(Effect.suspend(() => renewals))\n          failures = yield* renewOnce.pipe("
+        "yield* Effect.forkChild(Effect.suspend(() => renewals))\n          failures = yield* renewOnce.pipe("
       )
     ]
   },
   {
     name: "double-renewal",
     what: "Every mapping has two loops of renewals.",
-    edits: [edit(engine, renewing, `yield* Effect.forkDetach(renewals)\n      ${renewing}`)]
+    by: "one-renewal-loop",
+    edits: [
+      edit(
+        engine,
+        renewing,
+        'const renewing = yield* Effect.forkDetach(Effect.all([renewals, renewals], { concurrency: "unbounded" }))'
+      )
+    ]
   },
   {
     name: "renewal-never-called",
     what: "Nothing is ever renewed.",
+    by: "live-or-lost",
     edits: [edit(engine, renewing, "const renewing = yield* Effect.forkDetach(Effect.never)")]
   },
   {
     name: "permanent-retry-with-a-lease",
     what: "After error 725 the request is repeated with the same lease.",
+    by: "maps-when-healthy",
     edits: [
       edit(lease, "const permanent = { ...entry, leaseDuration: 0 }", "const permanent = { ...entry, enabled: true }")
     ]
@@ -171,6 +203,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "tcp-released-as-udp",
     what: "Every mapping is deleted as one of UDP.",
+    by: "maps-what-was-asked",
     edits: [
       edit(
         client,
@@ -182,11 +215,13 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "first-answer-only",
     what: "Only the first answer to a search is looked at, whatever it is.",
+    by: "maps-when-healthy",
     edits: [edit(probe, "Stream.takeUntil((outcome) => isSettled(outcome, selected))", "Stream.take(1)")]
   },
   {
     name: "description-for-every-call",
     what: "The gateway is searched for and described again for every call.",
+    by: "one-search",
     edits: [
       edit(
         current,
@@ -198,21 +233,25 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "dead-gateway-kept",
     what: "A gateway that is no longer there is asked for ever.",
+    by: "recovers",
     edits: [edit(current, "mayHaveMoved(error) ? giveUp(one) : Effect.void", "Effect.void")]
   },
   {
     name: "release-skipped",
     what: "Nothing is deleted when a mapping is released.",
+    by: "release-leaves-nothing",
     edits: [edit(engine, releasing, "const outcome = yield* Effect.exit(Effect.void)")]
   },
   {
     name: "interrupted-request-forgotten",
     what: "What an interrupted request may have left is not taken away.",
-    edits: [edit(engine, "(outcomeUnknown(cause) ? abandon(protocol, resolved) : Effect.void)", "Effect.void")]
+    by: "release-leaves-nothing",
+    edits: [edit(engine, abandoning, "Effect.void")]
   },
   {
     name: "refresh-by-delete",
     what: "A renewal deletes the mapping first, which leaves a hole.",
+    by: "no-delete-while-live",
     edits: [
       edit(
         engine,
@@ -224,6 +263,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "loss-not-told",
     what: "A mapping whose lease has run out is still said to be in force.",
+    by: "live-or-lost",
     edits: [
       edit(
         engine,
@@ -235,12 +275,203 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "no-pause-after-failure",
     what: "A renewal that failed is tried again at once.",
+    by: "no-flood",
     edits: [
       edit(
         engine,
         "Duration.min(Duration.times(shortestPause, 2 ** Math.min(failures - 1, 16)), longestPause)",
         "Duration.millis(failures > 0 ? 1 : 2)"
       )
+    ]
+  },
+  {
+    name: "protocols-swapped",
+    what: "What is wanted for TCP is mapped for UDP, and the other way round.",
+    by: "maps-what-was-asked",
+    edits: [
+      edit(
+        engine,
+        "const resolved = yield* MappingRequest.resolve(mappingRequest)",
+        'const resolved = yield* Effect.map(MappingRequest.resolve(mappingRequest), (one) => ({ ...one, protocol: one.protocol === "tcp" ? "udp" : "tcp" }))'
+      )
+    ]
+  },
+  {
+    name: "second-release-dies",
+    what: "A mapping that is released by hand a second time throws.",
+    by: "no-defect",
+    edits: [
+      edit(
+        engine,
+        "Effect.exit(Deferred.await(released)))),\n        release\n",
+        'Effect.exit(Deferred.await(released)))),\n        release: ((calls) => Effect.suspend(() => calls++ === 0 ? release : Effect.die(new Error("released already"))))(0)\n'
+      )
+    ]
+  },
+  {
+    name: "interrupted-request-dies",
+    what: "A request that is interrupted throws.",
+    by: "no-defect",
+    edits: [
+      edit(engine, abandoning, `(Cause.hasInterrupts(cause) ? Effect.die(new Error("not expected")) : ${abandoning})`)
+    ]
+  },
+  {
+    name: "failed-renewal-adds-a-loop",
+    what: "The first renewal that fails starts one more loop of renewals.",
+    by: "one-renewal-loop",
+    edits: [
+      edit(engine, renewals, `let more = 1\n      ${renewals}`),
+      edit(
+        engine,
+        failed,
+        failed.replace(
+          "noteFailure(cause)",
+          "Effect.andThen(noteFailure(cause), Effect.suspend(() => (more-- > 0 ? Effect.forkChild(renewals) : Effect.void)))"
+        )
+      )
+    ]
+  },
+  {
+    name: "failed-renewal-deletes",
+    what: "A renewal that fails deletes the mapping, whose lease has not run out.",
+    by: "no-delete-while-live",
+    edits: [
+      edit(
+        engine,
+        failed,
+        failed.replace(
+          "noteFailure(cause)",
+          "Effect.andThen(noteFailure(cause), Effect.flatMap(Ref.get(held), ({ lease }) => Effect.exit(protocol.release(lease))))"
+        )
+      )
+    ]
+  },
+  {
+    name: "no-external-address",
+    what: "No mapping says its external address.",
+    by: "live-or-lost",
+    edits: [
+      edit(
+        strategy,
+        "externalAddress,\n    externalPort: granted.externalPort,",
+        "externalAddress: undefined,\n    externalPort: granted.externalPort,"
+      ),
+      edit(
+        lease,
+        "externalAddress,\n    externalPort: entry.externalPort,",
+        "externalAddress: undefined,\n    externalPort: entry.externalPort,"
+      )
+    ]
+  },
+  {
+    name: "changes-tell-nothing",
+    what: "The stream of changes never has any.",
+    by: "changes-tell",
+    edits: [edit(engine, "changes: SubscriptionRef.changes(state).pipe(", "changes: Stream.never.pipe(")]
+  },
+  {
+    name: "changes-never-end",
+    what: "The stream of changes goes on after the release.",
+    by: "changes-tell",
+    edits: [edit(engine, ".pipe(Stream.interruptWhen(Effect.exit(Deferred.await(released))))", "")]
+  },
+  {
+    name: "address-mistrusted-after-failure",
+    what: "For five minutes after a renewal that failed, a mapping keeps the external address that it had.",
+    by: "live-or-lost",
+    edits: [
+      edit(engine, renewals, `let mistrusted = 0\n      ${renewals}`),
+      edit(
+        engine,
+        failed,
+        failed.replace(
+          "noteFailure(cause)",
+          "Effect.andThen(noteFailure(cause), Effect.map(Clock.currentTimeMillis, (at) => { mistrusted = at + 300_000 }))"
+        )
+      ),
+      edit(
+        engine,
+        "const lease = yield* restoreRenewal(asked).pipe(",
+        "const lease = yield* restoreRenewal(asked).pipe(Effect.flatMap((one) => Effect.map(Clock.currentTimeMillis, (at) => at < mistrusted ? { ...one, mapping: new PortMapping.PortMapping({ ...one.mapping, externalAddress: now.lease.mapping.externalAddress }) } : one)),"
+      )
+    ]
+  },
+  {
+    name: "release-deletes-anybodys",
+    what: "A release deletes what is at its port, whoever has put it there since.",
+    by: "others-untouched",
+    edits: [
+      edit(
+        lease,
+        'if (seen._tag === "Entry" && !isOurs(seen.entry, ours, yield* Ref.get(shown))) {',
+        'if (seen._tag === "Entry" && seen.entry.externalPort !== ours.externalPort) {'
+      )
+    ]
+  },
+  {
+    name: "taken-port-overwritten",
+    what: "What is in the way of a mapping is deleted, and the mapping put in its place.",
+    by: "others-untouched",
+    edits: [
+      edit(
+        lease,
+        'if (seen._tag !== "Entry" || isOurs(seen.entry, wanted, yield* Ref.get(shown))) return seen',
+        'if (seen._tag === "Entry" || isOurs(wanted, wanted, yield* Ref.get(shown))) return seen'
+      ),
+      edit(
+        lease,
+        "const error = added.failure\n",
+        'const error = added.failure\n  if (error._tag === "UpnpFault" && error.code === 718) {\n    yield* session.connection.deletePortMapping(entry)\n    yield* session.connection.addPortMapping(entry)\n    return entry\n  }\n'
+      )
+    ]
+  },
+  {
+    name: "list-cut-short",
+    what: "A list ends after the first mapping.",
+    by: "answers-are-true",
+    edits: [
+      edit(upnp, "Stream.filterMap((mapping) => mapping),", "Stream.filterMap((mapping) => mapping), Stream.take(1),")
+    ]
+  },
+  {
+    name: "removal-only-said",
+    what: "What the user has removed is left where it is.",
+    by: "answers-are-true",
+    edits: [edit(lease, "Effect.andThen(deleteEntry(session, key))", "Effect.andThen(Effect.void)")]
+  },
+  {
+    name: "location-not-pinned",
+    what: "A description is fetched from wherever an answer to a search says.",
+    by: "stays-inside",
+    edits: [
+      edit(
+        search,
+        "HttpUrl.fromString(answer.location, from)",
+        'HttpUrl.fromString(answer.location, Result.getOrElse(NetAddress.ipFromString(/[/]([0-9.]+)[:]/.exec(answer.location)?.[1] ?? ""), () => from))'
+      )
+    ]
+  },
+  {
+    name: "answers-from-outside-trusted",
+    what: "An answer to a search is followed wherever it comes from.",
+    by: "stays-inside",
+    edits: [
+      edit(search, "if (!isDefaultGateway && !NetworkInterfaces.isAttached(interfaces, from)) {", 'if (text === "") {')
+    ]
+  },
+  {
+    name: "taken-port-believed",
+    what: "A mapping whose port is another's now is said to be in force until its lease ends.",
+    by: "live-or-lost",
+    edits: [edit(engine, 'Option.isSome(error) && error.value.reason._tag === "Conflict"', "false")]
+  },
+  {
+    name: "chance-of-its-own",
+    what: "The time of a renewal is drawn from a chance that no seed decides.",
+    by: "same-trace",
+    edits: [
+      edit(engine, "yield* Random.nextBetween(0.45, 0.5)", "yield* Effect.sync(() => 0.45 + Math.random() * 0.05)")
     ]
   }
 ]

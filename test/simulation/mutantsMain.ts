@@ -1,7 +1,6 @@
 /**
  * `npm run simulate:mutants [-- --seeds N] [--only NAME]`: see docs/simulation.md.
  */
-import * as Fs from "node:fs"
 import * as Arguments from "../toolchain/arguments.ts"
 import * as Mutants from "./mutants.ts"
 import * as Pool from "./pool.ts"
@@ -19,45 +18,63 @@ const { only, seeds } = Arguments.read({
 
 const chosen = Mutants.list.filter(({ name }) => only === undefined || name === only)
 
-interface Caught {
+interface Catch {
   readonly seed: number
   readonly invariant: string
 }
 
-const hunt = async (mutant: Mutants.Mutant): Promise<Caught | undefined> => {
-  let caught: Caught | undefined
+/** The first world that catches a fault by whatever it is, and the first that does by the invariant meant for it. */
+interface Caught {
+  first: Catch | undefined
+  meant: Catch | undefined
+}
+
+const earlier = (known: Catch | undefined, other: Catch): Catch =>
+  known === undefined || other.seed < known.seed ? other : known
+
+const hunt = async (mutant: Mutants.Mutant): Promise<Caught> => {
+  const caught: Caught = { first: undefined, meant: undefined }
   await Pool.run({
     seeds,
     from: 1,
     batch: 4,
     environment: { EFFECT_NAT_MUTANT: mutant.name },
-    onReport: (report) => {
-      const violation = report.violations.find(({ expected }) => expected === undefined)
-      if (violation !== undefined && (caught === undefined || report.seed < caught.seed)) {
-        caught = { seed: report.seed, invariant: violation.invariant }
+    onReport: ({ seed, violations }) => {
+      for (const { expected, invariant } of violations) {
+        if (expected !== undefined) continue
+        caught.first = earlier(caught.first, { seed, invariant })
+        if (invariant === mutant.by) caught.meant = earlier(caught.meant, { seed, invariant })
       }
-      return caught === undefined
+      return caught.meant === undefined
     }
   })
   return caught
 }
 
-const results: Array<readonly [Mutants.Mutant, Caught | undefined]> = []
+const results: Array<readonly [Mutants.Mutant, Caught]> = []
 for (const mutant of chosen) {
-  for (const { file } of mutant.edits) Fs.accessSync(new URL(`../../packages/${file}`, import.meta.url))
   const caught = await hunt(mutant)
   results.push([mutant, caught])
-  console.log(
-    `${results.length}/${chosen.length} ${mutant.name}: ${caught === undefined ? "survived" : `seed ${caught.seed}`}`
-  )
+  const by = caught.meant === undefined ? "survived" : `seed ${caught.meant.seed}`
+  console.log(`${results.length}/${chosen.length} ${mutant.name}: ${by}`)
 }
 
 const column = Math.max(...results.map(([{ name }]) => name.length)) + 2
-console.log(`${"fault".padEnd(column)}caught by seed`)
-for (const [{ name }, caught] of results) {
-  const by = caught === undefined ? `SURVIVED ${seeds} seeds` : `${String(caught.seed).padEnd(6)}${caught.invariant}`
-  console.log(`${name.padEnd(column)}${by}`)
+const seedColumn = 6
+const invariantColumn = Math.max(...chosen.map(({ by }) => by.length)) + 2
+
+/** What came first is said where another invariant was quicker. */
+const row = ([{ by, name }, { first, meant }]: readonly [Mutants.Mutant, Caught]): string => {
+  const before = first === undefined || first.invariant === by ? "" : `first seed ${first.seed} by ${first.invariant}`
+  const caught =
+    meant === undefined
+      ? `SURVIVED ${seeds} seeds: ${by} `
+      : `${String(meant.seed).padEnd(seedColumn)}${by.padEnd(invariantColumn)}`
+  return `${name.padEnd(column)}${caught}${before}`.trimEnd()
 }
-const survivors = results.filter(([, caught]) => caught === undefined).length
+
+console.log(`${"fault".padEnd(column)}caught by seed`)
+for (const result of results) console.log(row(result))
+const survivors = results.filter(([, { meant }]) => meant === undefined).length
 console.log(`mutants ${results.length}, survived ${survivors}`)
 if (survivors > 0) process.exitCode = 1

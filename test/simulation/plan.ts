@@ -28,17 +28,14 @@ export const faults = [
 ] as const
 export type Fault = (typeof faults)[number]
 
-/** What the user does, beside mapping. */
-export const actions = [
-  "map",
-  "unmap",
-  "unmapTwice",
-  "interrupt",
-  "crash",
-  "restart",
-  "networkChange",
-  "addressRenewal"
-] as const
+/** What the user does, beside mapping and asking. */
+const deeds = ["unmap", "unmapTwice", "interrupt", "crash", "restart", "networkChange", "addressRenewal"] as const
+
+/** What the user wants to know, or has taken away. */
+export const questions = ["list", "remove", "askAddress"] as const
+export type Question = (typeof questions)[number]
+
+export const actions = ["map", ...deeds, ...questions] as const
 export type Action = (typeof actions)[number]
 
 /** A port to map. */
@@ -68,6 +65,8 @@ export interface Plan {
   readonly topology: Topology
   readonly quirk: Quirk.Quirk | undefined
   readonly hasBystander: boolean
+  /** Whether somebody else is quicker than we are when the router has restarted. */
+  readonly isBystanderQuick: boolean
   /** Another program holds what a careless client would bind. */
   readonly hasTakenPorts: boolean
   readonly longestLease: number
@@ -77,9 +76,8 @@ export interface Plan {
   readonly horizon: number
 }
 
-/** Quirks that say something of a strategy that speaks only NAT-PMP. */
-const concernsNatPmp = (profile: Quirk.Profile): boolean =>
-  profile.where === "table" || profile.where === "natpmp" || profile.where === "network"
+/** Quirks that can show to a strategy that speaks only NAT-PMP. */
+const concernsNatPmp = ({ protocols }: Quirk.Profile): boolean => protocols.includes("natpmp")
 
 /** The quirks that a world may have. */
 export const quirksFor = (protocol: Protocol): ReadonlyArray<Quirk.Quirk> =>
@@ -87,6 +85,36 @@ export const quirksFor = (protocol: Protocol): ReadonlyArray<Quirk.Quirk> =>
     // Who speaks NAT-PMP asks the default gateway, which is not the one that maps here.
     .filter((profile) => protocol !== "natpmp" || (concernsNatPmp(profile) && profile.name !== "FailoverPair"))
     .map((profile) => profile.name)
+
+/** Quirks that nothing in these worlds meets: nobody asks for what they refuse, and no router announces itself. */
+const unstirred: ReadonlySet<Quirk.Quirk> = new Set([
+  "RefusesPermanentLeases",
+  "RemoteHostOnlySupportsWildcard",
+  "WildCardNotPermittedInIntPort",
+  "BootIdChanges"
+])
+
+/** Whether a world in which the user has done this has met its quirk. */
+export const stirs = (quirk: Quirk.Quirk | undefined, done: ReadonlyArray<Action>): boolean =>
+  quirk === undefined || (!unstirred.has(quirk) && (quirk !== "EndOfListIsInvalidArgs" || done.includes("list")))
+
+/** So that every quirk is met, one world in so many takes its turn with protocol and quirk; chance draws the others. */
+const turn = 8
+
+const inTurn = (seed: number): readonly [Protocol, Quirk.Quirk] | undefined => {
+  if (seed % turn !== turn / 2) return undefined
+  const round = Math.floor(seed / turn)
+  const protocol = protocols[round % protocols.length] ?? "upnp"
+  const quirks = quirksFor(protocol)
+  const quirk = quirks[Math.floor(round / protocols.length) % quirks.length]
+  return quirk === undefined ? undefined : [protocol, quirk]
+}
+
+const drawQuirk = (random: SeededRandom.SeededRandom, protocol: Protocol): Quirk.Quirk | undefined =>
+  random.chance(0.5) ? random.pick(quirksFor(protocol) as [Quirk.Quirk]) : undefined
+
+/** More than a week, in seconds. */
+const longLease = 700_000
 
 const lifetimes = [30, 60, 120, 600, 3600, 7200] as const
 const ports = [8080, 12_000, 27_015, 51_413] as const
@@ -104,15 +132,31 @@ const drawWanted = (random: SeededRandom.SeededRandom, lifetimeSeconds: number, 
   }
 }
 
+const drawQuestions = (
+  random: SeededRandom.SeededRandom,
+  horizon: number,
+  quirk: Quirk.Quirk | undefined
+): ReadonlyArray<Event> => {
+  const question = (what: Question): Event => ({ at: random.between(0, horizon), what, lasts: 0, mapping: 0 })
+  // Only the end of a list shows it.
+  if (quirk === "EndOfListIsInvalidArgs") return [question("list")]
+  if (!random.chance(0.3)) return []
+  return Array.from({ length: random.between(1, 3) }, () => question(random.pick(questions)))
+}
+
 /** The world of a seed. Every few worlds have no fault at all: there the strictest invariants hold. */
 export const draw = (seed: number): Plan => {
   const random = SeededRandom.make(seed, "plan")
-  const protocol = random.pick(protocols)
+  // What came later is drawn apart, so that a seed's world is the one that it was.
+  const more = SeededRandom.make(seed, "more")
+  const drawnProtocol = random.pick(protocols)
   const topology = random.pick(topologies)
-  const quirk = random.chance(0.5) ? random.pick(quirksFor(protocol) as [Quirk.Quirk]) : undefined
+  const drawnQuirk = drawQuirk(random, drawnProtocol)
+  const [protocol, quirk] = inTurn(seed) ?? [drawnProtocol, drawnQuirk]
   // Only a search finds a router that is not the default gateway.
   const isUpnpOnly = quirk === "FailoverPair" || (quirk !== undefined && !concernsNatPmp(Quirk.profileOf(quirk)))
-  const lifetimeSeconds = random.pick(lifetimes)
+  const lifetime = random.pick(lifetimes)
+  const lifetimeSeconds = quirk === "RefusesLeasesAboveOneWeek" ? longLease : lifetime
   const horizon = Math.max(3 * minute, 2500 * lifetimeSeconds)
   const wanted = Array.from({ length: random.between(1, 3) }, (_, index) => drawWanted(random, lifetimeSeconds, index))
   const event = (what: Event["what"]): Event => ({
@@ -128,9 +172,9 @@ export const draw = (seed: number): Plan => {
       drawn.push(event(random.pick(faults.slice(1) as [Event["what"]])))
   }
   if (random.chance(0.7)) {
-    for (let left = random.between(1, 3); left > 0; left--)
-      drawn.push(event(random.pick(actions.slice(1) as [Event["what"]])))
+    for (let left = random.between(1, 3); left > 0; left--) drawn.push(event(random.pick(deeds)))
   }
+  drawn.push(...drawQuestions(more, horizon, quirk))
   return {
     seed,
     protocol,
@@ -144,6 +188,7 @@ export const draw = (seed: number): Plan => {
     topology,
     quirk,
     hasBystander: random.chance(0.4),
+    isBystanderQuick: more.chance(0.5),
     hasTakenPorts: random.chance(0.3),
     // Over UPnP nobody would tell the client that its lease is cut short.
     longestLease: protocol === "natpmp" ? random.pick([604_800, 604_800, 3600, 120]) : 604_800,

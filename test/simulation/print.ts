@@ -19,13 +19,21 @@ export const endProgress = (): void => {
   if (process.stdout.isTTY) process.stdout.write("\n")
 }
 
+/** What goes on for a while, and what is done to one mapping. */
+const lasting = new Set(["loss", "delay", "duplication", "reordering", "silence", "garbage", "forgery"])
+const ofOneMapping = new Set(["map", "unmap", "unmapTwice"])
+
+/** An event with those of its numbers that it goes by. */
+export const event = ({ at, lasts, mapping, what }: Plan.Event): string => {
+  const about = ofOneMapping.has(what) ? ` of mapping ${mapping}` : ""
+  return `at ${at / 1000} s: ${what}${about}${lasting.has(what) ? ` for ${lasts / 1000} s` : ""}`
+}
+
 export const plan = (plan: Plan.Plan): void => {
   console.log(
     `seed ${plan.seed}: ${plan.protocol} where the router speaks ${plan.speaks.join(" and ")}, ${plan.topology}, quirk ${plan.quirk ?? "none"}`
   )
-  for (const { at, lasts, mapping, what } of plan.events) {
-    console.log(`  at ${at / 1000} s: ${what} (mapping ${mapping}, ${lasts / 1000} s)`)
-  }
+  for (const one of plan.events) console.log(`  ${event(one)}`)
 }
 
 export const violations = ({ seed, violations }: Campaign.Report): void => {
@@ -86,5 +94,6 @@ export const coverage = (tally: Campaign.Tally): void => {
     (row, column) => tally.cells.get(`fault × action ${row} ${column}`) ?? 0
   )
   console.log(`The busiest process sent ${tally.busiest} datagrams and requests within a second.`)
-  for (const [name, count] of tally.expected) console.log(`expected: ${name}: ${count} worlds`)
+  for (const [name, count] of tally.expected)
+    console.log(`expected: ${name}: ${count} ${count === 1 ? "world" : "worlds"}`)
 }

@@ -2,7 +2,7 @@
  * Runs the worlds it is told to: a list of seeds comes in, a report for each goes out, an empty list ends it.
  */
 import * as Campaign from "./campaign.ts"
-import type * as World from "./world.ts"
+import type * as Judge from "./judge.ts"
 
 const unhandled: Array<string> = []
 process.on("unhandledRejection", (reason) => unhandled.push(String(reason)))
@@ -14,7 +14,7 @@ const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
 const runSeed = async (seed: number): Promise<Campaign.Report> => {
   const report = Campaign.runSeed(seed)
   await turn()
-  const violations = unhandled.splice(0).map((detail): World.Violation & { readonly expected: undefined } => ({
+  const violations = unhandled.splice(0).map((detail): Judge.Violation & { readonly expected: undefined } => ({
     invariant: "no-defect",
     at: 0,
     detail: `unhandled: ${detail}`,

@@ -7,7 +7,6 @@ import * as PortMapper from "@effect-nat/core/PortMapper"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as NatPmp from "@effect-nat/natpmp/NatPmp"
 import * as NatPmpCodec from "@effect-nat/natpmp/NatPmpCodec"
-import * as Quirk from "@effect-nat/testing/Quirk"
 import * as RouterModel from "@effect-nat/testing/RouterModel"
 import * as SimulatedDevice from "@effect-nat/testing/SimulatedDevice"
 import * as SimulatedNetwork from "@effect-nat/testing/SimulatedNetwork"
@@ -15,7 +14,6 @@ import * as Ssdp from "@effect-nat/upnp/Ssdp"
 import * as Upnp from "@effect-nat/upnp/Upnp"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
@@ -23,45 +21,18 @@ import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
-import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as Automatic from "effect-nat/Automatic"
 import * as SeededRandom from "../../packages/testing/src/internal/seededRandom.ts"
 import * as Expected from "./expected.ts"
+import * as Judge from "./judge.ts"
 import type * as Plan from "./plan.ts"
-import * as Wire from "./wire.ts"
-
-/** The names of what must hold; docs/simulation.md says what each means. */
-export const invariants = [
-  "no-defect",
-  "maps-when-healthy",
-  "live-or-lost",
-  "recovers",
-  "release-leaves-nothing",
-  "nothing-left",
-  "others-untouched",
-  "one-renewal-loop",
-  "no-delete-while-live",
-  "one-delete",
-  "no-flood",
-  "one-search",
-  "lease-as-asked",
-  "deletes-what-was-mapped",
-  "port-as-asked"
-] as const
-export type Invariant = (typeof invariants)[number] | "same-trace"
-
-export interface Violation {
-  readonly invariant: Invariant
-  /** In seconds of virtual time. */
-  readonly at: number
-  readonly detail: string
-}
 
 /** What a world came to. */
 export interface Outcome {
   readonly plan: Plan.Plan
-  readonly violations: ReadonlyArray<Violation>
+  readonly violations: ReadonlyArray<Judge.Violation>
   readonly fingerprint: string
   /** What really happened of what the plan has. */
   readonly happened: ReadonlyArray<string>
@@ -71,16 +42,6 @@ export interface Outcome {
 }
 
 const second = 1000
-/** What a request may take beyond its time: timeouts, a search, the freshness of an address. */
-const slack = 60 * second
-/** The longest pause between two attempts. */
-const longestPause = 300 * second
-/** A gateway that says nothing by itself is asked for its address every five minutes, more or less. */
-const longestNotice = 360 * second
-/** A whole search at once is 58 datagrams a network; then descriptions and calls. */
-const floodLimit = 150
-/** Pauses grow from a second, a request is sent at most six times, and users ask again, too. */
-const requestLimit = 80
 const samplesPerLease = 16
 
 const ip = NetAddress.ipFromStringUnsafe
@@ -90,12 +51,13 @@ const layerOf = (protocol: Plan.Protocol): Layer.Layer<PortMapper.PortMapper, ne
   protocol === "natpmp" ? NatPmp.layer : protocol === "upnp" ? Upnp.layer : Automatic.layer
 
 /** A process that maps ports. */
-interface Program {
+export interface Program {
   readonly process: SimulatedNetwork.Process
   readonly mapper: PortMapper.PortMapper["Service"]
   readonly startedAt: number
   readonly sentAt: Array<number>
   foundAt: number | undefined
+  hasAsked: boolean
   /** When it last said that a mapping may be left. */
   warnedAt: number | undefined
   /** It is being shut down: it begins nothing new. */
@@ -105,7 +67,7 @@ interface Program {
 }
 
 /** One wish for a mapping and what became of it. */
-interface Held {
+export interface Held {
   readonly index: number
   readonly wanted: Plan.Wanted
   program: Program
@@ -116,46 +78,62 @@ interface Held {
   error: NatError.NatError | undefined
   isWanted: boolean
   badSince: number | undefined
-  badWhy: string | undefined
+  goneSince: number | undefined
+  /** What its stream of changes has told, the latest last. */
+  told: Array<PortMapping.PortMapping>
+  telling: Fiber.Fiber<void> | undefined
   /** When the lease ends that the router had when it was last looked at. */
   expiresAt: number | undefined
+  /** The external port that it should keep. */
   firstPort: number | undefined
+  /** The external port that it had last. */
+  lastPort: number | undefined
+  /** The external port of what may still be on the router: a confirmed release takes it away. */
+  leftPort: number | undefined
   lostSince: number | undefined
   lastMapAt: number | undefined
   /** The last requests for it, within a minute. */
   readonly asked: Array<number>
   deletes: number
-  /** It was given up before it was held: what the request may have left is deleted, and once more a second later. */
+  /**
+   * It was given up before it was held: what the request may have left is deleted, and once more a second later. What
+   * nobody answers for is deleted again and again, too.
+   */
   isAbandoned: boolean
   isReleasing: boolean
 }
 
-class World {
+export class World {
+  readonly judge: Judge.Judge = new Judge.Judge(this)
   readonly plan: Plan.Plan
   readonly network: SimulatedNetwork.SimulatedNetwork
-  readonly violations: Array<Violation> = []
+  readonly violations: Array<Judge.Violation> = []
   readonly happened = new Set<string>()
+  /** What is wrong with the link or the router now: it has happened when something is sent meanwhile. */
+  readonly ongoing = new Set<Plan.Fault>()
   readonly random: SeededRandom.SeededRandom
   lan: SimulatedNetwork.Lan
   readonly baseLink: SimulatedNetwork.Link
   readonly host: SimulatedNetwork.Host
   readonly helds: ReadonlyArray<Held>
   readonly everyModel: Array<RouterModel.RouterModel> = []
-  /** The routers on which somebody else has a mapping. */
-  readonly bystanders = new Set<RouterModel.RouterModel>()
+  neighbour: SimulatedNetwork.Process | undefined = undefined
   readonly closing: Array<() => void> = []
   readonly ownAddresses = new Set<string>()
   readonly externalPorts = new Set<string>()
+  /** The internal ends that anybody wishes mapped. */
+  readonly wishes = new Set<string>()
   router: SimulatedNetwork.Router
   program: Program
   busiest = 0
   /** Until when something is wrong with the network; from then on it is healthy. */
-  unhealthyUntil = 0
-  hasHadTrouble = false
-  hasChangedRouter = false
-  hasMoved = false
+  unhealthyUntil = Number.NEGATIVE_INFINITY
+  /** When the last attack ended, and when the last answer was found to be lost. */
+  troubledAt = Number.NEGATIVE_INFINITY
   /** When the outside last got another address. */
   addressChangedAt = Number.NEGATIVE_INFINITY
+  hasChangedRouter = false
+  hasMoved = false
   mayLeavePermanent = false
   attacks: "garbage" | "forgery" | undefined = undefined
   isOver = false
@@ -167,7 +145,7 @@ class World {
     this.network = SimulatedNetwork.make({
       seed: plan.seed,
       keepsTrace,
-      onLog: (entry) => this.#heard(entry),
+      onLog: (entry) => this.judge.heard(entry),
       onSent: (sent) => this.#sent(sent)
     })
     this.lan = this.network.addLan({
@@ -198,12 +176,13 @@ class World {
     if (plan.topology === "twoHosts") {
       const other = this.network.addHost({
         name: "other",
-        attachments: [{ lan: this.lan, address: "192.168.77.150" }],
+        attachments: [{ lan: this.lan, address: Judge.neighbourAddress }],
         gateways: [this.router]
       })
       this.#startOther(other)
     }
     this.program = this.#startProgram()
+    plan.wanted.forEach(({ internalPort, protocol }) => this.wishes.add(`${internalPort}/${protocol}`))
     this.helds = plan.wanted.map((wanted, index) => ({
       index,
       wanted,
@@ -215,9 +194,13 @@ class World {
       error: undefined,
       isWanted: true,
       badSince: undefined,
-      badWhy: undefined,
+      goneSince: undefined,
+      told: [],
+      telling: undefined,
       expiresAt: undefined,
       firstPort: undefined,
+      lastPort: undefined,
+      leftPort: undefined,
       lostSince: undefined,
       lastMapAt: undefined,
       asked: [],
@@ -241,7 +224,7 @@ class World {
     return this.network.now
   }
 
-  violate(invariant: Invariant, detail: string) {
+  violate(invariant: Judge.Invariant, detail: string) {
     if (this.violations.some((known) => known.invariant === invariant)) return
     this.network.note(`VIOLATION ${invariant}: ${detail}`)
     this.violations.push({ invariant, at: this.now / second, detail })
@@ -258,17 +241,8 @@ class World {
     return this.unhealthyUntil <= since
   }
 
-  get hadOutage(): boolean {
-    return this.hasHadTrouble || this.hasLostAnswer
-  }
-
   get hasLostAnswer(): boolean {
     return this.everyModel.some(({ lostAnswers }) => lostAnswers > 0)
-  }
-
-  /** A calm world has the strictest invariants. */
-  get isCalm(): boolean {
-    return !this.hadOutage && !this.hasMoved && !this.hasChangedRouter && this.attacks === undefined
   }
 
   #addRouter(address: string): SimulatedNetwork.Router {
@@ -288,7 +262,7 @@ class World {
   #addBystander(model: RouterModel.RouterModel) {
     const first = this.plan.wanted[0]
     if (first === undefined) return
-    const mapped = model.map(this.now, {
+    model.map(this.now, {
       via: "mock",
       client: ip("192.168.77.200"),
       protocol: first.protocol,
@@ -299,7 +273,7 @@ class World {
       lifetimeSeconds: 0,
       description: "somebody else"
     })
-    if (Result.isSuccess(mapped)) this.bystanders.add(model)
+    this.judge.lookAtOthers(model)
   }
 
   #addPrinter() {
@@ -312,10 +286,7 @@ class World {
             to.port === Ssdp.port
               ? [
                   {
-                    payload: new TextEncoder().encode(
-                      "HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=120\r\nEXT:\r\nLOCATION: http://192.168.77.9:80/printer.xml\r\n" +
-                        "SERVER: Printer\r\nST: upnp:rootdevice\r\nUSN: uuid:printer::upnp:rootdevice\r\n\r\n"
-                    )
+                    payload: searchAnswer("http://192.168.77.9:80/printer.xml", "upnp:rootdevice")
                   }
                 ]
               : undefined,
@@ -349,6 +320,15 @@ class World {
     return { attachments, gateways }
   }
 
+  /** Runs something in a process: whatever else it comes to, a defect is none of its results. */
+  fork<A, E>(process: SimulatedNetwork.Process, effect: Effect.Effect<A, E, SimulatedNetwork.Seams>) {
+    const fiber = process.fork(effect)
+    fiber.addObserver((exit) => {
+      if (Exit.isFailure(exit)) this.judge.checkDefect(exit.cause)
+    })
+    return fiber
+  }
+
   #startProgram(): Program {
     const process = this.host.start()
     const built = process.fork(
@@ -363,6 +343,7 @@ class World {
       startedAt: this.now,
       sentAt: [],
       foundAt: undefined,
+      hasAsked: false,
       warnedAt: undefined,
       isEnding: false,
       releasing: 0
@@ -372,9 +353,10 @@ class World {
   #startOther(host: SimulatedNetwork.Host) {
     const [wanted] = this.plan.wanted
     if (wanted === undefined) return
-    this.ownAddresses.add("192.168.77.150")
+    this.ownAddresses.add(Judge.neighbourAddress)
     const { externalPort, internalPort, protocol } = wanted
     const process = host.start()
+    this.neighbour = process
     const mapping = PortMapper.PortMapper.use((mapper) =>
       mapper.map({ protocol, internalPort, externalPort, lifetime: `${wanted.lifetimeSeconds} seconds` })
     )
@@ -382,7 +364,7 @@ class World {
       Effect.provide(layerOf(this.plan.protocol))
     )
     this.network.after(this.random.between(0, 10_000), () => {
-      const fiber = process.fork(program)
+      const fiber = this.fork(process, program)
       this.closing.push(() => fiber.interruptUnsafe())
     })
   }
@@ -405,11 +387,12 @@ class World {
       lifetime: `${wanted.lifetimeSeconds} seconds`,
       description: `simulated ${held.index}`
     }
-    const fiber = program.process.fork(Scope.provide(program.mapper.map(request), scope))
+    const fiber = this.fork(program.process, Scope.provide(program.mapper.map(request), scope))
     held.scope = scope
     held.fiber = fiber
     held.deletes = 0
     held.isAbandoned = false
+    held.telling = undefined
     held.lastMapAt = undefined
     fiber.addObserver((exit) => {
       if (held.fiber !== fiber) return
@@ -418,15 +401,16 @@ class World {
         held.mapping = exit.value
         held.heldSince = this.now
         held.badSince = undefined
+        held.goneSince = undefined
+        this.#listen(held, exit.value)
         held.lostSince = undefined
         held.expiresAt = undefined
         held.error = undefined
         program.foundAt ??= this.now
         this.network.note(`mapping ${held.index} is held`)
-        this.#checkFirst(held)
+        this.judge.checkFirst(held)
         return
       }
-      this.#checkDefect(exit.cause)
       held.error = Cause.findErrorOption(exit.cause).pipe(Option.getOrUndefined)
       this.network.note(`mapping ${held.index} failed: ${held.error?.message ?? "interrupted"}`)
       // A person, or a supervisor, tries again.
@@ -434,31 +418,50 @@ class World {
     })
   }
 
+  /** Whether a mapping is lost, or on a gateway that this host has left: nothing answers to its deletion. */
+  #isAstray({ gateway, status }: PortMapping.PortMapping): boolean {
+    return status === "lost" || gateway === undefined || !Equal.equals(gateway, this.router.model.address)
+  }
+
+  #listen(held: Held, { changes }: PortMapper.Mapping) {
+    const told: Array<PortMapping.PortMapping> = []
+    held.told = told
+    const telling = Stream.runForEach(changes, (one) => Effect.sync(() => told.push(one)))
+    held.telling = this.fork(held.program.process, telling)
+  }
+
   /** Ends a mapping through its handle or its scope, and looks at what is left. */
   stop(held: Held, byHandle: boolean) {
-    const { fiber, mapping, program, scope } = held
+    const { fiber, mapping, program, scope, telling } = held
     if (scope === undefined || !program.process.isRunning) return
     const startedAt = this.now
-    const last = mapping === undefined ? undefined : this.currentOf(held)
+    const last = mapping === undefined ? undefined : this.judge.currentOf(held)
     held.scope = undefined
     held.mapping = undefined
     held.fiber = undefined
     held.isReleasing = true
-    held.isAbandoned = mapping === undefined
+    held.isAbandoned = last === undefined || this.#isAstray(last)
+    // What was left behind elsewhere is looked for, where the client can.
+    if (last !== undefined && this.#isAstray(last)) program.foundAt = undefined
+    held.lastPort = last?.externalPort ?? held.lastPort
+    held.deletes = 0
     fiber?.interruptUnsafe()
     const close = Scope.close(scope, Exit.void)
-    const ended: Effect.Effect<boolean> =
+    const ended: Effect.Effect<Exit.Exit<void, NatError.NatError>> =
       byHandle && mapping !== undefined
-        ? Effect.flatMap(Effect.exit(mapping.release), (exit) => Effect.as(close, Exit.isSuccess(exit)))
-        : Effect.as(close, true)
+        ? Effect.flatMap(Effect.exit(mapping.release), (exit) => Effect.as(close, exit))
+        : Effect.as(close, Exit.void)
     program.releasing += 1
-    program.process.fork(ended).addObserver((exit) => {
+    this.fork(program.process, ended).addObserver((exit) => {
       program.releasing -= 1
-      if (Exit.isFailure(exit)) return this.#checkDefect(exit.cause)
-      const isConfirmed = exit.value && (program.warnedAt ?? -1) < startedAt
+      if (Exit.isFailure(exit)) return
+      if (Exit.isFailure(exit.value)) this.judge.checkDefect(exit.value.cause)
+      const isConfirmed = Exit.isSuccess(exit.value) && (program.warnedAt ?? -1) < startedAt
+      this.network.after(Judge.moment, () => this.judge.checkEnded(held, program, telling))
       this.network.note(`mapping ${held.index} is released${isConfirmed ? "" : ", unconfirmed"}`)
-      if (!isConfirmed) this.mayLeavePermanent = true
-      if (isConfirmed && last !== undefined) this.#checkReleased(held, last, startedAt)
+      if (isConfirmed) held.leftPort = undefined
+      else this.mayLeavePermanent = true
+      if (isConfirmed && last !== undefined) this.judge.checkReleased(held, last, startedAt)
     })
   }
 
@@ -468,11 +471,15 @@ class World {
     if (!program.process.isRunning || program.isEnding) return
     const internalPort = 40_000 + this.random.between(0, 999)
     const startedAt = this.now
+    this.wishes.add(`${internalPort}/udp`)
     const request = Effect.scoped(
       Effect.andThen(program.mapper.map({ protocol: "udp", internalPort, lifetime: "1 hour" }), Effect.never)
     )
-    const fiber = program.process.fork(request)
-    this.network.after(this.random.between(0, 150), () => fiber.interruptUnsafe())
+    const fiber = this.fork(program.process, request)
+    this.network.after(this.random.between(0, 150), () => {
+      if (fiber.pollUnsafe() === undefined) this.happened.add("interrupt")
+      fiber.interruptUnsafe()
+    })
     this.network.after(25 * second, () => {
       if (
         !this.isHealthy(startedAt - 20 * second) ||
@@ -483,19 +490,21 @@ class World {
       const left = this.router.model
         .entries(this.now)
         .find((entry) => entry.internalPort === internalPort && this.ownAddresses.has(format(entry.internalAddress)))
-      if (left !== undefined && this.isCalm && this.plan.quirk === undefined) {
-        this.violate("release-leaves-nothing", `an interrupted request left ${describe(left)}`)
+      if (left !== undefined && this.judge.isCalm && this.plan.quirk === undefined) {
+        this.violate("release-leaves-nothing", `an interrupted request left ${Judge.describe(left)}`)
       }
     })
   }
 
   crash() {
+    if (this.program.process.isRunning) this.happened.add("crash")
     this.program.process.kill()
     this.mayLeavePermanent = true
     this.network.after(this.random.between(500, 60_000), () => this.#resume())
   }
 
   restart() {
+    if (this.program.process.isRunning) this.happened.add("restart")
     for (const held of this.helds) this.stop(held, false)
     const old = this.program
     old.isEnding = true
@@ -509,10 +518,11 @@ class World {
   /** Nothing goes wrong any more. */
   heal() {
     this.lan.link = this.baseLink
-    this.attacks = undefined
+    this.ongoing.clear()
+    this.#endAttack()
     if (this.router.model.isSilent(this.now)) this.router.model.wake()
     // A router that is about to come back does so within this time.
-    this.unhealthyUntil = Math.min(this.unhealthyUntil, this.now + slack)
+    this.unhealthyUntil = Math.min(this.unhealthyUntil, this.now + Judge.slack)
     this.#resume()
   }
 
@@ -540,43 +550,49 @@ class World {
   // ---------------------------------------------------------------------------
 
   trouble(lasts: number) {
-    this.hasHadTrouble = true
     this.unhealthyUntil = Math.max(this.unhealthyUntil, this.now + lasts)
   }
 
-  #linkTrouble(change: Partial<SimulatedNetwork.Link>, lasts: number) {
+  #linkTrouble(what: Plan.Fault, change: Partial<SimulatedNetwork.Link>, lasts: number) {
     const { lan } = this
     const before = lan.link
     this.trouble(lasts)
+    this.ongoing.add(what)
     lan.link = { ...before, ...change }
     this.network.after(lasts, () => {
       lan.link = this.baseLink
+      this.ongoing.delete(what)
     })
+  }
+
+  #silence(lasts: number) {
+    this.trouble(lasts)
+    this.ongoing.add("silence")
+    this.router.model.goSilent(this.now + lasts)
+    this.network.after(lasts, () => this.ongoing.delete("silence"))
   }
 
   happen({ lasts, mapping, what }: Plan.Event) {
     if (this.isOver) return
-    // Nothing has got lost before something is asked.
-    if (what !== "lostAnswer") this.happened.add(what)
+    // What is right just before it may be wrong just after: that is not the same for longer.
+    this.judge.sample()
     this.network.note(`event ${what}`)
     const held = this.helds[mapping]
     switch (what) {
       case "loss":
-        return this.#linkTrouble({ loss: this.random.pick([0.1, 0.3, 0.6]) }, lasts)
+        return this.#linkTrouble(what, { loss: this.random.pick([0.1, 0.3, 0.6]) }, lasts)
       case "delay":
-        return this.#linkTrouble({ delay: [50, this.random.pick([400, 3000])] }, lasts)
+        return this.#linkTrouble(what, { delay: [50, this.random.pick([400, 3000])] }, lasts)
       case "duplication":
-        return this.#linkTrouble({ duplication: 0.5 }, lasts)
+        return this.#linkTrouble(what, { duplication: 0.5 }, lasts)
       case "reordering":
-        return this.#linkTrouble({ reordering: 0.5, overtaking: 2000 }, lasts)
+        return this.#linkTrouble(what, { reordering: 0.5, overtaking: 2000 }, lasts)
       case "silence":
-        this.trouble(lasts)
-        return this.router.model.goSilent(this.now + lasts)
+        return this.#silence(lasts)
       case "reboot":
         return this.#reboot()
       case "addressChange":
-        this.addressChangedAt = this.now
-        return this.router.model.changeExternalAddress(ip(`11.22.33.${this.random.between(2, 250)}`))
+        return this.#changeExternalAddress()
       case "routerReplaced":
         return this.#replaceRouter()
       case "lostAnswer":
@@ -599,12 +615,84 @@ class World {
         return this.#changeNetwork()
       case "addressRenewal":
         return this.#renewAddress()
+      case "list":
+      case "remove":
+      case "askAddress":
+        return this.#ask(what)
     }
+  }
+
+  /** The user asks, or has something of another's taken away, beside mapping. */
+  #ask(what: Plan.Question) {
+    const { program } = this
+    if (!program.process.isRunning || program.isEnding) return
+    this.happened.add(what)
+    // Where the best strategy cannot do it, another one is asked, which searches until it has found its gateway.
+    if (this.plan.protocol === "automatic" && !program.hasAsked) program.foundAt = undefined
+    if (what === "list") return this.#list(program)
+    return what === "remove" ? this.#remove(program) : this.#askAddress(program)
+  }
+
+  /** Hears what an answer is; only in a calm world without quirks it has to be one, and true. */
+  #hear<A>(
+    program: Program,
+    what: Plan.Question,
+    question: Effect.Effect<A, NatError.NatError>,
+    whatIsWrong: (answer: A) => string | undefined
+  ) {
+    this.fork(program.process, question).addObserver((exit) => {
+      program.foundAt ??= this.now
+      if (Exit.isSuccess(exit) && what !== "askAddress") program.hasAsked = true
+      this.network.note(`the user is told ${Exit.isSuccess(exit) ? "an answer" : "that it failed"}`)
+      if (!this.judge.isCalm || this.plan.quirk !== undefined) return
+      const isOver = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+      // NAT-PMP cannot list or remove, and is one of those that are chosen from.
+      if (isOver || (Exit.isFailure(exit) && this.plan.protocol !== "upnp")) return
+      const wrong = Exit.isFailure(exit) ? Cause.pretty(exit.cause) : whatIsWrong(exit.value)
+      if (wrong !== undefined) this.violate("answers-are-true", wrong)
+    })
+  }
+
+  #list(program: Program) {
+    const rows = () => this.router.model.entries(this.now).map((one) => `${one.externalPort}/${one.protocol}`)
+    const before = rows()
+    this.#hear(program, "list", Stream.runCollect(program.mapper.list), (listed) => {
+      const keys = listed.map((one) => `${one.externalPort}/${one.protocol}`)
+      const after = rows()
+      const missing = before.filter((row) => after.includes(row) && !keys.includes(row))
+      const invented = keys.filter((key) => !before.includes(key) && !after.includes(key))
+      if (missing.length + invented.length === 0) return undefined
+      return `the list is without ${missing.join()} and has ${invented.join()} in addition`
+    })
+  }
+
+  /** Something of another host's, which nobody keeps alive. */
+  #remove(program: Program) {
+    const { model } = this.router
+    const key = { protocol: "tcp", externalPort: 45_000 } as const
+    const isIt = (one: RouterModel.Entry) => one.protocol === key.protocol && one.externalPort === key.externalPort
+    const from = { via: "mock", client: ip(Judge.removedAddress), internalAddress: ip(Judge.removedAddress) } as const
+    model.map(this.now, { ...from, ...key, mayChoosePort: false, internalPort: 4000, lifetimeSeconds: 0 })
+    this.externalPorts.add(`${key.externalPort}/${key.protocol}`)
+    this.#hear(program, "remove", program.mapper.remove(key), () =>
+      model.entries(this.now).some(isIt) ? "what was removed is still there" : undefined
+    )
+  }
+
+  #askAddress(program: Program) {
+    this.#hear(program, "askAddress", program.mapper.externalAddress, (address) => {
+      const told = this.router.model.externalAddress
+      // An answer is good for half a minute.
+      const isFresh = this.now - this.addressChangedAt < Judge.slack
+      if (isFresh || told === undefined || Equal.equals(address, told)) return undefined
+      return `the external address is said to be ${format(address)}, and is ${format(told)}`
+    })
   }
 
   #unmapAndMapAgain(held: Held, what: "unmap" | "unmapTwice") {
     const { mapping, program } = held
-    if (what === "unmapTwice" && mapping !== undefined) program.process.fork(Effect.exit(mapping.release))
+    if (mapping !== undefined) this.happened.add(what)
+    if (what === "unmapTwice" && mapping !== undefined) this.fork(program.process, mapping.release)
     this.stop(held, true)
     this.network.after(20 * second, () => {
       held.isReleasing = false
@@ -618,7 +706,17 @@ class World {
     this.trouble(outage)
     model.goSilent(this.now + outage)
     this.hasChangedRouter = true
-    this.network.after(outage, () => model.reboot(this.now))
+    this.network.after(outage, () => {
+      model.reboot(this.now)
+      this.happened.add("reboot")
+      if (this.plan.isBystanderQuick) this.#addBystander(model)
+    })
+  }
+
+  #changeExternalAddress() {
+    this.happened.add("addressChange")
+    this.addressChangedAt = this.now
+    this.router.model.changeExternalAddress(ip(`11.22.33.${this.random.between(2, 250)}`))
   }
 
   #replaceRouter() {
@@ -631,19 +729,24 @@ class World {
     this.network.remove(old)
     this.network.after(outage, () => {
       // Somebody else may have done it, or the host has gone elsewhere.
-      if (this.router === old && this.lan === lan) this.router = this.#addRouter(format(old.address))
+      if (this.router !== old || this.lan !== lan) return
+      this.router = this.#addRouter(format(old.address))
+      this.happened.add("routerReplaced")
     })
   }
 
   #attack(kind: "garbage" | "forgery", lasts: number) {
-    this.hasHadTrouble = true
     this.attacks = kind
-    this.network.after(lasts, () => {
-      this.attacks = undefined
-    })
+    this.network.after(lasts, () => this.#endAttack())
+  }
+
+  #endAttack() {
+    if (this.attacks !== undefined) this.troubledAt = this.now
+    this.attacks = undefined
   }
 
   #changeNetwork() {
+    this.happened.add("networkChange")
     this.hasMoved = true
     this.mayLeavePermanent = true
     this.trouble(second)
@@ -656,9 +759,12 @@ class World {
   }
 
   #renewAddress() {
+    this.happened.add("addressRenewal")
     this.hasMoved = true
     this.mayLeavePermanent = true
     this.nextAddress += 1
+    // The second router of a failover pair is at the third address.
+    if (this.plan.quirk === "FailoverPair" && this.nextAddress === 3) this.nextAddress += 1
     const address = `${format(this.router.address).split(".").slice(0, 3).join(".")}.${this.nextAddress}`
     this.ownAddresses.add(address)
     this.trouble(second)
@@ -673,322 +779,72 @@ class World {
   }
 
   // ---------------------------------------------------------------------------
-  // What the judge hears and sees
+  // Attacks
   // ---------------------------------------------------------------------------
 
-  #heard({ level, message, process }: SimulatedNetwork.LogEntry) {
-    if (level === "Error" || level === "Fatal") this.violate("no-defect", message)
-    if (level === "Warn" && message.includes("left on the gateway") && process === this.program?.process) {
-      this.program.warnedAt = this.now
-    }
-  }
-
-  #checkDefect(cause: Cause.Cause<unknown>) {
-    if (cause.reasons.some(Cause.isDieReason)) this.violate("no-defect", Cause.pretty(cause))
-  }
-
   #sent(sent: SimulatedNetwork.Sent) {
+    this.judge.sent(sent)
     if (sent.process !== this.program?.process) return
-    const { program } = this
-    program.sentAt.push(this.now)
-    while ((program.sentAt[0] ?? this.now) < this.now - second) program.sentAt.shift()
-    if (program.sentAt.length > this.busiest) this.busiest = program.sentAt.length
-    if (program.sentAt.length > floodLimit) this.violate("no-flood", `${program.sentAt.length} within a second`)
+    this.ongoing.forEach((fault) => this.happened.add(fault))
     if (this.attacks !== undefined && sent.payload !== undefined) this.#inject(sent, sent.payload)
-    const said = Wire.read(sent)
-    if (said.kind === "map") this.#sawMap(said.protocol, said.port, said.lease)
-    if (said.kind === "delete") this.#sawDelete(said.protocol, said.port, sent.payload === undefined)
-    if (said.kind === "search" || said.kind === "description") this.#sawSearch(said.kind)
-    if (sent.request !== undefined) {
-      const port = /<NewExternalPort>(\d+)</.exec(sent.request.body ?? "")?.[1]
-      if (said.kind === "map" && port !== undefined) this.externalPorts.add(`${port}/${said.protocol}`)
-    }
-  }
-
-  #heldFor(protocol: string, internalPort: number): Held | undefined {
-    return this.helds.find(({ wanted }) => wanted.protocol === protocol && wanted.internalPort === internalPort)
-  }
-
-  #sawMap(protocol: string, internalPort: number, lease: number) {
-    const held = this.#heldFor(protocol, internalPort)
-    if (held === undefined || lease === 0) return
-    if (lease > held.wanted.lifetimeSeconds) {
-      this.violate("lease-as-asked", `${lease} s asked for where ${held.wanted.lifetimeSeconds} s were wanted`)
-    }
-    held.asked.push(this.now)
-    while ((held.asked[0] ?? this.now) < this.now - 60 * second) held.asked.shift()
-    if (held.asked.length > requestLimit) {
-      this.violate("no-flood", `mapping ${held.index} is asked for ${held.asked.length} times within a minute`)
-    }
-    const previous = held.lastMapAt
-    held.lastMapAt = this.now
-    const isSteady =
-      this.isCalm &&
-      // Whoever notices another address tells it to its peers at once, by a renewal of every mapping.
-      this.now > this.addressChangedAt + longestNotice &&
-      held.mapping !== undefined &&
-      held.lostSince === undefined &&
-      previous !== undefined &&
-      previous >= held.heldSince
-    const shortest = 0.4 * Math.min(held.wanted.lifetimeSeconds, this.plan.longestLease) * second
-    if (isSteady && this.now - previous < shortest) {
-      this.violate(
-        "one-renewal-loop",
-        `mapping ${held.index} is renewed again after ${(this.now - previous) / second} s`
-      )
-    }
-  }
-
-  #sawDelete(protocol: string, port: number, isCall: boolean) {
-    if (isCall && !this.externalPorts.has(`${port}/${protocol}`)) {
-      this.violate("deletes-what-was-mapped", `external port ${port}/${protocol} was never asked for`)
-    }
-    const held = this.helds.find(
-      ({ wanted }) => wanted.protocol === protocol && (isCall ? wanted.externalPort : wanted.internalPort) === port
-    )
-    if (held === undefined) return
-    held.deletes += 1
-    if (!this.isCalm) return
-    if (held.mapping !== undefined && held.lostSince === undefined) {
-      this.violate("no-delete-while-live", `mapping ${held.index} is deleted while it is held`)
-    }
-    if (held.deletes > 1 && !held.isAbandoned)
-      this.violate("one-delete", `mapping ${held.index} is deleted ${held.deletes} times`)
-  }
-
-  #sawSearch(kind: string) {
-    const { foundAt } = this.program
-    if (foundAt === undefined || !this.isCalm || this.plan.quirk !== undefined) return
-    if (this.now - foundAt > 5 * second && this.helds.every((held) => held.error === undefined)) {
-      this.violate("one-search", `a ${kind} although the gateway has been known for ${(this.now - foundAt) / second} s`)
-    }
   }
 
   /** Datagrams that nobody asked for, in answer to one that the client has sent. */
-  #inject({ from, to }: SimulatedNetwork.Sent, asked: Uint8Array) {
+  #inject(sent: SimulatedNetwork.Sent, asked: Uint8Array) {
+    if (this.attacks === "garbage") return this.#injectGarbage(sent, asked)
+    if (sent.to.port === Ssdp.port) return this.#forgeSearchAnswers(sent)
+    if (sent.to.port === NatPmpCodec.gatewayPort) this.#forgeAnswers(sent, asked)
+  }
+
+  #injectOne({ from }: SimulatedNetwork.Sent, payload: Uint8Array, source: NetAddress.InetAddress) {
+    if (this.attacks !== undefined) this.happened.add(this.attacks)
+    this.network.inject({ host: this.host, payload, from: source, to: from, after: this.random.between(0, 3) })
+  }
+
+  #injectGarbage(sent: SimulatedNetwork.Sent, asked: Uint8Array) {
+    const { to } = sent
     if (NetAddress.isMulticast(to.address)) return
-    const inject = (payload: Uint8Array, source: NetAddress.InetAddress) =>
-      this.network.inject({ host: this.host, payload, from: source, to: from, after: this.random.between(0, 3) })
-    if (this.attacks === "garbage") {
-      const length = this.random.between(0, 24)
-      const bytes = Uint8Array.from({ length }, () => this.random.between(0, 255))
-      // What looks like an answer at first and then is none.
-      if (length > 1 && to.port === 5351 && this.random.chance(0.7)) bytes.set([0, 128 + (asked[1] ?? 0)])
-      if (length > 3 && this.random.chance(0.7)) bytes.set([0, 0], 2)
-      // An answer that is whole could not be told from a true one.
-      return inject(to.port === 5351 ? bytes.subarray(0, 11) : bytes, to)
-    }
-    if (to.port !== 5351) return
-    const stranger = NetAddress.inetAddressUnsafe(ip("192.168.77.66"), 5351)
-    inject(
-      NatPmpCodec.encodeResponse({ _tag: "ExternalAddressResponse", epoch: 5, externalAddress: forgedAddress }),
-      stranger
-    )
+    const length = this.random.between(0, 24)
+    const bytes = Uint8Array.from({ length }, () => this.random.between(0, 255))
+    // What looks like an answer at first and then is none.
+    if (length > 1 && to.port === 5351 && this.random.chance(0.7)) bytes.set([0, 128 + (asked[1] ?? 0)])
+    if (length > 3 && this.random.chance(0.7)) bytes.set([0, 0], 2)
+    // An answer that is whole could not be told from a true one.
+    this.#injectOne(sent, to.port === 5351 ? bytes.subarray(0, 11) : bytes, to)
+  }
+
+  #forgeAnswers(sent: SimulatedNetwork.Sent, asked: Uint8Array) {
+    const stranger = NetAddress.inetAddressUnsafe(ip(strangerAddress), 5351)
+    const answer = { _tag: "ExternalAddressResponse", epoch: 5, externalAddress: Judge.forgedAddress } as const
+    this.#injectOne(sent, NatPmpCodec.encodeResponse(answer), stranger)
     if (asked.length < 12) return
     const protocol = asked[1] === 1 ? "udp" : "tcp"
     const internalPort = (asked[4] ?? 0) * 256 + (asked[5] ?? 0)
-    const forged = { _tag: "MapResponse", protocol, epoch: 5, externalPort: forgedPort, lifetime: 7200 } as const
-    inject(NatPmpCodec.encodeResponse({ ...forged, internalPort }), stranger)
+    const forged = { _tag: "MapResponse", protocol, epoch: 5, externalPort: Judge.forgedPort, lifetime: 7200 } as const
+    this.#injectOne(sent, NatPmpCodec.encodeResponse({ ...forged, internalPort }), stranger)
     // The router's answer to somebody else, or to an earlier question.
-    inject(NatPmpCodec.encodeResponse({ ...forged, internalPort: internalPort ^ 1 }), to)
+    this.#injectOne(sent, NatPmpCodec.encodeResponse({ ...forged, internalPort: internalPort ^ 1 }), sent.to)
   }
 
-  // ---------------------------------------------------------------------------
-  // What must hold
-  // ---------------------------------------------------------------------------
-
-  currentOf(held: Held): PortMapping.PortMapping | undefined {
-    if (held.mapping === undefined) return undefined
-    const exit = held.program.process.fork(held.mapping.current).pollUnsafe()
-    return exit !== undefined && Exit.isSuccess(exit) ? exit.value : undefined
-  }
-
-  #leaseMillis(held: Held): number {
-    return Math.min(held.wanted.lifetimeSeconds, this.plan.longestLease) * second
-  }
-
-  /** What is wrong with a mapping that is said to be in force. */
-  #wrong(held: Held, mapping: PortMapping.PortMapping): string | undefined {
-    if (mapping.externalPort === forgedPort) return "forged: the port is the forger's"
-    if (mapping.externalAddress !== undefined && Equal.equals(mapping.externalAddress, forgedAddress)) {
-      return "forged: the address is the forger's"
-    }
-    if (!this.host.addresses.some((own) => Equal.equals(own, mapping.internalAddress))) {
-      return `it leads to ${format(mapping.internalAddress)}, which is not this host's any more`
-    }
-    const { model } = this.router
-    if (mapping.gateway === undefined || !Equal.equals(mapping.gateway, model.address))
-      return "it is on another gateway"
-    const entry = model
-      .entries(this.now)
-      .find((one) => one.protocol === mapping.protocol && one.externalPort === mapping.externalPort)
-    if (entry === undefined) return "gone: the router does not have it"
-    if (
-      !Equal.equals(entry.internalAddress, mapping.internalAddress) ||
-      entry.internalPort !== held.wanted.internalPort
-    ) {
-      return `the router leads it to ${format(entry.internalAddress)}:${entry.internalPort}`
-    }
-    const known = mapping.externalAddress
-    const told = model.externalAddress
-    if (known !== undefined && told !== undefined && !Equal.equals(known, told)) {
-      return `its address is ${format(known)}, but the router has ${format(told)}`
-    }
-    return undefined
-  }
-
-  #expiryOf({ externalPort, protocol }: PortMapping.PortMapping): number | undefined {
-    return this.router.model
-      .entries(this.now)
-      .find((one) => one.protocol === protocol && one.externalPort === externalPort)?.expiresAt
-  }
-
-  /** Looks at every mapping that is held. */
-  sample() {
-    for (const held of this.helds) {
-      if (!held.program.process.isRunning) continue
-      const mapping = this.currentOf(held)
-      if (mapping === undefined) continue
-      if (mapping.status === "lost") this.#sampleLost(held)
-      else this.#sampleMapped(held, mapping)
-    }
-  }
-
-  #sampleLost(held: Held) {
-    held.badSince = undefined
-    held.lostSince ??= this.now
-    // The time counts from when it could be had, which may have been just before the next look.
-    if (!this.expectsMapping(held)) held.lostSince = this.now + this.period
-    if (this.attacks !== undefined) return
-    const since = Math.max(held.lostSince, this.unhealthyUntil)
-    if (this.now - since > longestPause + 2 * slack) {
-      this.violate("recovers", `mapping ${held.index} is still lost ${(this.now - since) / second} s after all is well`)
-    }
-  }
-
-  #sampleMapped(held: Held, mapping: PortMapping.PortMapping) {
-    held.lostSince = undefined
-    if (this.isCalm && held.firstPort !== undefined && mapping.externalPort !== held.firstPort) {
-      this.violate("port-as-asked", `mapping ${held.index} went from port ${held.firstPort} to ${mapping.externalPort}`)
-    }
-    const wrong = this.#wrong(held, mapping)
-    if (wrong === undefined) {
-      held.badSince = undefined
-      held.expiresAt = this.#expiryOf(mapping)
-      return
-    }
-    const isOverdue = held.expiresAt !== undefined && this.now > held.expiresAt + slack
-    if (isOverdue && this.plan.quirk === undefined && !this.hasChangedRouter && !this.hasMoved) {
-      return this.violate(
-        "live-or-lost",
-        `mapping ${held.index}: its lease has run out, and it is not reported as lost`
-      )
-    }
-    if (wrong.startsWith("forged")) return this.violate("live-or-lost", `mapping ${held.index}: ${wrong}`)
-    // A permanent mapping is never looked at again: its loss stays unseen.
-    if (mapping.lifetime === undefined || !Duration.isFinite(mapping.lifetime)) return
-    if (held.badWhy !== wrong) held.badSince = undefined
-    held.badWhy = wrong
-    held.badSince ??= this.now
-    const lease = this.#leaseMillis(held)
-    const pause = this.hadOutage ? Math.max(lease / 2, longestPause) : lease / 2
-    const bad = this.now - Math.max(held.badSince, this.attacks === undefined ? this.unhealthyUntil : this.now)
-    const isTooLong = bad > pause + slack || (wrong.startsWith("gone") && this.now - held.badSince > lease + slack)
-    if (isTooLong) {
-      this.violate("live-or-lost", `mapping ${held.index}: ${wrong}, for ${(this.now - held.badSince) / second} s`)
-    }
-  }
-
-  #checkFirst(held: Held) {
-    const mapping = this.currentOf(held)
-    held.firstPort = mapping?.externalPort
-    if (mapping === undefined || !this.isCalm || this.plan.quirk !== undefined || this.plan.topology === "twoHosts")
-      return
-    const wanted = held.wanted.externalPort
-    const holder = this.router.model
-      .entries(this.now)
-      .find((entry) => entry.protocol === held.wanted.protocol && entry.externalPort === wanted)
-    if (mapping.externalPort !== wanted && holder === undefined) {
-      this.violate("port-as-asked", `port ${mapping.externalPort} in place of ${wanted}, which is free`)
-    }
-  }
-
-  #checkReleased(held: Held, last: PortMapping.PortMapping, startedAt: number) {
-    // What was on its way twice may arrive after the deletion: no client can help that.
-    if (!this.isHealthy(startedAt - 20 * second) || this.attacks !== undefined || last.status === "lost") return
-    const { model } = this.router
-    if (last.gateway === undefined || !Equal.equals(last.gateway, model.address)) return
-    // NAT-PMP deletes for the address that asks: what an earlier address of this host had stays until its lease ends.
-    if (!this.host.addresses.some((own) => Equal.equals(own, last.internalAddress))) return
-    const left = model
-      .entries(this.now)
-      .find(
-        (entry) =>
-          entry.protocol === held.wanted.protocol &&
-          entry.internalPort === held.wanted.internalPort &&
-          entry.externalPort === last.externalPort &&
-          Equal.equals(entry.internalAddress, last.internalAddress)
-      )
-    if (left !== undefined) this.violate("release-leaves-nothing", `${describe(left)} is still there`)
-  }
-
-  /** Whether the user's wish can be fulfilled in this world. */
-  expectsMapping(held: Held): boolean {
-    const { externalAddress } = this.router.model
-    const isAddressless = externalAddress === undefined || NetAddress.isUnspecified(externalAddress)
-    if (isAddressless && this.plan.protocol !== "upnp") return false
-    if (this.plan.quirk !== undefined && Quirk.profileOf(this.plan.quirk).outcome !== "Mapped") return false
-    // Only one host can have a port that must be the internal one, and an earlier address of this host is another one.
-    if (this.plan.quirk === "SamePortValuesRequired" && this.#isInternalPortTaken(held)) return false
-    // A port that must be this one may be somebody else's, or our own from before.
-    return !held.wanted.strictExternalPort
-  }
-
-  #isInternalPortTaken({ wanted }: Held): boolean {
-    return this.router.model
-      .entries(this.now)
-      .some(
-        ({ externalPort, internalAddress, protocol }) =>
-          externalPort === wanted.internalPort &&
-          protocol === wanted.protocol &&
-          !this.host.addresses.some((own) => Equal.equals(own, internalAddress))
-      )
-  }
-
-  checkAllMapped() {
-    if (!this.program.process.isRunning) return
-    for (const held of this.helds) {
-      if (held.mapping === undefined && held.isWanted && this.expectsMapping(held)) {
-        this.violate("maps-when-healthy", `mapping ${held.index}: ${held.error?.message ?? "no answer to the user"}`)
-      }
-    }
-  }
-
-  checkNothingLeft() {
-    for (const model of this.everyModel) {
-      for (const entry of model.entries(this.now)) {
-        if (!this.ownAddresses.has(format(entry.internalAddress))) continue
-        // Until mappings are written down somewhere, nobody can take away what a killed process left for ever.
-        const wasLimited = model.has("NeverForgets")
-        if (entry.expiresAt === undefined && !wasLimited && this.mayLeavePermanent) continue
-        this.violate("nothing-left", `${describe(entry)} on ${model.name}`)
-      }
-      const isKept =
-        model.bootId === 1 && !model.has("LeasesVanishOvernight") && !model.has("PermanentLeasesVanishOvernight")
-      const refusesAll = Quirk.names.some((name) => model.has(name) && Quirk.profileOf(name).outcome !== "Mapped")
-      if (!this.plan.hasBystander || !isKept || refusesAll || !this.bystanders.has(model)) continue
-      if (!model.entries(this.now).some((entry) => entry.description === "somebody else")) {
-        this.violate("others-untouched", `${model.name} has lost somebody else's mapping`)
-      }
-    }
+  /** A gateway that is not there, one that is described out in the world, one that answers from there, and a printer. */
+  #forgeSearchAnswers(sent: SimulatedNetwork.Sent) {
+    const forge = (source: NetAddress.IpAddress, location: string, device: string) =>
+      this.#injectOne(sent, searchAnswer(location, device), NetAddress.inetAddressUnsafe(source, Ssdp.port))
+    const gateway = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
+    const world = `http://${format(Judge.forgedAddress)}:80/gateway.xml`
+    forge(ip(strangerAddress), `http://${strangerAddress}:5000/gateway.xml`, gateway)
+    forge(this.router.address, world, gateway)
+    forge(Judge.forgedAddress, world, gateway)
+    forge(ip(strangerAddress), `http://${strangerAddress}:80/printer.xml`, "upnp:rootdevice")
   }
 }
 
-const forgedAddress = NetAddress.ipv4FromBytesUnsafe(Uint8Array.of(66, 66, 66, 66))
-const forgedPort = 6666
-
-const describe = (entry: RouterModel.Entry): string =>
-  `${entry.externalPort}/${entry.protocol} to ${format(entry.internalAddress)}:${entry.internalPort}`
+const strangerAddress = "192.168.77.66"
+const searchAnswer = (location: string, device: string): Uint8Array =>
+  new TextEncoder().encode(
+    `HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=120\r\nEXT:\r\nLOCATION: ${location}\r\n` +
+      `SERVER: Printer\r\nST: ${device}\r\nUSN: uuid:printer::${device}\r\n\r\n`
+  )
 
 /** Runs the world of a plan to its end. */
 export const run = (plan: Plan.Plan, options: { readonly keepsTrace: boolean }): Outcome => {
@@ -1016,22 +872,22 @@ const live = (world: World) => {
     if (world.isBroken) return
     while (network.now + period < until && !world.isBroken) {
       network.runUntil(network.now + period)
-      world.sample()
+      world.judge.sample()
     }
     if (world.isBroken) return
     network.runUntil(until)
-    world.sample()
+    world.judge.sample()
   }
   watch(plan.horizon)
   // Everything is mended, and then there is time to notice.
   world.heal()
-  const settled = network.now + 0.6 * lease + longestPause + 3 * slack
+  const settled = network.now + 0.6 * lease + Judge.longestPause + 3 * Judge.slack
   watch(settled)
   if (world.isBroken) return
-  world.checkAllMapped()
+  world.judge.checkAllMapped()
   world.close()
   network.runUntil(network.now + 40 * second)
   // Whatever a process that is gone could have left has run out by now.
-  network.runUntil(network.now + Math.max(lease, 3600 * second) + slack)
-  world.checkNothingLeft()
+  network.runUntil(network.now + Math.max(lease, 3600 * second) + Judge.slack)
+  world.judge.checkNothingLeft()
 }

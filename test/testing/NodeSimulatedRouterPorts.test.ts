@@ -15,6 +15,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as NetAddress from "effect/net/NetAddress"
+import * as DatagramSocket from "effect/socket/DatagramSocket"
 import * as Net from "node:net"
 
 const { NodeSimulatedRouter: Router } = NodeSimulatedRouter
@@ -115,9 +116,34 @@ describe("the ports of a router", () => {
       for (const wrong of [99_999, 65_536, -1, 0.5, NaN, Infinity]) {
         const error = yield* Effect.flip(NodeSimulatedRouter.make({ ports: { [name]: wrong } }))
         assert.isTrue(error._tag === "NatError" && error.reason._tag === "InvalidRequest")
-        const advice = "give a whole number from 1 to 65535, or leave it out for a free port"
+        const advice = "give a whole number from 1 to 65535, or leave it out, or 0, for a free port"
         assert.strictEqual(error.message, `ports.${name} is ${wrong}: ${advice}`)
       }
+    }).pipe(Effect.scoped, Effect.provide(NodeUdp.layer))
+  )
+
+  it.live.each([
+    [
+      { natpmp: base, announcements: base },
+      `ports.natpmp and ports.announcements are both ${base}: each needs a port of its own`
+    ],
+    [{ ssdp: base, natpmp: base }, `ports.ssdp and ports.natpmp are both ${base}: each needs a port of its own`],
+    [null as unknown as undefined, "ports is null: leave it out for free ports"]
+  ] as const)("cannot be %j", ([ports, message]) =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(NodeSimulatedRouter.make({ ports }))
+      assert.deepStrictEqual([error._tag, error.message], ["NatError", message])
+    }).pipe(Effect.scoped, Effect.provide(NodeUdp.layer))
+  )
+
+  it.live.each([
+    [{ quirks: ["DockerBridge"] }, "the quirk DockerBridge cannot show on loopback: it runs in a SimulatedNetwork"],
+    [{ quirks: [5] as never }, "there is no quirk 5: Quirk.names has them all"],
+    [{ address: "::1" }, "the router's address must be the IPv4 address of one machine, not ::1"]
+  ] as const)("are not opened for %j", ([options, message]) =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(NodeSimulatedRouter.make(options))
+      assert.deepStrictEqual([error._tag, error.message], ["NatError", message])
     }).pipe(Effect.scoped, Effect.provide(NodeUdp.layer))
   )
 
@@ -128,12 +154,34 @@ describe("the ports of a router", () => {
         Effect.map(Effect.flip(NodeSimulatedRouter.make(options)), ({ _tag, message }) => [_tag, message])
       const inUse = (port: string) => ["RouterSocketError", `AddressInUse: ${port} at 127.0.0.1`]
       const { http, natpmp, ssdp } = ports
+      for (const [wanted, protocol, port] of [
+        [{ http }, "tcp", http],
+        [{ ssdp }, "udp", ssdp]
+      ] as const) {
+        const reason = yield* NodeSimulatedRouter.make({ ports: wanted }).pipe(
+          Effect.catchReason("RouterSocketError", "RouterSocketOpenError", Effect.succeed)
+        )
+        assert.deepInclude(reason, { kind: "AddressInUse", protocol, address: inside, port })
+      }
       assert.deepStrictEqual(yield* messageOf({ ports: { http } }), inUse(`TCP port ${http}`))
       assert.deepStrictEqual(yield* messageOf({ ports: { ssdp } }), inUse(`UDP port ${ssdp}`))
       assert.deepStrictEqual(yield* messageOf({ ports: { natpmp } }), inUse(`UDP port ${natpmp}`))
       // Also for what is to be refused.
       assert.deepStrictEqual(yield* messageOf({ ports: { natpmp }, protocols: [] }), inUse(`UDP port ${natpmp}`))
     }).pipe(Effect.scoped, Effect.provide(NodeUdp.layer))
+  )
+
+  it.effect("says the system's word where that has no kind", () =>
+    Effect.gen(function* () {
+      const cause = Object.assign(new Error("bind ENETDOWN 127.0.0.1"), { code: "ENETDOWN" })
+      const down = new DatagramSocket.DatagramSocketError({
+        reason: new DatagramSocket.DatagramSocketOpenError({ kind: "Unknown", cause })
+      })
+      const error = yield* Effect.flip(
+        Effect.provideService(NodeSimulatedRouter.make(), Udp.Udp, { open: () => Effect.fail(down) })
+      )
+      assert.strictEqual(error.message, "Unknown (ENETDOWN): UDP port 0 at 127.0.0.1")
+    }).pipe(Effect.scoped)
   )
 
   it.live("tells where the web server is, also when a restart has moved it", () =>
@@ -149,6 +197,60 @@ describe("the ports of a router", () => {
       assert.strictEqual(new URL(yield* location).port, `${ports.http}`)
       assert.strictEqual(yield* connect(ports.http), "connected")
     }).pipe(Effect.scoped, Effect.provide(NodeUdp.layer))
+  )
+})
+
+describe("an external port that another program of this machine has", () => {
+  const outer = NetAddress.ipFromStringUnsafe("127.0.0.2")
+
+  /** Maps the port while it is held by somebody else; what was granted, and what was asked for that. */
+  const mapTaken = Effect.fnUntraced(function* (
+    protocol: PortMapping.Protocol,
+    externalPort: number,
+    isStrict: boolean
+  ) {
+    const bind = { address: outer, port: externalPort }
+    yield* Effect.provide(
+      Udp.Udp.use((udp) => udp.open({ bind })),
+      NodeUdp.layer
+    )
+    yield* Effect.acquireRelease(
+      Effect.callback<Net.Server>((resume) => {
+        const server = Net.createServer().listen(externalPort, "127.0.0.2", () => resume(Effect.succeed(server)))
+      }),
+      (server) => Effect.sync(() => server.close())
+    )
+    const mapper = yield* PortMapper.PortMapper
+    const mapping = yield* mapper.map({ protocol, internalPort: 9, externalPort, strictExternalPort: isStrict })
+    const { externalPort: granted } = yield* mapping.current
+    const router = yield* Router
+    assert.deepStrictEqual(yield* router.openPorts, [`${protocol} 127.0.0.2:${granted}`])
+    assert.deepStrictEqual(
+      (yield* router.table).map((entry) => entry.externalPort),
+      [granted]
+    )
+    return { granted, changes: (yield* router.asked).filter((one) => one.isMutating).map((one) => one.action) }
+  })
+
+  const behind = { upnp: Upnp.layer, natpmp: NatPmp.layer } as const
+
+  it.live.each([
+    ["upnp", "tcp", ["AddPortMapping", "AddPortMapping"]],
+    ["natpmp", "udp", ["map"]]
+  ] as const)("is not granted, and another one is (%s, %s)", ([method, protocol, asked]) =>
+    Effect.gen(function* () {
+      const { changes, granted } = yield* mapTaken(protocol, base + 10, false)
+      assert.notStrictEqual(granted, base + 10)
+      assert.deepStrictEqual(changes, [...asked])
+    }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(behind[method], hostBehind(["upnp", "natpmp"]))))
+  )
+
+  it.live.each(["upnp", "natpmp"] as const)("is a conflict where it has to be this one (%s)", (method) =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(mapTaken("tcp", base + 11, true))
+      assert.strictEqual(error._tag === "NatError" ? error.reason._tag : error._tag, "Conflict")
+      assert.deepStrictEqual(yield* Router.use((router) => router.table), [])
+    }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(behind[method], hostBehind(["upnp", "natpmp"]))))
   )
 })
 

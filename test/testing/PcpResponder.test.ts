@@ -206,6 +206,42 @@ describe("PcpResponder", () => {
     assert.deepStrictEqual(table(model), ["tcp 80 192.168.77.2:12000"])
   })
 
+  const foreign = (via: RouterModel.Via, externalPort: number) =>
+    ({
+      via,
+      client,
+      protocol: "tcp",
+      externalPort,
+      mayChoosePort: false,
+      internalAddress: client,
+      internalPort: 12000,
+      lifetimeSeconds: 36_000
+    }) as const
+
+  it("lets the owner of a mapping delete it though its internal port has another one", () => {
+    const model = new RouterModel.RouterModel()
+    ask(model, map)
+    model.map(hour, foreign("upnp", 9000))
+    assert.strictEqual(codeOf(ask(model, { ...map, nonce: otherNonce, lifetime: 0 })), 2)
+    assert.strictEqual(codeOf(ask(model, { ...map, lifetime: 0 })), 0)
+    assert.deepStrictEqual(table(model), ["tcp 9000 192.168.77.2:12000"])
+  })
+
+  it("renews a mapping though its internal port has another one that is older", () => {
+    const model = new RouterModel.RouterModel()
+    // Led to the same internal port later, where it stands first.
+    model.map(hour, { ...foreign("upnp", 9000), internalPort: 1 })
+    ask(model, map)
+    model.map(hour, foreign("upnp", 9000))
+    const renewed = ask(model, { ...map, externalPort: 9000 }, { at: 2 * hour })
+    assert.strictEqual(renewed._tag === "MapResponse" ? renewed.externalPort : 0, 12001)
+    assert.deepStrictEqual(table(model), ["tcp 9000 192.168.77.2:12000", "tcp 12001 192.168.77.2:12000"])
+    assert.deepStrictEqual(
+      model.entries(2 * hour).map((entry) => entry.via),
+      ["upnp", "pcp"]
+    )
+  })
+
   it("deletes all mappings of a protocol that have the nonce", () => {
     const model = new RouterModel.RouterModel()
     ask(model, map)

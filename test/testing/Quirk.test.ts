@@ -249,6 +249,45 @@ describe("the list", () => {
     }
   })
 
+  it("says what can show over NAT-PMP and PCP: neither what UPnP alone refuses, nor what it alone says", () => {
+    const outside = Quirk.profiles.filter(({ protocols }) => !protocols.some((one) => one === "natpmp"))
+    assert.deepStrictEqual<ReadonlyArray<string>>(
+      outside.filter(({ where }) => where === "table").map(({ name }) => name),
+      [
+        "OnlyPermanentLeases",
+        "InvalidArgsForLeases",
+        "RefusesPermanentLeases",
+        "RefusesLeasesAboveOneWeek",
+        "RemoteHostOnlySupportsWildcard",
+        "ExternalPortOnlySupportsWildcard",
+        "ConflictWithOtherMechanisms",
+        "WildCardNotPermittedInIntPort",
+        "DeletionSaysNoSuchEntry"
+      ]
+    )
+    for (const { name, protocols, where } of Quirk.profiles) {
+      if (["ssdp", "description", "http", "soap"].includes(where))
+        assert.deepStrictEqual([...protocols], ["upnp"], name)
+    }
+  })
+
+  it("has no refusal of the table over NAT-PMP and PCP that UPnP alone gets", () => {
+    const address = ip(ownPlace)
+    const request = {
+      client: address,
+      protocol: "tcp",
+      externalPort: 9,
+      internalPort: 0,
+      lifetimeSeconds: 7e5
+    } as const
+    for (const { name, protocols, where } of Quirk.profiles) {
+      if (where !== "table" || protocols.some((one) => one === "natpmp")) continue
+      const model = new RouterModel.RouterModel({ quirks: [name] })
+      const rest = { mayChoosePort: true, internalAddress: address, remoteHost: address, nonce: undefined }
+      assert.strictEqual(model.map(0, { via: "natpmp", ...request, ...rest })._tag, "Success", name)
+    }
+  })
+
   it("runs nothing that nothing builds, and does not say that it is handled", () => {
     const unbuilt = Quirk.names.filter((name) => Quirk.profileOf(name).strengths.length === 0)
     assert.deepStrictEqual(unbuilt, ["PinholeNeedsGlobalAddress", "FailsWhenFamiliesSearchAtOnce"])

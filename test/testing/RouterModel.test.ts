@@ -122,6 +122,17 @@ describe("an external port", () => {
     }
   })
 
+  it("leads to one place, whatever the remote host: the same client's for another one is a conflict", () => {
+    const router = new RouterModel.RouterModel()
+    const elsewhere = request({ remoteHost: ip("9.9.9.9"), internalPort: 12001 })
+    router.map(0, request({ remoteHost: peer }))
+    assert.deepStrictEqual(refused(router.map(0, elsewhere)), ["Conflict", 718])
+    assert.deepStrictEqual(refused(router.map(0, request())), ["Conflict", 718])
+    assert.strictEqual(destination(router, 0), "192.168.77.2:12000")
+    granted(router.map(0, request({ remoteHost: peer, internalPort: 12001 })))
+    assert.strictEqual(destination(router, 0), "192.168.77.2:12001")
+  })
+
   it("may be one of several that an internal port has, over UPnP", () => {
     const router = new RouterModel.RouterModel()
     router.map(0, request())
@@ -168,6 +179,39 @@ describe("the router", () => {
     stop()
     router.reboot(62_000)
     assert.strictEqual(changes, 1)
+  })
+
+  it("gives back over a restart what other hosts had, unless they keep it", () => {
+    const router = new RouterModel.RouterModel({ quirks: ["FreedPortsAreTaken"] })
+    router.map(0, request())
+    router.unmap(0, () => true)
+    router.reboot(1000, { keepsTable: true })
+    assert.deepStrictEqual(refused(router.map(1000, request())), ["Conflict", 718])
+    router.reboot(2000)
+    granted(router.map(2000, request()))
+  })
+
+  it("gives a port that is taken from it back when it is freed, not before", () => {
+    const router = new RouterModel.RouterModel()
+    const { externalPort, protocol } = granted(router.map(0, request()))
+    router.takePort({ protocol, externalPort })
+    router.reboot(0)
+    assert.isTrue(router.isTaken({ protocol, externalPort }))
+    assert.deepStrictEqual(refused(router.map(0, request())), ["Conflict", 718])
+    router.freePort({ protocol, externalPort })
+    granted(router.map(0, request()))
+  })
+
+  it("remembers the last requests only, and how many there were before", () => {
+    const router = new RouterModel.RouterModel()
+    const { maximumAsked } = RouterModel
+    for (let at = 0; at < maximumAsked + 3; at++) {
+      router.note({ at, via: "mock", client: here, action: "probe", isMutating: false })
+    }
+    assert.deepStrictEqual(
+      [router.asked.length, router.asked[0]?.at, router.asked.at(-1)?.at, router.forgottenAsked],
+      [maximumAsked, 3, maximumAsked + 2, 3]
+    )
   })
 
   it("keeps its table over a restart where it is told to", () => {

@@ -8,7 +8,7 @@ import * as RouterModel from "@effect-nat/testing/RouterModel"
 import * as SimulatedDevice from "@effect-nat/testing/SimulatedDevice"
 import * as SimulatedNetwork from "@effect-nat/testing/SimulatedNetwork"
 import * as Upnp from "@effect-nat/upnp/Upnp"
-import { assert, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -242,3 +242,57 @@ it.effect("a packet finds its way through two routers", () =>
     yield* network.run(host.start(), Effect.exit(Fiber.await(fiber)))
   })
 )
+
+describe("what cannot be is a RangeError that names it", () => {
+  const lanWith = (link: Partial<SimulatedNetwork.Link>) => () => {
+    const { lan, network } = world()
+    assert.throws(() => (lan.link = { ...lan.link, ...link }), RangeError)
+    network.addLan({ network: "10.0.0.0/24", link })
+  }
+  const delays = (delay: readonly [number, number]) =>
+    [
+      lanWith({ delay }),
+      `the delay of a link must be two times in milliseconds, from 0, the shorter one first, not [${delay.join(", ")}]`
+    ] as const
+  const hostAt = (address: string) => () => {
+    const { host, lan, network } = world()
+    const placement = { attachments: [{ lan, address }], gateways: [] }
+    if (address !== "192.168.77.2") assert.throws(() => host.move(placement), RangeError)
+    assert.deepStrictEqual(host.addresses, [ip("192.168.77.2")])
+    network.addHost({ ...placement, name: "laptop" })
+  }
+  const routerWith = (options: RouterModel.Options) => () => {
+    const { network } = world()
+    const lan = network.addLan({ network: "10.0.0.0/24" })
+    network.addRouter({ lan, model: new RouterModel.RouterModel(options), devices: [] })
+  }
+
+  it.each([
+    [lanWith({ loss: 1.5 }), "the loss of a link must be a share from 0 to 1, not 1.5"],
+    [lanWith({ duplication: Number.NaN }), "the duplication of a link must be a share from 0 to 1, not NaN"],
+    delays([-50, -10]),
+    delays([50, 10]),
+    [lanWith({ overtaking: -1 }), "the overtaking of a link must be a time in milliseconds, from 0, not -1"],
+    [
+      () => world().network.addLan({ network: "lan" }),
+      'the network "lan" is none: write for example "192.168.77.0/24"'
+    ],
+    [hostAt("10.0.0.2"), "the address 10.0.0.2 of laptop is outside of its network 192.168.77.0/24"],
+    [hostAt("192.168.77.1"), "the address 192.168.77.1 of laptop is somebody else's in 192.168.77.0/24 already"],
+    [hostAt("192.168.77.2"), "the address 192.168.77.2 of laptop is somebody else's in 192.168.77.0/24 already"],
+    [hostAt("nowhere"), 'the address "nowhere" is none: write for example "192.168.77.2"'],
+    [routerWith({}), "the address 192.168.77.1 of the router Simulated Router is outside of its network 10.0.0.0/24"],
+    [
+      routerWith({ address: ip("10.0.0.1"), quirks: ["Http10"] }),
+      "the quirk Http10 cannot show in a SimulatedNetwork: it runs on loopback"
+    ]
+  ] as const)("%#: %s", (make, message) => {
+    assert.throws(make, RangeError, message)
+  })
+
+  it("an appliance has a place of its own, too", () => {
+    const { lan, network } = world()
+    assert.throws(() => network.addAppliance({ lan, address: "192.168.77.2", devices: [] }), RangeError)
+    assert.throws(() => network.addAppliance({ lan, address: "10.0.0.1", devices: [] }), RangeError)
+  })
+})

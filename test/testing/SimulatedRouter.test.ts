@@ -247,6 +247,8 @@ describe("a request", () => {
     ["ExternalPortWildcardOnly", "Unsupported"],
     ["InternalPortWildcardForbidden", "Unsupported"],
     ["NoSuchEntry", "NoSuchMapping"],
+    // No longer a lease than was wanted is asked for instead.
+    ["InvalidLifetime", "Unsupported"],
     ["NetworkFailure", "NoExternalAddress"],
     ["ActionFailed", "OutOfResources"]
   ] as const)("that is refused with %s fails with %s", ([kind, reason]) =>
@@ -265,11 +267,12 @@ describe("a request", () => {
   ] as const)("that is refused with %s is changed, and fails with %s when that is refused", ([kind, reason]) =>
     Effect.gen(function* () {
       const router = yield* handle
+      const longest = map({ lifetime: "30 days" })
       yield* router.refuseNext(kind, kind)
-      assert.strictEqual(yield* reasonOf(Effect.scoped(map())), reason)
+      assert.strictEqual(yield* reasonOf(Effect.scoped(longest)), reason)
       assert.deepStrictEqual(yield* actions, ["map", "map"])
       yield* router.refuseNext(kind)
-      yield* Effect.scoped(map())
+      yield* Effect.scoped(longest)
       assert.deepStrictEqual(yield* actions, ["map", "map", "map", "map", "delete"])
     }).pipe(Effect.provide(SimulatedRouter.layer()))
   )
@@ -397,24 +400,33 @@ describe("asking the router", () => {
         ["11.22.33.1:12001/tcp 192.168.77.2", "11.22.33.1:12002/tcp 192.168.77.3"]
       )
       assert.deepStrictEqual(list[0]?.lifetime, Duration.seconds(90))
-      yield* mapper.remove({ protocol: "udp", externalPort: 12001 })
-      assert.include(yield* ports, 12001)
-      yield* mapper.remove({
-        protocol: "tcp",
-        externalPort: 12001,
-        remoteHost: NetAddress.ipFromStringUnsafe("8.8.8.8")
-      })
-      assert.include(yield* ports, 12001)
+      for (const none of [
+        { protocol: "udp", externalPort: 12001 },
+        { protocol: "tcp", externalPort: -4 },
+        { protocol: "tcp", externalPort: 12001, remoteHost: NetAddress.ipFromStringUnsafe("8.8.8.8") }
+      ] as const) {
+        assert.strictEqual(yield* reasonOf(mapper.remove(none)), "NoSuchMapping")
+        assert.include(yield* ports, 12001)
+      }
       yield* mapper.remove({ protocol: "tcp", externalPort: 12001 })
       assert.notInclude(yield* ports, 12001)
+      assert.strictEqual(yield* reasonOf(mapper.remove({ protocol: "tcp", externalPort: 12001 })), "NoSuchMapping")
     }).pipe(Effect.provide(SimulatedRouter.layer()))
+  )
+
+  it.effect("removes what is there from a router that says there was nothing", () =>
+    Effect.gen(function* () {
+      yield* map()
+      yield* PortMapper.PortMapper.use((mapper) => mapper.remove({ protocol: "tcp", externalPort: 12001 }))
+      assert.deepStrictEqual(yield* ports, [])
+    }).pipe(Effect.provide(SimulatedRouter.layer({ quirks: ["DeletionSaysNoSuchEntry"] })))
   )
 
   it.effect("tells the external address, or that there is none", () =>
     Effect.gen(function* () {
       const mapper = yield* PortMapper.PortMapper
       assert.strictEqual(NetAddress.formatIp(yield* mapper.externalAddress), "11.22.33.1")
-      for (const none of [undefined, "0.0.0.0"]) {
+      for (const none of [undefined, null, "0.0.0.0"]) {
         yield* handle.use((router) => router.changeExternalAddress(none))
         assert.strictEqual(yield* reasonOf(mapper.externalAddress), "NoExternalAddress")
       }
@@ -540,6 +552,41 @@ describe("a router", () => {
       const error = yield* Effect.flip(Effect.scoped(Layer.build(SimulatedRouter.layer(options))))
       assert.strictEqual(error.reason._tag, "InvalidRequest")
       assert.strictEqual(error.message, message)
+    })
+  )
+
+  it.effect.each([
+    [{ address: "224.0.0.1" }, "the router's address must be the IPv4 address of one machine, not 224.0.0.1"],
+    [{ address: "::1" }, "the router's address must be the IPv4 address of one machine, not ::1"],
+    [{ localAddress: "0.0.0.0" }, "the local address must be the IPv4 address of one machine, not 0.0.0.0"],
+    [{ localAddress: "192.168.77.1" }, "the local address 192.168.77.1 is the router's own: give the host another one"],
+    [{ externalAddress: 5 as unknown as string }, "the external address must be text, not 5"],
+    [
+      { quirks: ["OnlyPermanentLeases", "LineFeedsOnly"] },
+      "the quirk LineFeedsOnly cannot show in the mock layer: it runs on loopback"
+    ],
+    [
+      { quirks: ["AnswersOnlyUnicast"] },
+      "the quirk AnswersOnlyUnicast cannot show in the mock layer: it runs on loopback and in a SimulatedNetwork"
+    ],
+    [
+      { quirks: ["PinholeNeedsGlobalAddress"] },
+      "the quirk PinholeNeedsGlobalAddress cannot show in the mock layer: nothing builds it yet"
+    ],
+    [{ quirks: ["Nonsense" as "Chunked"] }, 'there is no quirk "Nonsense": Quirk.names has them all']
+  ] as const)("is not made of %j either", ([options, message]) =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(Effect.scoped(Layer.build(SimulatedRouter.layer(options))))
+      assert.deepStrictEqual([error.reason._tag, error.message], ["InvalidRequest", message])
+    })
+  )
+
+  it.effect("refuses with what exists only", () =>
+    Effect.gen(function* () {
+      const router = yield* SimulatedRouter.make()
+      const error = yield* Effect.flip(router.refuseNext("Conflict", "Bogus" as "Conflict"))
+      assert.strictEqual(error.reason._tag, "InvalidRequest")
+      assert.match(error.message, /^there is no refusal "Bogus", but Conflict, NotAuthorized, .*ActionFailed$/)
     })
   )
 

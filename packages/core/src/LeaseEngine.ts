@@ -157,6 +157,9 @@ const abandon = <Handle>(protocol: LeaseProtocol<Handle>, resolved: MappingReque
     )
   )
 
+/** What a release that is interrupted comes from: it cannot be interrupted from outside. */
+const outlived = "what deletes it was closed first: close the mapping's scope before the layer of its strategy"
+
 const neverStale = () => Effect.succeed(false)
 const neverChanged = () => Effect.never
 
@@ -175,7 +178,7 @@ const sameContact = (resolved: MappingRequest.Resolved, held: Held<unknown>): Ma
  * becomes `"lost"`, and a new lease with the same external port is asked for until there is one.
  *
  * The release takes at most `releaseTimeout`, whatever the protocol does; a release that is not confirmed is logged as a
- * warning when the scope closes.
+ * warning when the scope closes, and so is one for which it is too late, since the protocol was closed before the scope.
  *
  * @category constructors
  * @since 0.1.0
@@ -317,13 +320,15 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
         release.pipe(
           Effect.tapCause((cause) => {
             const why = Option.match(Cause.findErrorOption(cause), {
-              onNone: () => "the release broke",
+              onNone: () => (Cause.hasInterruptsOnly(cause) ? outlived : "the release broke"),
               onSome: (error) => error.message
             })
             return Effect.logWarning(
               `the mapping ${PortMapping.format(first.lease.mapping)} may be left on the gateway: ${why}`
             )
           }),
+          // Nobody interrupted the program: it must not look as if somebody had.
+          Effect.catchCauseIf(Cause.hasInterruptsOnly, () => Effect.void),
           Effect.ignore
         )
       )

@@ -12,6 +12,12 @@
  * outside is a loopback address too (127.0.0.2; on systems with one loopback address only, that one). When a mapping
  * goes, the connections that came by it are cut.
  *
+ * An external port that another program of this machine has cannot be had, as if another host had mapped it: UPnP's
+ * clients meet a conflict, those of NAT-PMP and PCP are granted another port, and a warning says which it was. A second
+ * after that program has given it back it can be had again. Tests
+ * that run at once and want the same port each give their router an outside of its own, such as the `externalAddress`
+ * 127.0.0.3.
+ *
  * **Example** (Map a port on a router of your own)
  *
  * ```ts
@@ -69,6 +75,7 @@ import * as NodeRouterPorts from "./internal/NodeRouterPorts.ts"
 import { open, reserve, serve } from "./internal/NodeRouterUdp.ts"
 import * as NodeTcp from "./internal/NodeTcp.ts"
 import * as NodeWebConnection from "./internal/NodeWebConnection.ts"
+import * as OptionChecks from "./internal/optionChecks.ts"
 import type { RouterSocketError } from "./internal/routerSocketError.ts"
 import * as PcpResponder from "./PcpResponder.ts"
 import type * as RouterModel from "./RouterModel.ts"
@@ -78,12 +85,20 @@ import * as UpnpResponder from "./UpnpResponder.ts"
 
 export {
   /**
-   * A socket of the router could not be opened.
+   * A socket of the router could not be opened, for its `reason`.
    *
    * @category errors
    * @since 0.1.0
    */
-  RouterSocketError
+  RouterSocketError,
+  /**
+   * A port of the router is taken (`kind` is `"AddressInUse"`), its address is none of this machine's
+   * (`"AddressNotAvailable"`), it may not be had (`"PermissionDenied"`), or the `cause` knows why (`"Unknown"`).
+   *
+   * @category errors
+   * @since 0.1.0
+   */
+  RouterSocketOpenError
 } from "./internal/routerSocketError.ts"
 
 /**
@@ -180,6 +195,31 @@ const isUsable = (address: NetAddress.IpAddress) =>
 const unlessSilent = (model: RouterModel.RouterModel, effect: Effect.Effect<void>): Effect.Effect<void> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) => (model.isSilent(now) ? Effect.void : effect))
 
+/** So many ports in a row that are taken on this machine are not bad luck any more. */
+const maximumTaken = 16
+
+/**
+ * Answers when the sockets have followed: whoever hears that a port is mapped may use it at once. What was granted may
+ * turn out to be taken on this machine, and the row is gone: then the request meets the router as it is now.
+ */
+const answerSettled = Effect.fnUntraced(function* <A>(
+  model: RouterModel.RouterModel,
+  settle: Effect.Effect<void>,
+  answer: (now: number) => A | undefined
+) {
+  const now = yield* Clock.currentTimeMillis
+  for (let taken = 0; ; taken++) {
+    const [before, lastAsked] = [model.entries(now), model.asked.at(-1)]
+    const answered = answer(now)
+    const made = model.entries(now).filter((entry) => !before.includes(entry))
+    // It was asked once.
+    if (taken > 0 && model.asked.at(-1) !== lastAsked) model.asked.pop()
+    yield* settle
+    const isTaken = made.some((entry) => model.isTaken(entry))
+    if (!isTaken || answered === undefined || taken === maximumTaken) return answered
+  }
+})
+
 // -----------------------------------------------------------------------------
 // SSDP
 // -----------------------------------------------------------------------------
@@ -262,10 +302,9 @@ const serveHttp = Effect.fnUntraced(function* (
     if (request === "Malformed") {
       return { bytes: UpnpResponder.encode(model, UpnpResponder.badRequest), isKept: false }
     }
-    const now = yield* Clock.currentTimeMillis
-    const answered = UpnpResponder.answerRequest(model, now, place(), request, requester)
-    // Whoever hears that a port is mapped may use it at once.
-    yield* settle
+    const answered = yield* answerSettled(model, settle, (now) =>
+      UpnpResponder.answerRequest(model, now, place(), request, requester)
+    )
     if (answered === undefined) return undefined
     const isKept = UpnpResponder.keepsConnection(model, request)
     return { bytes: UpnpResponder.encode(model, answered, isKept), isKept }
@@ -347,7 +386,10 @@ const serveUpnp = Effect.fnUntraced(function* (model: RouterModel.RouterModel, p
     hearsMulticast,
     place: web.place,
     restarted: Effect.gen(function* () {
-      if (model.has("RestartMovesControl")) yield* Effect.orDie(web.move)
+      // Where it cannot move it stays, and is a router still.
+      if (model.has("RestartMovesControl")) {
+        yield* Effect.catch(web.move, ({ message }) => Effect.logWarning(`the web server does not move: ${message}`))
+      }
       yield* unlessSilent(model, alive)
     })
   }
@@ -386,8 +428,7 @@ const serveGatewayPort = Effect.fnUntraced(function* (
   yield* serve(
     socket,
     Effect.fnUntraced(function* ({ address: from, payload }) {
-      const answer = respond(model, yield* Clock.currentTimeMillis, payload, from.address)
-      yield* settle
+      const answer = yield* answerSettled(model, settle, (now) => respond(model, now, payload, from.address))
       if (answer !== undefined) yield* socket.send(answer, from)
     })
   )
@@ -402,28 +443,58 @@ const serveGatewayPort = Effect.fnUntraced(function* (
 
 /**
  * Where external ports listen. An address that is only told to clients, as a quirk may have it, is none of this
- * machine's; and a router on loopback never listens to the network.
+ * machine's; and a router on loopback never listens to the network. An address is tried once, when the line gets it.
  */
-const outsideOf = Effect.fnUntraced(function* (model: RouterModel.RouterModel, fallback: NetAddress.IpAddress) {
-  const address = model.externalAddress
-  if (address === undefined) return undefined
-  const isOwn = NetAddress.isLoopback(address) || !NetAddress.isLoopback(model.address)
-  return isOwn && !NetAddress.isUnspecified(address) && (yield* isUsable(address)) ? address : fallback
-})
+const makeOutside = (model: RouterModel.RouterModel, fallback: NetAddress.IpAddress) => {
+  let tried: { readonly address: NetAddress.IpAddress; readonly isUsable: boolean } | undefined
+  return Effect.gen(function* () {
+    const address = model.externalAddress
+    if (address === undefined) return undefined
+    const isOwn = NetAddress.isLoopback(address) || !NetAddress.isLoopback(model.address)
+    if (!isOwn || NetAddress.isUnspecified(address)) return fallback
+    if (!Equal.equals(tried?.address, address)) tried = { address, isUsable: yield* isUsable(address) }
+    return tried?.isUsable === true ? address : fallback
+  })
+}
 
 const nameOf = ({ address, port, protocol }: NodeForwarding.Outside): string =>
   `${protocol} ${NetAddress.formatInet(NetAddress.inetAddressUnsafe(address, port))}`
 
+/** Whether nobody has a port, by having it for a moment. */
+const isFree = (outside: NodeForwarding.Outside) =>
+  Effect.match(Effect.scoped(NodeForwarding.forward(outside, () => undefined)), {
+    onSuccess: () => true,
+    onFailure: () => false
+  })
+
+/** Nobody says when another program of this machine gives a port back. */
+const untilRetry = "1 second"
+
 /** Keeps the open ports of the outside equal to the table. */
-const makeForwarding = Effect.fnUntraced(function* (model: RouterModel.RouterModel, fallback: NetAddress.IpAddress) {
+const makeForwarding = Effect.fnUntraced(function* (
+  model: RouterModel.RouterModel,
+  getOutside: ReturnType<typeof makeOutside>
+) {
   const scope = yield* Effect.scope
   const clock = yield* Clock.Clock
-  const ports = new Map<string, { readonly scope: Scope.Closeable; readonly isOpen: boolean }>()
+  const ports = new Map<string, Scope.Closeable>()
+  /** Those that another program of this machine has. */
+  const refused = new Map<string, NodeForwarding.Outside>()
 
   const close = Effect.fnUntraced(function* (name: string) {
-    const port = ports.get(name)
+    const portScope = ports.get(name)
     ports.delete(name)
-    if (port !== undefined) yield* Scope.close(port.scope, Exit.void)
+    if (portScope !== undefined) yield* Scope.close(portScope, Exit.void)
+  })
+
+  /** What the other program has given back, or has at an address that the line had before, can be mapped again. */
+  const retry = Effect.gen(function* () {
+    const address = yield* getOutside
+    for (const [name, outside] of refused) {
+      if (Equal.equals(outside.address, address) && !(yield* isFree(outside))) continue
+      refused.delete(name)
+      model.freePort({ protocol: outside.protocol, externalPort: outside.port })
+    }
   })
 
   const openPort = Effect.fnUntraced(function* (name: string, outside: NodeForwarding.Outside) {
@@ -431,13 +502,19 @@ const makeForwarding = Effect.fnUntraced(function* (model: RouterModel.RouterMod
     const target = (from: NetAddress.IpAddress) =>
       model.forward(clock.currentTimeMillisUnsafe(), outside.protocol, outside.port, from)
     const opened = yield* Effect.result(Scope.provide(NodeForwarding.forward(outside, target), portScope))
-    if (opened._tag === "Failure") yield* Effect.logWarning(`${name} is not forwarded: ${opened.failure.message}`)
-    ports.set(name, { scope: portScope, isOpen: opened._tag === "Success" })
+    if (opened._tag === "Success") return void ports.set(name, portScope)
+    yield* Scope.close(portScope, Exit.void)
+    // As if another host had it.
+    refused.set(name, outside)
+    model.takePort({ protocol: outside.protocol, externalPort: outside.port })
+    yield* Effect.logWarning(`${name} cannot be mapped: ${opened.failure.message}`)
+    const isOver = () => !refused.has(name)
+    yield* retry.pipe(Effect.delay(untilRetry), Effect.repeat({ until: isOver }), Effect.forkIn(scope))
   })
 
-  const follow = Effect.fnUntraced(function* () {
-    const address = yield* outsideOf(model, fallback)
-    const entries = address === undefined ? [] : model.entries(yield* Clock.currentTimeMillis)
+  const follow = Effect.fnUntraced(function* (entries: ReadonlyArray<RouterModel.Entry>) {
+    const address = yield* getOutside
+    yield* retry
     const wanted = new Map(
       entries.flatMap(({ enabled, externalPort, protocol }) => {
         if (address === undefined || !enabled) return []
@@ -460,9 +537,9 @@ const makeForwarding = Effect.fnUntraced(function* (model: RouterModel.RouterMod
   })
 
   return {
-    follow: follow(),
+    follow,
     closeAll: Effect.suspend(() => Effect.forEach([...ports.keys()], close, { discard: true })),
-    open: () => [...ports].flatMap(([name, { isOpen }]) => (isOpen ? [name] : []))
+    open: () => [...ports.keys()]
   }
 })
 
@@ -470,11 +547,10 @@ const makeForwarding = Effect.fnUntraced(function* (model: RouterModel.RouterMod
 // The router
 // -----------------------------------------------------------------------------
 
-/** The gateway that takes requests and never answers. */
+/** The gateway that takes requests and never answers. Without it the quirk would not be there. */
 const openDeadGateway = Effect.fnUntraced(function* (ports: Handle["ports"]) {
   for (const port of [ports.ssdp, ports.natpmp]) {
-    const socket = yield* Effect.result(open({ bind: { address: secondGateway, port } }))
-    if (socket._tag === "Success") yield* serve(socket.success, () => Effect.void)
+    yield* serve(yield* open({ bind: { address: secondGateway, port } }), () => Effect.void)
   }
 })
 
@@ -487,13 +563,11 @@ const announcementsPort = (address: NetAddress.IpAddress, wanted: number) =>
   wanted === 0 ? reserve(address, 0, { reuseAddress: true }) : Effect.succeed(wanted)
 
 const makeHandle = Effect.fnUntraced(function* (options: Options, fallback: NetAddress.IpAddress) {
-  const isQuirky = options.quirks?.some((quirk) => quirk.startsWith("ExternalAddress")) ?? false
-  return yield* SimulatedRouter.make({
-    ...options,
-    address: options.address ?? NetAddress.formatIp(inside),
-    externalAddress:
-      options.externalAddress === undefined && !isQuirky ? NetAddress.formatIp(fallback) : options.externalAddress
-  })
+  const address = options.address ?? NetAddress.formatIp(inside)
+  const model = yield* OptionChecks.toModel("loopback", { ...options, address })
+  const isQuirky = [...model.quirks].some((quirk) => quirk.startsWith("ExternalAddress"))
+  if (options.externalAddress === undefined && !isQuirky) model.changeExternalAddress(fallback)
+  return SimulatedRouter.fromModel(model)
 })
 
 /** Settles after every change, and when a lease runs out, until the scope closes. */
@@ -509,9 +583,22 @@ const followChanges = Effect.fnUntraced(function* (model: RouterModel.RouterMode
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(wait, settle)))
 })
 
+/** What the sockets follow. The model makes another list of whatever changes the table. */
+const stateOf = (model: RouterModel.RouterModel, now: number) => ({
+  bootId: model.bootId,
+  externalAddress: model.externalAddress,
+  entries: model.entries(now)
+})
+
+const isSameState = (self: ReturnType<typeof stateOf>, that: ReturnType<typeof stateOf>): boolean =>
+  self.bootId === that.bootId &&
+  self.entries === that.entries &&
+  Equal.equals(self.externalAddress, that.externalAddress)
+
 /**
- * Starts a router, which stops when the scope closes. Fails with `InvalidRequest` where an address or a port is none,
- * and with `RouterSocketError` where a port is taken.
+ * Starts a router, which stops when the scope closes. Fails with `InvalidRequest` where an address or a port is none, and
+ * for a quirk that cannot show on loopback; with `RouterSocketError` where a port is taken, also that of the second
+ * gateway which the quirk `DeadSecondGateway` brings.
  *
  * @category constructors
  * @since 0.1.0
@@ -524,26 +611,37 @@ export const make = Effect.fn("NodeSimulatedRouter.make")(function* (
   const handle = yield* makeHandle(options, fallback)
   const { model } = handle
   const protocols = options.protocols ?? ["upnp", "natpmp", "pcp"]
-  const forwarding = yield* makeForwarding(model, fallback)
+  const getOutside = makeOutside(model, fallback)
+  const forwarding = yield* makeForwarding(model, getOutside)
   const turn = yield* Semaphore.make(1)
   const udp = yield* Udp.Udp
   const scope = yield* Effect.scope
-  let { bootId, externalAddress } = model
+  /** What the sockets have followed. */
+  let seen = stateOf(model, yield* Clock.currentTimeMillis)
   const follow: Effect.Effect<void> = Effect.gen(function* () {
-    const isRestarted = model.bootId !== bootId
-    const isElsewhere = !Equal.equals(model.externalAddress, externalAddress)
-    bootId = model.bootId
-    externalAddress = model.externalAddress
+    const state = stateOf(model, yield* Clock.currentTimeMillis)
+    const isRestarted = state.bootId !== seen.bootId
+    const isElsewhere = !Equal.equals(state.externalAddress, seen.externalAddress)
     if (isRestarted) {
       yield* forwarding.closeAll
       yield* upnp.restarted
     }
-    yield* forwarding.follow
+    yield* forwarding.follow(state.entries)
+    seen = state
     if (isRestarted || isElsewhere) yield* gatewayPort.announce
-  }).pipe(turn.withPermit, Effect.uninterruptible, Effect.provideService(Udp.Udp, udp))
+  }).pipe(
+    Effect.catchCause((cause) => Effect.logWarning("the sockets of the simulated router do not follow it", cause)),
+    turn.withPermit,
+    Effect.uninterruptible,
+    Effect.provideService(Udp.Udp, udp)
+  )
   // In a fiber of its own: the sockets must not be left half way, and a request that finds out about a restart may be
   // one of those that end with it.
-  const settle = Effect.flatMap(Effect.forkIn(follow, scope), Fiber.join)
+  const followNow = Effect.flatMap(Effect.forkIn(follow, scope), Fiber.join)
+  // Most requests change nothing.
+  const settle = Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    isSameState(stateOf(model, now), seen) ? Effect.void : followNow
+  )
   const tellChanges = yield* NodeEvents.make(model)
   const settleAndTell = Effect.andThen(settle, tellChanges)
 
@@ -562,7 +660,7 @@ export const make = Effect.fn("NodeSimulatedRouter.make")(function* (
   }
   if (model.has("DeadSecondGateway")) yield* openDeadGateway(ports)
   yield* gatewayPort.announce
-  yield* followChanges(model, settleAndTell)
+  yield* followChanges(model, Effect.andThen(followNow, tellChanges))
 
   return {
     ...handle,
@@ -571,7 +669,7 @@ export const make = Effect.fn("NodeSimulatedRouter.make")(function* (
     ports,
     location: Effect.sync(() => UpnpResponder.locationOf(model, upnp.place())),
     hearsMulticast: upnp.hearsMulticast,
-    outside: Effect.provideService(outsideOf(model, fallback), Udp.Udp, udp),
+    outside: Effect.provideService(getOutside, Udp.Udp, udp),
     openPorts: Effect.andThen(settle, Effect.sync(forwarding.open))
   }
 })
@@ -607,14 +705,19 @@ const translateBack = ({ ports }: Handle, from: NetAddress.InetAddress): NetAddr
   return from.port === ports.natpmp ? NetAddress.inetAddressUnsafe(from.address, NatPmpCodec.gatewayPort) : from
 }
 
-/** Whoever listens on a port of announcements gets that of this router, which other hosts of its may share. */
+/**
+ * Whoever listens on a port of announcements gets that of this router, which other hosts of its may share. The router
+ * itself has the SSDP port at its address, so a host listens to it at the group.
+ */
 const translateBind = ({ ports }: Handle, options: Udp.OpenOptions): Udp.OpenOptions => {
-  const announcements = new Map([
-    [PcpCodec.clientPort, ports.announcements],
-    [Ssdp.port, ports.ssdp]
-  ])
-  const port = announcements.get(options.bind?.port ?? 0)
-  return port === undefined ? options : { ...options, bind: { ...options.bind, port }, reuseAddress: true }
+  const { address, port } = options.bind ?? {}
+  if (port === PcpCodec.clientPort) {
+    return { ...options, bind: { ...options.bind, port: ports.announcements }, reuseAddress: true }
+  }
+  const isEverywhere = address === undefined || NetAddress.isUnspecified(address) || isGroup(address)
+  return port === Ssdp.port && isEverywhere
+    ? { ...options, bind: { address: Ssdp.group, port: ports.ssdp }, reuseAddress: true }
+    : options
 }
 
 const fromReal = (router: Handle, socket: Udp.UdpSocket): Udp.UdpSocket => ({

@@ -164,6 +164,7 @@ const responseOf = (
   ...granted
 })
 
+/** The rows of the internal port that is meant, whoever made them. */
 const isOf =
   ({ internalAddress, protocol, request }: Wanted) =>
   (entry: RouterModel.Entry): boolean =>
@@ -175,7 +176,8 @@ const answerDeletion = (model: RouterModel.RouterModel, now: number, wanted: Wan
   const { request } = wanted
   const isMeant = isOf(wanted)
   const isOwn = (entry: RouterModel.Entry) => entry.nonce === request.nonce
-  const isForeign = model.entries(now).some((entry) => isMeant(entry) && !isOwn(entry))
+  const meant = model.entries(now).filter(isMeant)
+  const isForeign = meant.length > 0 && !meant.some(isOwn)
   if (isForeign && request.internalPort !== 0) return Result.fail(Code.notAuthorized)
   // What is not there counts as deleted, so how many there were makes no difference.
   model.unmap(now, (entry) => isMeant(entry) && isOwn(entry))
@@ -193,7 +195,8 @@ const isElsewhere = (model: RouterModel.RouterModel, wanted: Wanted, known: Rout
 const answerMap = (model: RouterModel.RouterModel, now: number, wanted: Wanted): Checked<Codec.MapResponse> => {
   const { client, filter, internalAddress, prefersFailure, protocol, request } = wanted
   const { internalPort, lifetime, nonce } = request
-  const known = model.entries(now).find(isOf(wanted))
+  const meant = model.entries(now).filter(isOf(wanted))
+  const known = meant.find((entry) => entry.nonce === nonce) ?? meant[0]
   // Also what was mapped without any nonce, over another protocol, is not this client's to change.
   if (known !== undefined && known.nonce !== nonce) return Result.fail(Code.notAuthorized)
   if (prefersFailure && model.externalAddress !== undefined && isElsewhere(model, wanted, known)) {

@@ -38,6 +38,14 @@ export type Where = "table" | "ssdp" | "description" | "http" | "soap" | "events
 export type Strength = "mock" | "loopback" | "network"
 
 /**
+ * A protocol that routers speak; the mock layer counts as UPnP.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Protocol = "upnp" | "natpmp" | "pcp"
+
+/**
  * What a request for a mapping comes to in the end: a mapping, or an error with this reason.
  *
  * @category models
@@ -60,10 +68,13 @@ export interface Profile {
   readonly where: Where
   /** Where the quirk can be run: one of the wire does not exist in the mock layer, and one that nothing builds nowhere. */
   readonly strengths: ReadonlyArray<Strength>
+  /** What it can show over: NAT-PMP and PCP have no words for most refusals, and no permanent leases. */
+  readonly protocols: ReadonlyArray<Protocol>
   /**
    * What a plain request over UPnP or to the mock layer, with a limited lease and any external port, comes to where the
    * quirk is handled. Over NAT-PMP and PCP, which have no words for the errors 727 and 729, those quirks map; on a line
-   * that reports no address at all they fail with `NoExternalAddress`.
+   * that reports no address at all they fail with `NoExternalAddress`; and `FailoverPair` comes to `NoGateway`, since
+   * they ask the default gateway, which maps none.
    */
   readonly outcome: Outcome
   /** `"yes"`, or why no client of ours handles it yet. */
@@ -78,18 +89,23 @@ const onSockets = ["loopback"] as const
 const inNetworks = ["network"] as const
 const nowhere = [] as const
 
-const search = { item: 1, where: "ssdp", strengths: onTheWire, outcome: "Mapped", handled: "yes" } as const
-const services = { item: 2, where: "description", strengths: onTheWire, outcome: "Mapped", handled: "yes" } as const
+const everyProtocol = ["upnp", "natpmp", "pcp"] as const
+const upnpOnly = ["upnp"] as const
+
+const handled = { outcome: "Mapped", handled: "yes" } as const
+const ofUpnp = { ...handled, strengths: onTheWire, protocols: upnpOnly } as const
+const search = { ...ofUpnp, item: 1, where: "ssdp" } as const
+const services = { ...ofUpnp, item: 2, where: "description" } as const
 const places = { ...services, item: 3 } as const
-const framing = { item: 4, where: "http", strengths: onSockets, outcome: "Mapped", handled: "yes" } as const
-const calls = { item: 4, where: "soap", strengths: onTheWire, outcome: "Mapped", handled: "yes" } as const
-const leases = { item: 5, where: "table", strengths: everywhere, outcome: "Mapped", handled: "yes" } as const
+const framing = { ...ofUpnp, item: 4, where: "http", strengths: onSockets } as const
+const calls = { ...ofUpnp, item: 4, where: "soap" } as const
+const leases = { ...handled, item: 5, where: "table", strengths: everywhere, protocols: everyProtocol } as const
 const refusals = { ...leases, item: 6 } as const
 const addresses = { ...leases, item: 7 } as const
 const restarts = { ...leases, item: 9 } as const
-const surroundings = { where: "network", strengths: inNetworks, outcome: "Mapped", handled: "yes" } as const
+const surroundings = { ...handled, where: "network", strengths: inNetworks, protocols: everyProtocol } as const
 const hosts = { ...surroundings, item: 12 } as const
-const events = { item: 16, where: "events", strengths: onTheWire, outcome: "Mapped", handled: "yes" } as const
+const events = { ...ofUpnp, item: 16, where: "events" } as const
 const unbuilt = { ...surroundings, item: 13, strengths: nowhere } as const
 
 /**
@@ -205,8 +221,18 @@ export const profiles = [
     what: "Calls are refused unless the arguments stand in the order of the document."
   },
 
-  { ...leases, name: "OnlyPermanentLeases", what: "Limited leases are refused with error 725." },
-  { ...leases, name: "InvalidArgsForLeases", what: "Limited leases are refused with error 402 in place of 725." },
+  {
+    ...leases,
+    name: "OnlyPermanentLeases",
+    what: "Limited leases are refused with error 725.",
+    protocols: upnpOnly
+  },
+  {
+    ...leases,
+    name: "InvalidArgsForLeases",
+    what: "Limited leases are refused with error 402 in place of 725.",
+    protocols: upnpOnly
+  },
   {
     ...leases,
     name: "ExpiresLeasesAtOnce",
@@ -216,12 +242,14 @@ export const profiles = [
   {
     ...leases,
     name: "RefusesPermanentLeases",
-    what: "A lease of 0 is refused, as routers of the second version may."
+    what: "A lease of 0 is refused, as routers of the second version may.",
+    protocols: upnpOnly
   },
   {
     ...leases,
     name: "RefusesLeasesAboveOneWeek",
-    what: "A lease of more than 604800 seconds is refused, as routers of the second version may."
+    what: "A lease of more than 604800 seconds is refused, as routers of the second version may.",
+    protocols: upnpOnly
   },
 
   {
@@ -237,12 +265,14 @@ export const profiles = [
   {
     ...refusals,
     name: "RemoteHostOnlySupportsWildcard",
-    what: "A mapping for one remote host is refused: error 726."
+    what: "A mapping for one remote host is refused: error 726.",
+    protocols: upnpOnly
   },
   {
     ...refusals,
     name: "ExternalPortOnlySupportsWildcard",
     what: "A mapping of one external port is refused: error 727.",
+    protocols: upnpOnly,
     outcome: "Unsupported"
   },
   {
@@ -255,12 +285,14 @@ export const profiles = [
     ...refusals,
     name: "ConflictWithOtherMechanisms",
     what: "Every external port is held by another mechanism of the router: error 729.",
+    protocols: upnpOnly,
     outcome: "Conflict"
   },
   {
     ...refusals,
     name: "WildCardNotPermittedInIntPort",
-    what: "A mapping to internal port 0 is refused: error 732."
+    what: "A mapping to internal port 0 is refused: error 732.",
+    protocols: upnpOnly
   },
   {
     ...refusals,
@@ -277,12 +309,14 @@ export const profiles = [
   {
     ...refusals,
     name: "DeletionSaysNoSuchEntry",
-    what: "A mapping is deleted, and the answer is error 714 as if there had been none."
+    what: "A mapping is deleted, and the answer is error 714 as if there had been none.",
+    protocols: upnpOnly
   },
   {
     ...refusals,
     name: "MissingEntryIsInvalidIndex",
     what: "Asking for a mapping that is not there ends in error 713 in place of 714.",
+    protocols: upnpOnly,
     where: "soap",
     strengths: onTheWire
   },
@@ -290,6 +324,7 @@ export const profiles = [
     ...refusals,
     name: "EndOfListIsInvalidArgs",
     what: "The list of mappings ends with error 402 in place of 713.",
+    protocols: upnpOnly,
     where: "soap",
     strengths: onTheWire
   },
@@ -322,6 +357,7 @@ export const profiles = [
     ...restarts,
     name: "EpochStartsOver",
     what: "After a restart the answers to other requests are what shows, by the epoch, that the mappings are lost.",
+    protocols: ["natpmp", "pcp"],
     where: "natpmp",
     strengths: onTheWire,
     handled: "the restart is noticed, but a lost mapping is only made again when its own renewal is due"
@@ -330,6 +366,7 @@ export const profiles = [
     ...restarts,
     name: "RestartMovesControl",
     what: "A restart changes the port and the control URL.",
+    protocols: upnpOnly,
     where: "description",
     strengths: onTheWire
   },
@@ -337,6 +374,7 @@ export const profiles = [
     ...restarts,
     name: "BootIdChanges",
     what: "A restart is announced, with another BOOTID, and loses every mapping.",
+    protocols: upnpOnly,
     where: "ssdp",
     strengths: onTheWire,
     handled: "no client listens to announcements: a lost mapping is only made again when its renewal is due"

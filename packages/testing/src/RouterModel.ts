@@ -154,7 +154,7 @@ export interface Asked {
 
 /**
  * How a router is made. The model takes what it is given: where that comes from elsewhere, `SimulatedRouter.make` checks
- * it first, and its handle has the model.
+ * it first, as for the mock layer, and its handle has the model.
  *
  * @category models
  * @since 0.1.0
@@ -196,6 +196,14 @@ export const oneWeek = 604_800
  * @since 0.1.0
  */
 export const firstDynamicPort = 49_152
+
+/**
+ * So many requests a router remembers: more than a test looks at, and no more memory however long a router runs.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maximumAsked = 10_000
 
 /**
  * The last port there is.
@@ -305,8 +313,10 @@ export class RouterModel {
   readonly pinholes: PinholeTable.PinholeTable
   /** Who has subscribed to events over UPnP. */
   readonly subscriptions = new SubscriptionTable.SubscriptionTable()
-  /** The requests that arrived, the oldest first. */
+  /** The requests that arrived, the oldest first: the last `maximumAsked` of them. */
   readonly asked: Array<Asked> = []
+  /** How many requests arrived that are not in `asked` any more. */
+  forgottenAsked = 0
   externalAddress: NetAddress.IpAddress | undefined
   /** Counts the starts: what UPnP calls BOOTID. Its first value is 1. */
   bootId = 1
@@ -319,8 +329,10 @@ export class RouterModel {
   #table: Array<Entry> = []
   #startedAt: number
   #refusals: Array<RefusalKind> = []
-  /** External ports that something else has, by protocol: they are in no table and cannot be had. */
+  /** External ports that other hosts have, by protocol: they are in no table and cannot be had. */
   readonly #taken = new Set<string>()
+  /** Those that whoever drives the router has taken, which are its to free. */
+  readonly #held = new Set<string>()
   #hasBeenAsked = false
   /** How many nights have passed, for the quirks that lose every mapping in one. */
   #nights = 0
@@ -353,6 +365,9 @@ export class RouterModel {
   /** Writes down that something was asked which has no answer of its own, as a search. */
   note(asked: Asked): void {
     this.asked.push(asked)
+    if (this.asked.length <= maximumAsked) return
+    this.asked.shift()
+    this.forgottenAsked += 1
   }
 
   /**
@@ -425,6 +440,22 @@ export class RouterModel {
     return Result.succeed(granted)
   }
 
+  /** Something else has an external port from now on: its rows are gone, and who asks for it meets a conflict. */
+  takePort(one: Pick<Entry, "protocol" | "externalPort">): void {
+    this.#held.add(portName(one))
+    this.#drop((entry) => portName(entry) === portName(one))
+  }
+
+  /** An external port that was taken by `takePort` can be had again. */
+  freePort(one: Pick<Entry, "protocol" | "externalPort">): void {
+    this.#held.delete(portName(one))
+  }
+
+  /** Whether something else has an external port. */
+  isTaken(one: Pick<Entry, "protocol" | "externalPort">): boolean {
+    return this.#held.has(portName(one)) || this.#taken.has(portName(one))
+  }
+
   /** Deletes every row that the test picks; how many there were, as far as the router tells. */
   unmap(now: number, which: (entry: Entry) => boolean): number {
     const deleted = this.entries(now).filter(which)
@@ -449,7 +480,10 @@ export class RouterModel {
     return entry === undefined ? undefined : NetAddress.inetAddressUnsafe(entry.internalAddress, entry.internalPort)
   }
 
-  /** Restarts: the epoch starts over and, unless it keeps them (by a quirk, or told so), the mappings are gone. */
+  /**
+   * Restarts: the epoch starts over and, unless it keeps them (by a quirk, or told so), the mappings are gone, those of
+   * other hosts too.
+   */
   reboot(now: number, options: { readonly keepsTable?: boolean | undefined } = {}): void {
     // What was gone before the restart does not come back with what is kept.
     this.entries(now)
@@ -460,6 +494,7 @@ export class RouterModel {
     this.subscriptions.clear()
     if (!(options.keepsTable ?? this.has("RestartKeepsTable"))) {
       this.#setTable([])
+      this.#taken.clear()
       this.pinholes.clear()
     }
     this.#tell()
@@ -550,36 +585,30 @@ export class RouterModel {
     if (this.has("ConflictInMappingEntry") || this.has("PermanentLeasesPileUp")) this.#taken.add(portName(request))
   }
 
-  /**
-   * The row that a repeated request renews or changes: the same client's.
-   */
+  /** The row that a repeated request renews or changes: the same client's, and of several the one with its nonce. */
   #ownEntry(now: number, request: MapRequest): Entry | undefined {
-    const own = this.entries(now).filter(
-      (entry) => entry.protocol === request.protocol && Equal.equals(entry.internalAddress, request.internalAddress)
-    )
-    const isOfPort = (entry: Entry) => entry.internalPort === request.internalPort
-    const onPort = own.find((entry) => entry.externalPort === request.externalPort)
-    // NAT-PMP and PCP know a mapping by its internal port, UPnP by its external one.
-    if (!isIgd(request)) {
-      return own.find((entry) => isOfPort(entry) && (!isIgd(entry) || entry.externalPort === request.externalPort))
-    }
-    const mayBeElsewhere = request.mayChoosePort && !this.has("PermanentLeasesPileUp")
-    if (onPort !== undefined || !mayBeElsewhere || this.#isFree(now, request)) return onPort
+    const rows = this.entries(now)
+    const own = rows.filter((entry) => isOwn(entry, request))
+    const known = own.find((entry) => entry.nonce === request.nonce) ?? own[0]
+    const mayBeElsewhere = isIgd(request) && request.mayChoosePort && !this.has("PermanentLeasesPileUp")
+    if (known !== undefined || !mayBeElsewhere || this.#isFree(now, request)) return known
     // Who is given another port than the wanted one is given the same one again.
-    return own.find((entry) => isOfPort(entry) && Equal.equals(entry.remoteHost, request.remoteHost))
+    return rows.find((entry) => leadsThere(entry, request))
   }
 
   #isFree(now: number, wanted: Pick<MapRequest, "externalPort" | "protocol">): boolean {
-    const name = portName(wanted)
-    return (
-      wanted.externalPort !== 0 && !this.#taken.has(name) && !this.entries(now).some((one) => portName(one) === name)
-    )
+    if (wanted.externalPort === 0 || this.isTaken(wanted)) return false
+    return !this.entries(now).some((one) => portName(one) === portName(wanted))
   }
 
   #portFor(now: number, request: MapRequest, known: Entry | undefined): number | undefined {
     if (known !== undefined) return known.externalPort
-    const taken = new Set([...this.entries(now).map(portName), ...this.#taken])
-    const isFree = (externalPort: number) => !taken.has(portName({ protocol: request.protocol, externalPort }))
+    // Whatever its remote host: an external port leads to one place.
+    const mapped = new Set(this.entries(now).map(portName))
+    const isFree = (externalPort: number) => {
+      const one = { protocol: request.protocol, externalPort }
+      return !mapped.has(portName(one)) && !this.isTaken(one)
+    }
     if (this.has("SamePortValuesRequired")) return isFree(request.internalPort) ? request.internalPort : undefined
     if (request.externalPort !== 0 && isFree(request.externalPort)) return request.externalPort
     if (!request.mayChoosePort) return undefined
@@ -592,6 +621,21 @@ export class RouterModel {
 
 const portName = (one: { readonly protocol: PortMapping.Protocol; readonly externalPort: number }): string =>
   `${one.externalPort}/${one.protocol}`
+
+const isOwn = (entry: Entry, request: MapRequest): boolean => {
+  if (entry.protocol !== request.protocol || !Equal.equals(entry.internalAddress, request.internalAddress)) return false
+  // NAT-PMP and PCP know a mapping by its internal port, UPnP by its external one and the remote host.
+  return isIgd(request)
+    ? entry.externalPort === request.externalPort && Equal.equals(entry.remoteHost, request.remoteHost)
+    : entry.internalPort === request.internalPort && (!isIgd(entry) || entry.externalPort === request.externalPort)
+}
+
+/** Whether a row leads where a request is to lead, from whatever port. */
+const leadsThere = (entry: Entry, request: MapRequest): boolean =>
+  entry.protocol === request.protocol &&
+  entry.internalPort === request.internalPort &&
+  Equal.equals(entry.internalAddress, request.internalAddress) &&
+  Equal.equals(entry.remoteHost, request.remoteHost)
 
 const isSameKey = (self: Entry, that: Entry): boolean =>
   self.protocol === that.protocol &&

@@ -8,6 +8,9 @@
  *
  * A network does nothing by itself: `run` and `runUntil` let time pass, on the caller's stack.
  *
+ * What cannot be is a `RangeError` that names it, thrown at once: a link that is none, an address outside of its network
+ * or of somebody else, a quirk that cannot show here.
+ *
  * **Example** (A mapping kept for a day, in a moment)
  *
  * ```ts
@@ -57,6 +60,7 @@ import * as Random from "effect/Random"
 import * as References from "effect/References"
 import * as Scheduler from "effect/Scheduler"
 import * as DatagramSocket from "effect/socket/DatagramSocket"
+import * as NetworkChecks from "./internal/networkChecks.ts"
 import * as SeededRandom from "./internal/seededRandom.ts"
 import * as VirtualTime from "./internal/virtualTime.ts"
 import type * as RouterModel from "./RouterModel.ts"
@@ -69,9 +73,9 @@ import type * as SimulatedDevice from "./SimulatedDevice.ts"
  * @since 0.1.0
  */
 export interface Link {
-  /** The shortest and the longest delay, in milliseconds. */
+  /** The shortest and the longest delay, in milliseconds, from 0. */
   readonly delay: readonly [shortest: number, longest: number]
-  /** The share of datagrams that get lost; a connection sends again instead, and is late. */
+  /** The share of datagrams that get lost, from 0 to 1 as the others; a connection sends again instead, and is late. */
   readonly loss: number
   /** The share of datagrams that arrive twice. */
   readonly duplication: number
@@ -171,7 +175,7 @@ export interface Host {
   /** Ports that another program of this computer holds. */
   readonly takenPorts: Set<number>
   readonly addresses: ReadonlyArray<NetAddress.IpAddress>
-  /** Plugs it in somewhere else, or nowhere. Sockets stay bound to the addresses that they have. */
+  /** Plugs it in somewhere else, or nowhere, as `addHost` does. Sockets stay bound to the addresses that they have. */
   readonly move: (placement: Placement) => void
   /** Starts a process. */
   readonly start: () => Process
@@ -251,12 +255,18 @@ export interface SimulatedNetwork {
   readonly trace: ReadonlyArray<string>
   /** A hash of all that happened: the same for the same seed and the same calls. */
   readonly fingerprint: string
+  /** A network such as 192.168.77.0/24. Throws a `RangeError` where it, or its link, is none. */
   readonly addLan: (options: { readonly network: string; readonly link?: Partial<Link> | undefined }) => Lan
+  /**
+   * A router at its model's address, which has to be one of the network: 192.168.77.1 unless the model is told. Throws a
+   * `RangeError` where it is none or somebody has it, and for a quirk that does not run in a network.
+   */
   readonly addRouter: (options: {
     readonly lan: Lan
     readonly model: RouterModel.RouterModel
     readonly devices: ReadonlyArray<SimulatedDevice.Device>
   }) => Router
+  /** Something else with a free address of the network. Throws a `RangeError` where it is none. */
   readonly addAppliance: (options: {
     readonly lan: Lan
     readonly address: NetAddress.IpAddress | string
@@ -264,6 +274,7 @@ export interface SimulatedNetwork {
   }) => Appliance
   /** Takes a router or another appliance away. */
   readonly remove: (appliance: Appliance) => void
+  /** A host with a free address of each network that it is attached to. Throws a `RangeError` where one is none. */
   readonly addHost: (placement: Placement & { readonly name?: string | undefined }) => Host
   /** Does something after some milliseconds. */
   readonly after: (delay: number, run: () => void) => void
@@ -311,12 +322,12 @@ const unreachableAfter = 3_000
 const connectionAttempts = 4
 
 const udpError = (
-  Reason: "open" | "read" | "write",
+  operation: "open" | "read" | "write",
   kind: "AddressInUse" | "AddressNotAvailable" | "ConnectionRefused" | "Unreachable",
   code: string
 ): DatagramSocket.DatagramSocketError => {
   const cause = new Error(code)
-  if (Reason === "open") {
+  if (operation === "open") {
     const openKind = kind === "AddressInUse" || kind === "AddressNotAvailable" ? kind : "Unknown"
     return new DatagramSocket.DatagramSocketError({
       reason: new DatagramSocket.DatagramSocketOpenError({ kind: openKind, cause })
@@ -325,7 +336,7 @@ const udpError = (
   const ioKind = kind === "ConnectionRefused" || kind === "Unreachable" ? kind : "Unknown"
   return new DatagramSocket.DatagramSocketError({
     reason:
-      Reason === "read"
+      operation === "read"
         ? new DatagramSocket.DatagramSocketReadError({ kind: ioKind, cause })
         : new DatagramSocket.DatagramSocketWriteError({ kind: ioKind, cause })
   })
@@ -335,9 +346,6 @@ const udpError = (
 const noListener: HttpListener.HttpListener["Service"] = {
   listen: () => Effect.fail(new HttpListener.HttpListenError({ detail: "no simulated host listens for HTTP" }))
 }
-
-const toAddress = (input: NetAddress.IpAddress | string): NetAddress.IpAddress =>
-  typeof input === "string" ? NetAddress.ipFromStringUnsafe(input) : input
 
 const describe = (payload: Uint8Array): string => {
   const isText = payload.length > 8 && payload.every((byte) => byte >= 9 && byte < 127)
@@ -449,9 +457,19 @@ export const make = (options: Options): SimulatedNetwork => {
   ) => {
     const isHere = isGroup(to.address) || host.places.some((place) => Equal.equals(place.own.address, to.address))
     if (!isHere) return
-    happened("udp in ", arrow(from, to), payload)
+    // A group does not say whose arrival it is.
+    const where = isGroup(to.address) ? `${host.host.name}: ` : ""
+    happened("udp in ", `${where}${arrow(from, to)}`, payload)
     for (const socket of host.sockets) if (receives(socket, to)) receive(socket, payload, from)
   }
+
+  /** Whoever has an address of a network, but for one host. */
+  const addressesOn = (lan: Lan, except?: HostState): ReadonlyArray<NetAddress.IpAddress> => [
+    ...appliances.flatMap((one) => (one.lan === lan ? [one.address] : [])),
+    ...hosts.flatMap((host) =>
+      host === except ? [] : host.places.flatMap((place) => (place.lan === lan ? [place.own.address] : []))
+    )
+  ]
 
   const hostsOn = (lan: Lan) => hosts.filter((host) => host.places.some((place) => place.lan === lan))
 
@@ -762,11 +780,11 @@ export const make = (options: Options): SimulatedNetwork => {
   }
 
   const settleIn = (host: HostState, { attachments, gateways }: Placement) => {
-    host.places = attachments.map(({ address, lan, name }, index) => ({
-      lan,
-      name: name ?? `eth${index}`,
-      own: IpInterface.makeUnsafe(toAddress(address), lan.network.prefixLength)
-    }))
+    host.places = attachments.map(({ address, lan, name }, index) => {
+      const own = NetworkChecks.address(address)
+      NetworkChecks.place(host.host.name, own, lan.network, addressesOn(lan, host))
+      return { lan, name: name ?? `eth${index}`, own: IpInterface.makeUnsafe(own, lan.network.prefixLength) }
+    })
     host.routes = gateways.flatMap((gateway, metric) => {
       const address = "model" in gateway ? gateway.address : gateway
       const place = host.places.find((one) => IpNetwork.contains(IpNetwork.fromInterface(one.own), address))
@@ -794,8 +812,8 @@ export const make = (options: Options): SimulatedNetwork => {
       places: [],
       routes: []
     }
-    hosts.push(state)
     settleIn(state, placement)
+    hosts.push(state)
     return state.host
   }
 
@@ -828,11 +846,21 @@ export const make = (options: Options): SimulatedNetwork => {
     get fingerprint() {
       return hash.toString(16).padStart(8, "0")
     },
-    addLan: ({ link, network }) => ({
-      network: IpNetwork.fromStringUnsafe(network),
-      link: { ...perfectLink, ...link }
-    }),
+    addLan: (options) => {
+      let link = NetworkChecks.link({ ...perfectLink, ...options.link })
+      return {
+        network: NetworkChecks.network(options.network),
+        get link() {
+          return link
+        },
+        set link(next) {
+          link = NetworkChecks.link(next)
+        }
+      }
+    },
     addRouter: ({ devices, lan, model }) => {
+      NetworkChecks.quirks(model)
+      NetworkChecks.place(`the router ${model.name}`, model.address, lan.network, addressesOn(lan))
       const router: Router = {
         lan,
         model,
@@ -844,8 +872,10 @@ export const make = (options: Options): SimulatedNetwork => {
       routers.push(router)
       return router
     },
-    addAppliance: ({ address, devices, lan }) => {
-      const appliance: Appliance = { lan, devices, address: toAddress(address), isSilent: () => false }
+    addAppliance: ({ devices, lan, ...options }) => {
+      const address = NetworkChecks.address(options.address)
+      NetworkChecks.place("an appliance", address, lan.network, addressesOn(lan))
+      const appliance: Appliance = { lan, devices, address, isSilent: () => false }
       appliances.push(appliance)
       return appliance
     },

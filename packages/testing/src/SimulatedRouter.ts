@@ -3,7 +3,8 @@
  * so renewal, healing and release are the real code, and `TestClock` drives its leases.
  *
  * The layer gives a program its `PortMapper` and the test a handle on the router: to read its table, and to make
- * things happen to it. Answers take no time; a silent router's do not come, and its requests end with `TimedOut`.
+ * things happen to it. Answers take no time; a silent router's do not come, and its requests end with `TimedOut` after
+ * `requestTimeout`: a mapping's after twice that, since what it may have done is undone first.
  *
  * **Example** (A program follows a change of the external address)
  *
@@ -42,13 +43,12 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
-import * as Formatter from "effect/Formatter"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
-import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
+import * as OptionChecks from "./internal/optionChecks.ts"
 import * as RouterModel from "./RouterModel.ts"
 
 /**
@@ -60,7 +60,8 @@ import * as RouterModel from "./RouterModel.ts"
 export const method = "mock"
 
 /**
- * How long a request to a silent router waits for its answer when nobody says otherwise: 2 seconds.
+ * How long a request to a silent router waits for its answer when nobody says otherwise: 2 seconds. One for a mapping
+ * fails after twice as long, since the deletion that undoes it waits as well.
  *
  * @category defaults
  * @since 0.1.0
@@ -74,25 +75,31 @@ export const requestTimeout: Duration.Duration = Duration.seconds(2)
  * @since 0.1.0
  */
 export interface HostOptions {
-  /** The host's own address, which mappings lead to by default. Defaults to 192.168.77.2. */
+  /** The host's own IPv4 address, which mappings lead to by default; not the router's. Defaults to 192.168.77.2. */
   readonly localAddress?: string | undefined
-  /** How long a request to a silent router waits: zero or more, and finite. Defaults to 2 seconds. */
+  /**
+   * How long a request to a silent router waits: zero or more, and finite. Defaults to 2 seconds. A `map` waits twice: for
+   * its answer, and for that to the deletion that undoes it.
+   */
   readonly requestTimeout?: Duration.Input | undefined
 }
 
 /**
- * How a router is made: as its model is, with addresses as text and times as durations. A quirk of the wire cannot
- * show here.
+ * How a router is made: as its model is, with addresses as text and times as durations. A quirk that cannot show where
+ * the router is simulated is refused.
  *
  * @category models
  * @since 0.1.0
  */
 export interface RouterOptions extends Pick<RouterModel.Options, "capacity" | "igdVersion" | "name" | "quirks"> {
-  /** The router's address on the inside. Defaults to 192.168.77.1. */
+  /** The router's IPv4 address on the inside. Defaults to 192.168.77.1. */
   readonly address?: string | undefined
-  /** Defaults to 11.22.33.1, or to what a quirk has it be; `null` is a line without an address. */
+  /** `undefined` is 11.22.33.1, or what a quirk has it be; `null` is a line without an address. */
   readonly externalAddress?: string | null | undefined
-  /** The longest lease granted, at least one second; `"Infinity"` is no limit. Defaults to one week. */
+  /**
+   * The longest lease granted, at least one second; `"Infinity"` is no limit. Defaults to one week. A permanent mapping
+   * has no lease and is not cut: the quirk `RefusesPermanentLeases` has such requests refused.
+   */
   readonly maxLifetime?: Duration.Input | undefined
 }
 
@@ -118,7 +125,8 @@ export class SimulatedRouter extends Context.Service<
     /** The mapping table, everybody's, the oldest row first, renewed or not; leases that have run out are gone. */
     readonly table: Effect.Effect<ReadonlyArray<RouterModel.Entry>>
     /**
-     * The requests that arrived so far, answered or not, the oldest first: here `"probe"`, `"map"`, `"renew"`,
+     * The requests that arrived so far, answered or not, the oldest first, of very many the last
+     * `RouterModel.maximumAsked`: here `"probe"`, `"map"`, `"renew"`,
      * `"delete"`, `"list"` and `"externalAddress"`. On a wire the actions have the names of its protocol, which
      * `RouterModel.Asked` lists: a test that is to run in several strengths goes by `isMutating`.
      */
@@ -134,14 +142,18 @@ export class SimulatedRouter extends Context.Service<
     ) => Effect.Effect<NetAddress.InetAddress | undefined, NatError.NatError>
     /** Restarts the router: its mappings are gone unless it keeps them, by a quirk or told so. */
     readonly reboot: (options?: { readonly keepsTable?: boolean | undefined }) => Effect.Effect<void>
-    /** Gives the line another address, or none; fails with `InvalidRequest` where the text is no address. */
-    readonly changeExternalAddress: (address: string | undefined) => Effect.Effect<void, NatError.NatError>
+    /** Gives the line another address, or none by `null` or `undefined`; fails with `InvalidRequest` where the text is no address. */
+    readonly changeExternalAddress: (address: string | null | undefined) => Effect.Effect<void, NatError.NatError>
     /**
      * Refuses the next mapping requests, renewals among them, one for each kind given. What a client asks for in place
-     * of what was refused is the next request.
+     * of what was refused is the next request. Fails with `InvalidRequest` for a kind that does not exist.
      */
-    readonly refuseNext: (...kinds: ReadonlyArray<RouterModel.RefusalKind>) => Effect.Effect<void>
-    /** Hears the next request of any kind and does what it asks, and the answer is lost on its way. */
+    readonly refuseNext: (...kinds: ReadonlyArray<RouterModel.RefusalKind>) => Effect.Effect<void, NatError.NatError>
+    /**
+     * Hears the next request of any kind and does what it asks, and the answer is lost on its way. On a wire that is one
+     * to a call, to a request for the description, which clients repeat, or to a NAT-PMP or PCP request, but none to a
+     * search.
+     */
     readonly loseNextAnswer: Effect.Effect<void>
     /** Hears and answers nothing for some time, by default until `wake`. Fails with `InvalidRequest` where that is no time. */
     readonly goSilent: (duration?: Duration.Input) => Effect.Effect<void, NatError.NatError>
@@ -150,50 +162,14 @@ export class SimulatedRouter extends Context.Service<
   }
 >()("@effect-nat/testing/SimulatedRouter") {}
 
-const invalid = (detail: string) => NatError.fromReason(new NatError.InvalidRequest({ detail }))
-
-const parse = (what: string, text: string) =>
-  Effect.mapError(Effect.fromResult(NetAddress.ipFromString(text)), () =>
-    invalid(`${what} "${text}" is not an address`)
-  )
-
-const parseOptional = <A extends null | undefined>(what: string, text: string | A) =>
-  typeof text === "string" ? parse(what, text) : Effect.succeed(text)
-
-const checkCapacity = Effect.fnUntraced(function* (capacity: number | undefined) {
-  if (capacity === undefined || (Number.isSafeInteger(capacity) && capacity >= 0)) return capacity
-  return yield* invalid(`capacity must be a whole number of mappings from 0, not ${capacity}`)
-})
-
-/** `Duration` reads a number that is none as zero. */
-const hasNaN = (input: Duration.Input): boolean =>
-  typeof input === "object" && !Duration.isDuration(input)
-    ? Object.values(input).some((part) => Number.isNaN(part))
-    : Number.isNaN(input)
-
-interface Takes {
-  readonly text: string
-  readonly isGood: (time: Duration.Duration) => boolean
-}
-
-const atLeastOneSecond: Takes = {
-  text: 'at least one second, for example "1 hour", or "Infinity" for no limit',
-  isGood: (time) => !Duration.isLessThan(time, Duration.seconds(1))
-}
-const finite: Takes = {
+const finite: OptionChecks.Takes = {
   text: 'a finite time, for example "2 seconds"',
   isGood: (time) => Duration.isFinite(time) && !Duration.isNegative(time)
 }
-const anyTime: Takes = {
+const anyTime: OptionChecks.Takes = {
   text: 'a time, for example "1 hour", or "Infinity" to wait for wake',
   isGood: (time) => !Duration.isNegative(time)
 }
-
-const checkTime = Effect.fnUntraced(function* (what: string, input: Duration.Input, takes: Takes) {
-  const time = Duration.fromInput(input)
-  if (Option.isSome(time) && !hasNaN(input) && takes.isGood(time.value)) return time.value
-  return yield* invalid(`${what} must be ${takes.text}, not ${Formatter.format(input)}`)
-})
 
 /**
  * A handle on a router that exists, for tests where several hosts, or several runs of one program, share it.
@@ -208,16 +184,21 @@ export const fromModel = (model: RouterModel.RouterModel): SimulatedRouter["Serv
     table: Effect.map(now, (at) => [...model.entries(at)]),
     asked: Effect.sync(() => [...model.asked]),
     forward: Effect.fn("SimulatedRouter.forward")(function* (protocol, externalPort, from = "8.8.8.8") {
-      return model.forward(yield* now, protocol, externalPort, yield* parse("the sender's address", from))
+      return model.forward(yield* now, protocol, externalPort, yield* OptionChecks.parse("the sender's address", from))
     }),
     reboot: (options) => Effect.map(now, (at) => model.reboot(at, options)),
     changeExternalAddress: Effect.fn("SimulatedRouter.changeExternalAddress")(function* (text) {
-      model.changeExternalAddress(yield* parseOptional("the external address", text))
+      const address = yield* OptionChecks.parseOptional("the external address", text)
+      model.changeExternalAddress(address ?? undefined)
     }),
-    refuseNext: (...kinds) => Effect.sync(() => model.refuseNext(...kinds)),
+    refuseNext: (...kinds) =>
+      Effect.andThen(
+        OptionChecks.checkKinds(kinds),
+        Effect.sync(() => model.refuseNext(...kinds))
+      ),
     loseNextAnswer: Effect.sync(() => model.loseNextAnswer()),
     goSilent: Effect.fn("SimulatedRouter.goSilent")(function* (duration = Duration.infinity) {
-      const time = yield* checkTime("the time of goSilent", duration, anyTime)
+      const time = yield* OptionChecks.checkTime("the time of goSilent", duration, anyTime)
       model.goSilent((yield* now) + Duration.toMillis(time))
     }),
     wake: Effect.sync(() => model.wake())
@@ -225,36 +206,16 @@ export const fromModel = (model: RouterModel.RouterModel): SimulatedRouter["Serv
 }
 
 /**
- * Makes a router that starts now. Fails with `InvalidRequest` where an option is not what it has to be.
+ * Makes a router that starts now. Fails with `InvalidRequest` where an option is not what it has to be, and for a quirk
+ * that cannot show here.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = Effect.fn("SimulatedRouter.make")(function* (
-  options: RouterOptions = {}
-): Effect.fn.Return<SimulatedRouter["Service"], NatError.NatError> {
-  const {
-    address,
-    capacity,
-    externalAddress,
-    igdVersion,
-    maxLifetime = Duration.seconds(RouterModel.oneWeek),
-    name,
-    quirks
-  } = options
-  return fromModel(
-    new RouterModel.RouterModel({
-      igdVersion,
-      name,
-      quirks,
-      capacity: yield* checkCapacity(capacity),
-      address: yield* parseOptional("the router's address", address),
-      externalAddress: yield* parseOptional("the external address", externalAddress),
-      maxLifetimeSeconds: Duration.toSeconds(yield* checkTime("maxLifetime", maxLifetime, atLeastOneSecond)),
-      startedAt: yield* Clock.currentTimeMillis
-    })
-  )
-})
+export const make = Effect.fn("SimulatedRouter.make")(
+  (options: RouterOptions = {}): Effect.Effect<SimulatedRouter["Service"], NatError.NatError> =>
+    Effect.map(OptionChecks.toModel("mock", options), fromModel)
+)
 
 const timedOut = (action: string) =>
   NatError.fromReason(new NatError.TimedOut({ detail: `the simulated router did not answer "${action}"` }))
@@ -341,12 +302,16 @@ const toMapping = (entry: RouterModel.Entry, now: number, model: RouterModel.Rou
     status: "mapped"
   })
 
+/** The longest lease that every router takes, where a longer one, or one without an end, was wanted. */
+const atMostOneWeek = (lifetimeSeconds: number): number =>
+  lifetimeSeconds === 0 ? RouterModel.oneWeek : Math.min(lifetimeSeconds, RouterModel.oneWeek)
+
 /** 0 is a permanent lease. */
 const lifetimeSecondsOf = Effect.fnUntraced(function* ({ leases }: Environment, lifetime: Duration.Duration) {
   const takes = yield* Ref.get(leases)
   const seconds = Duration.isFinite(lifetime) ? Math.max(1, Math.ceil(Duration.toSeconds(lifetime))) : 0
   if (takes === "OnlyPermanent") return 0
-  return takes === "AtMostOneWeek" && (seconds === 0 || seconds > RouterModel.oneWeek) ? RouterModel.oneWeek : seconds
+  return takes === "AtMostOneWeek" ? atMostOneWeek(seconds) : seconds
 })
 
 /** Another external port is tried this often, as over UPnP. */
@@ -373,7 +338,7 @@ const suggestion = (
   entries: ReadonlyArray<RouterModel.Entry>
 ): { readonly externalPort?: number | undefined; readonly lifetimeSeconds?: number } => {
   if (kind === "OnlyPermanentLeases") return { lifetimeSeconds: 0 }
-  if (kind === "InvalidLifetime") return { lifetimeSeconds: RouterModel.oneWeek }
+  if (kind === "InvalidLifetime") return { lifetimeSeconds: atMostOneWeek(asked.lifetimeSeconds) }
   if (!asked.mayChoosePort) return {}
   if (kind === "SamePortRequired") return { externalPort: asked.internalPort }
   return kind === "Conflict" ? { externalPort: portAfter(asked, entries) } : {}
@@ -403,8 +368,13 @@ const isSameRow = (self: RouterModel.Entry, that: RouterModel.Entry): boolean =>
   self.internalPort === that.internalPort &&
   Equal.equals(self.internalAddress, that.internalAddress)
 
+/** Whether there was anything to delete, whatever the router says of it. */
 const remove = (environment: Environment, which: (entry: RouterModel.Entry) => boolean) =>
-  Effect.asVoid(ask(environment, { action: "delete", isMutating: true }, (now) => environment.model.unmap(now, which)))
+  ask(environment, { action: "delete", isMutating: true }, (now) => {
+    const wasThere = environment.model.entries(now).some(which)
+    environment.model.unmap(now, which)
+    return wasThere
+  })
 
 const checkFamily = Effect.fnUntraced(function* (
   { localAddress }: Environment,
@@ -472,10 +442,10 @@ const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Route
   return {
     request: (resolved) => grant("map", resolved),
     renew: (_lease, resolved) => grant("renew", resolved),
-    release: ({ handle }) => remove(environment, (entry) => isSameRow(entry, handle)),
+    release: ({ handle }) => Effect.asVoid(remove(environment, (entry) => isSameRow(entry, handle))),
     abandon: () => {
       const left = attempted
-      return remove(environment, (entry) => left !== undefined && isSameRow(entry, left))
+      return Effect.asVoid(remove(environment, (entry) => left !== undefined && isSameRow(entry, left)))
     }
   }
 }
@@ -500,13 +470,16 @@ const listAll = Effect.fnUntraced(function* (environment: Environment) {
 
 const removeByKey = Effect.fnUntraced(function* (environment: Environment, key: PortMapper.MappingKey) {
   yield* checkSelected(environment)
-  yield* remove(
+  const wasThere = yield* remove(
     environment,
     (entry) =>
       entry.protocol === key.protocol &&
       entry.externalPort === key.externalPort &&
       Equal.equals(entry.remoteHost, key.remoteHost)
   )
+  if (wasThere) return
+  const detail = `the simulated router has none for ${key.protocol} port ${key.externalPort}`
+  return yield* NatError.fromReason(new NatError.NoSuchMapping({ detail }))
 })
 
 const probe = Effect.fnUntraced(function* (environment: Environment) {
@@ -532,10 +505,11 @@ const probe = Effect.fnUntraced(function* (environment: Environment) {
 })
 
 const makeEnvironment = Effect.fnUntraced(function* (options: HostOptions) {
+  const { model } = yield* SimulatedRouter
   const environment: Environment = {
-    model: (yield* SimulatedRouter).model,
-    localAddress: yield* parse("the local address", options.localAddress ?? "192.168.77.2"),
-    timeout: yield* checkTime("requestTimeout", options.requestTimeout ?? requestTimeout, finite),
+    model,
+    localAddress: yield* OptionChecks.parseHost(options.localAddress ?? "192.168.77.2", model),
+    timeout: yield* OptionChecks.checkTime("requestTimeout", options.requestTimeout ?? requestTimeout, finite),
     selected: yield* Gateway.Selected,
     leases: yield* Ref.make<"Any" | "OnlyPermanent" | "AtMostOneWeek">("Any")
   }
@@ -561,7 +535,7 @@ const strategyOf = (environment: Environment): Strategy.Strategy => ({
  *
  * A request to a silent router fails with `TimedOut`, its probe with `NoGateway`. A refusal fails with the reason
  * that it has in the real strategies, after what they try by themselves: a permanent lease where only those are
- * taken, a week where the lifetime is refused and, unless the external port is strict, the internal port where both
+ * taken, a week where a longer lifetime is refused and, unless the external port is strict, the internal port where both
  * must be the same, and up to four others where the wanted one is taken. A `Conflict` at a renewal is not tried
  * again: the mapping is lost, and asked for anew.
  *

@@ -11,17 +11,35 @@ import { fromDatagramSocket } from "./routerSocketError.ts"
 export const open = (options: Udp.OpenOptions) =>
   Udp.Udp.use((udp) => Effect.mapError(udp.open(options), fromDatagramSocket(options)))
 
-/** Runs until the scope closes; a datagram that cannot be answered is one that got lost. */
+/** What cannot be received now may not be in a moment either. */
+const pause = "1 second"
+
+/**
+ * Runs until the scope closes; a datagram that cannot be answered is one that got lost. Whatever goes wrong with one, the
+ * others are served.
+ */
 export const serve = (
   socket: Udp.UdpSocket,
   answer: (datagram: DatagramSocket.Datagram) => Effect.Effect<void, DatagramSocket.DatagramSocketError>
-) =>
-  socket.receive.pipe(
-    Effect.flatMap((datagrams) => Effect.forEach(datagrams, (one) => Effect.ignore(answer(one)), { discard: true })),
+) => {
+  const where = NetAddress.formatInet(socket.address)
+  const answerOne = (one: DatagramSocket.Datagram) =>
+    Effect.suspend(() => answer(one)).pipe(
+      Effect.ignore,
+      Effect.catchCause((cause) => Effect.logWarning(`a datagram to the simulated router at ${where} got lost`, cause))
+    )
+  return socket.receive.pipe(
+    Effect.flatMap(Effect.forEach(answerOne, { discard: true })),
+    Effect.catchCause((cause) =>
+      Effect.andThen(
+        Effect.logWarning(`the simulated router could not receive at ${where}`, cause),
+        Effect.sleep(pause)
+      )
+    ),
     Effect.forever,
-    Effect.ignore,
     Effect.forkScoped
   )
+}
 
 /** The discard service, which sends nothing, least of all from here. */
 const nobody = 9

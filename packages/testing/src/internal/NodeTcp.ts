@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
 import * as Net from "node:net"
-import { RouterSocketError } from "./routerSocketError.ts"
+import { fromListening, type RouterSocketError } from "./routerSocketError.ts"
 
 const noop = () => {}
 
@@ -15,21 +15,9 @@ const closeAll = (server: Net.Server, open: ReadonlySet<Net.Socket>) =>
     server.close(() => resume(Effect.void))
   })
 
-/** The kinds that sockets of UDP fail with. */
-const kinds: Readonly<Record<string, string>> = {
-  EADDRINUSE: "AddressInUse",
-  EADDRNOTAVAIL: "AddressNotAvailable",
-  EACCES: "PermissionDenied"
-}
-
-const bindError = (error: NodeJS.ErrnoException, address: NetAddress.IpAddress, port: number): RouterSocketError => {
-  const why = kinds[error.code ?? ""] ?? error.message
-  return new RouterSocketError({ detail: `${why}: TCP port ${port} at ${NetAddress.formatIp(address)}` })
-}
-
 const bind = (server: Net.Server, address: NetAddress.IpAddress, port: number) =>
   Effect.callback<number, RouterSocketError>((resume) => {
-    server.once("error", (error) => resume(Effect.fail(bindError(error, address, port))))
+    server.once("error", (error) => resume(Effect.fail(fromListening(error, address, port))))
     server.listen({ host: NetAddress.formatIp(address), port, exclusive: true }, () => {
       const bound = server.address()
       resume(Effect.succeed(typeof bound === "object" && bound !== null ? bound.port : port))

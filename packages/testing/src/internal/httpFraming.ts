@@ -3,6 +3,7 @@
  */
 import type * as RouterModel from "../RouterModel.ts"
 import type * as UpnpResponder from "../UpnpResponder.ts"
+import { concat } from "./bytes.ts"
 
 const reasons: Readonly<Record<number, string>> = {
   200: "OK",
@@ -48,16 +49,6 @@ const wrongCharset = (name: string, value: string): string =>
 const chunkLength = 7
 
 const encoder = new TextEncoder()
-
-const concat = (parts: ReadonlyArray<Uint8Array>): Uint8Array => {
-  const bytes = new Uint8Array(parts.reduce((length, part) => length + part.length, 0))
-  let at = 0
-  for (const part of parts) {
-    bytes.set(part, at)
-    at += part.length
-  }
-  return bytes
-}
 
 const chunked = (body: Uint8Array): Uint8Array => {
   const parts: Array<Uint8Array> = []

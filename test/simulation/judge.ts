@@ -1,0 +1,506 @@
+/**
+ * The judge of a world: it hears what is sent and logged, looks at the mappings, and says what must hold and does not.
+ */
+import * as Ipv4Scope from "@effect-nat/core/Ipv4Scope"
+import * as PortMapping from "@effect-nat/core/PortMapping"
+import * as Quirk from "@effect-nat/testing/Quirk"
+import type * as RouterModel from "@effect-nat/testing/RouterModel"
+import type * as SimulatedNetwork from "@effect-nat/testing/SimulatedNetwork"
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Equal from "effect/Equal"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Wire from "./wire.ts"
+import type * as World from "./world.ts"
+
+/** The names of what must hold; docs/simulation.md says what each means. */
+export const invariants = [
+  "no-defect",
+  "maps-when-healthy",
+  "live-or-lost",
+  "recovers",
+  "release-leaves-nothing",
+  "nothing-left",
+  "others-untouched",
+  "one-renewal-loop",
+  "no-delete-while-live",
+  "one-delete",
+  "no-flood",
+  "one-search",
+  "lease-as-asked",
+  "deletes-what-was-mapped",
+  "port-as-asked",
+  "maps-what-was-asked",
+  "changes-tell",
+  "answers-are-true",
+  "stays-inside"
+] as const
+export type Invariant = (typeof invariants)[number] | "same-trace"
+
+export interface Violation {
+  readonly invariant: Invariant
+  /** In seconds of virtual time. */
+  readonly at: number
+  readonly detail: string
+}
+
+const second = 1000
+/** What a request may take beyond its time: timeouts, a search, the freshness of an address. */
+export const slack = 60 * second
+/** The longest pause between two attempts. */
+export const longestPause = 300 * second
+/** A gateway that says nothing by itself is asked for its address every five minutes, more or less. */
+const longestNotice = 360 * second
+/** A whole search at once is 58 datagrams a network; then descriptions and calls. */
+const floodLimit = 150
+/** What belongs together is over by then: a stream's end, say. */
+export const moment = 2 * second
+/** Pauses grow from a second, a request is sent at most six times, and users ask again, too. */
+const requestLimit = 80
+
+const format = NetAddress.formatIp
+
+export const forgedAddress = NetAddress.ipv4FromBytesUnsafe(Uint8Array.of(66, 66, 66, 66))
+export const forgedPort = 6666
+export const neighbourAddress = "192.168.77.150"
+/** Whose mappings the user removes. */
+export const removedAddress = "192.168.77.201"
+
+/** The rows of a router that are not this host's. */
+interface Others {
+  readonly bootId: number
+  readonly at: number
+  readonly rows: ReadonlyArray<RouterModel.Entry>
+}
+
+export const describe = (entry: RouterModel.Entry): string =>
+  `${entry.externalPort}/${entry.protocol} to ${format(entry.internalAddress)}:${entry.internalPort}`
+
+export class Judge {
+  readonly #world: World.World
+  /** What others have mapped on each router, and since which of its starts, as it was when last looked at. */
+  readonly #others = new Map<RouterModel.RouterModel, Others>()
+  /** When the neighbour last deleted anything, which is its own affair. */
+  #neighbourDeletedAt = Number.NEGATIVE_INFINITY
+  #lostAnswers = 0
+
+  constructor(world: World.World) {
+    this.#world = world
+  }
+
+  /** When the last trouble was over: an outage, an attack, a lost answer, another router, a move. */
+  get troubleEnd(): number {
+    if (this.#world.attacks !== undefined) return this.#world.now
+    const lostAnswers = this.#world.everyModel.reduce((sum, model) => sum + model.lostAnswers, 0)
+    if (lostAnswers > this.#lostAnswers) this.#world.troubledAt = this.#world.now
+    this.#lostAnswers = lostAnswers
+    return Math.max(this.#world.unhealthyUntil, this.#world.troubledAt)
+  }
+
+  /**
+   * A calm world has the strictest invariants. Trouble is over when every attempt that it made fail has been repeated,
+   * and what came of that has been renewed.
+   */
+  get isCalm(): boolean {
+    return this.#world.now - this.troubleEnd > Math.max(this.#world.longestWanted, longestPause) + slack
+  }
+
+  // ---------------------------------------------------------------------------
+  // What the judge hears and sees
+  // ---------------------------------------------------------------------------
+
+  heard({ level, message, process }: SimulatedNetwork.LogEntry) {
+    if (level === "Error" || level === "Fatal") this.#world.violate("no-defect", message)
+    if (level !== "Warn" || !message.includes("left on the gateway")) return
+    if (process === this.#world.program?.process) this.#world.program.warnedAt = this.#world.now
+    // The neighbour's release was not confirmed.
+    if (process === this.#world.neighbour) this.#world.mayLeavePermanent = true
+  }
+
+  checkDefect(cause: Cause.Cause<unknown>) {
+    if (cause.reasons.some(Cause.isDieReason)) this.#world.violate("no-defect", Cause.pretty(cause))
+  }
+
+  sent(sent: SimulatedNetwork.Sent) {
+    if (sent.process === this.#world.neighbour && Wire.read(sent).kind === "delete")
+      this.#neighbourDeletedAt = this.#world.now
+    if (sent.process !== this.#world.program?.process) return
+    const { program } = this.#world
+    if (Ipv4Scope.isPublic(sent.to.address) && !NetAddress.isMulticast(sent.to.address)) {
+      this.#world.violate("stays-inside", `something is sent to ${format(sent.to.address)}`)
+    }
+    program.sentAt.push(this.#world.now)
+    while ((program.sentAt[0] ?? this.#world.now) < this.#world.now - second) program.sentAt.shift()
+    if (program.sentAt.length > this.#world.busiest) this.#world.busiest = program.sentAt.length
+    if (program.sentAt.length > floodLimit) this.#world.violate("no-flood", `${program.sentAt.length} within a second`)
+    const said = Wire.read(sent)
+    if (said.kind === "map") this.#sawMap(said.protocol, said.port, said.lease)
+    if (said.kind === "delete") this.#sawDelete(said.protocol, said.port, sent.payload === undefined)
+    if (said.kind === "search" || said.kind === "description") this.#sawSearch(said.kind)
+    if (sent.request !== undefined) {
+      const port = /<NewExternalPort>(\d+)</.exec(sent.request.body ?? "")?.[1]
+      if (said.kind === "map" && port !== undefined) this.#world.externalPorts.add(`${port}/${said.protocol}`)
+    }
+  }
+
+  #heldFor(protocol: string, internalPort: number): World.Held | undefined {
+    return this.#world.helds.find(({ wanted }) => wanted.protocol === protocol && wanted.internalPort === internalPort)
+  }
+
+  #checkWish(protocol: string, internalPort: number) {
+    const end = `${internalPort}/${protocol}`
+    if (!this.#world.wishes.has(end))
+      this.#world.violate("maps-what-was-asked", `nobody asked for internal port ${end}`)
+  }
+
+  #sawMap(protocol: string, internalPort: number, lease: number) {
+    this.#checkWish(protocol, internalPort)
+    const held = this.#heldFor(protocol, internalPort)
+    if (held === undefined || lease === 0) return
+    if (lease > held.wanted.lifetimeSeconds) {
+      this.#world.violate("lease-as-asked", `${lease} s asked for where ${held.wanted.lifetimeSeconds} s were wanted`)
+    }
+    held.asked.push(this.#world.now)
+    while ((held.asked[0] ?? this.#world.now) < this.#world.now - 60 * second) held.asked.shift()
+    if (held.asked.length > requestLimit) {
+      this.#world.violate("no-flood", `mapping ${held.index} is asked for ${held.asked.length} times within a minute`)
+    }
+    const previous = held.lastMapAt
+    held.lastMapAt = this.#world.now
+    const isSteady =
+      this.isCalm &&
+      // Whoever notices another address tells it to its peers at once, by a renewal of every mapping.
+      this.#world.now > this.#world.addressChangedAt + longestNotice &&
+      held.mapping !== undefined &&
+      held.lostSince === undefined &&
+      previous !== undefined &&
+      previous >= held.heldSince
+    const shortest = 0.4 * Math.min(held.wanted.lifetimeSeconds, this.#world.plan.longestLease) * second
+    if (isSteady && this.#world.now - previous < shortest) {
+      this.#world.violate(
+        "one-renewal-loop",
+        `mapping ${held.index} is renewed again after ${(this.#world.now - previous) / second} s`
+      )
+    }
+  }
+
+  #sawDelete(protocol: string, port: number, isCall: boolean) {
+    if (!isCall) this.#checkWish(protocol, port)
+    if (isCall && !this.#world.externalPorts.has(`${port}/${protocol}`)) {
+      this.#world.violate("deletes-what-was-mapped", `external port ${port}/${protocol} was never asked for`)
+    }
+    const held = this.#world.helds.find((one) => {
+      const known = isCall ? (this.currentOf(one)?.externalPort ?? one.lastPort) : one.wanted.internalPort
+      return one.wanted.protocol === protocol && known === port
+    })
+    if (held === undefined) return
+    this.#checkNotLive(held)
+    // What is given back while it is lost, for its port is not the one that it must be, is no release.
+    if (held.isReleasing) held.deletes += 1
+    if (this.isCalm && held.deletes > 1 && !held.isAbandoned) {
+      this.#world.violate("one-delete", `mapping ${held.index} is deleted ${held.deletes} times`)
+    }
+  }
+
+  #checkNotLive(held: World.Held) {
+    const mapping = this.currentOf(held)
+    if (mapping === undefined || mapping.status === "lost") return
+    // What leads to where this host no longer is helps nobody, and its port is wanted.
+    if (!this.#isOwnAddress(mapping.internalAddress)) return
+    // Over NAT-PMP a port that is not the one that it must be is given back, which can only be told by internal port.
+    if (held.wanted.strictExternalPort && !this.isCalm) return
+    this.#world.violate("no-delete-while-live", `mapping ${held.index} is deleted while it is held`)
+  }
+
+  #isOwnAddress(address: NetAddress.IpAddress): boolean {
+    return this.#world.host.addresses.some((own) => Equal.equals(own, address))
+  }
+
+  #sawSearch(kind: string) {
+    const { foundAt } = this.#world.program
+    if (foundAt === undefined || !this.isCalm || this.#world.plan.quirk !== undefined) return
+    if (this.#world.now - foundAt > 5 * second && this.#world.helds.every((held) => held.error === undefined)) {
+      this.#world.violate(
+        "one-search",
+        `a ${kind} although the gateway has been known for ${(this.#world.now - foundAt) / second} s`
+      )
+    }
+  }
+
+  // ---------------------------------------------------------------------------
+  // What must hold
+  // ---------------------------------------------------------------------------
+
+  currentOf(held: World.Held): PortMapping.PortMapping | undefined {
+    if (held.mapping === undefined) return undefined
+    const exit = this.#world.fork(held.program.process, held.mapping.current).pollUnsafe()
+    return exit !== undefined && Exit.isSuccess(exit) ? exit.value : undefined
+  }
+
+  #leaseMillis(held: World.Held): number {
+    return Math.min(held.wanted.lifetimeSeconds, this.#world.plan.longestLease) * second
+  }
+
+  /** What is wrong with a mapping that is said to be in force. */
+  #wrong(held: World.Held, mapping: PortMapping.PortMapping): string | undefined {
+    if (mapping.externalPort === forgedPort) return "forged: the port is the forger's"
+    if (mapping.externalAddress !== undefined && Equal.equals(mapping.externalAddress, forgedAddress)) {
+      return "forged: the address is the forger's"
+    }
+    if (!this.#isOwnAddress(mapping.internalAddress)) {
+      return `it leads to ${format(mapping.internalAddress)}, which is not this host's any more`
+    }
+    const { model } = this.#world.router
+    if (mapping.gateway === undefined || !Equal.equals(mapping.gateway, model.address))
+      return "it is on another gateway"
+    const entry = model
+      .entries(this.#world.now)
+      .find((one) => one.protocol === held.wanted.protocol && one.externalPort === mapping.externalPort)
+    if (entry === undefined) return "gone: the router does not have it"
+    if (
+      !Equal.equals(entry.internalAddress, mapping.internalAddress) ||
+      entry.internalPort !== held.wanted.internalPort
+    ) {
+      return `the router leads it to ${format(entry.internalAddress)}:${entry.internalPort}`
+    }
+    const known = mapping.externalAddress
+    const told = model.externalAddress
+    if (told === undefined) return undefined
+    if (known === undefined) {
+      return NetAddress.isUnspecified(told) ? undefined : `it has no address, but the router has ${format(told)}`
+    }
+    if (!Equal.equals(known, told)) {
+      return `its address is ${format(known)}, but the router has ${format(told)}`
+    }
+    return undefined
+  }
+
+  #expiryOf({ externalPort, protocol }: PortMapping.PortMapping): number | undefined {
+    return this.#world.router.model
+      .entries(this.#world.now)
+      .find((one) => one.protocol === protocol && one.externalPort === externalPort)?.expiresAt
+  }
+
+  /** What others have mapped stays as it is until its lease ends, whatever this host does. */
+  lookAtOthers(model: RouterModel.RouterModel) {
+    const { bootId } = model
+    const entries = model.entries(this.#world.now)
+    const known = this.#others.get(model)
+    const isForgetful = model.has("LeasesVanishOvernight") || model.has("PermanentLeasesVanishOvernight")
+    if (known?.bootId === bootId && !isForgetful) {
+      for (const row of known.rows) this.#checkOther(model, row, known.at)
+    }
+    this.#others.set(model, { bootId, at: this.#world.now, rows: entries.filter((row) => this.#isAnothers(row)) })
+  }
+
+  #isAnothers({ internalAddress }: RouterModel.Entry): boolean {
+    const address = format(internalAddress)
+    return address !== removedAddress && (address === neighbourAddress || !this.#world.ownAddresses.has(address))
+  }
+
+  #checkOther(model: RouterModel.RouterModel, row: RouterModel.Entry, seenAt: number) {
+    if (row.expiresAt !== undefined && row.expiresAt <= this.#world.now) return
+    // What it sent before may have arrived since.
+    if (format(row.internalAddress) === neighbourAddress && this.#neighbourDeletedAt > seenAt - slack) return
+    const now = model
+      .entries(this.#world.now)
+      .find((one) => one.protocol === row.protocol && one.externalPort === row.externalPort)
+    if (now !== undefined && describe(now) === describe(row)) return
+    const what = now === undefined ? "deleted" : `led to ${format(now.internalAddress)}:${now.internalPort}`
+    this.#world.violate("others-untouched", `somebody else's ${describe(row)} on ${model.name} has been ${what}`)
+  }
+
+  /** Looks at every mapping that is held, and at those of others. */
+  sample() {
+    this.lookAtOthers(this.#world.router.model)
+    for (const held of this.#world.helds) {
+      if (!held.program.process.isRunning) continue
+      const mapping = this.currentOf(held)
+      if (mapping === undefined) continue
+      held.lastPort = mapping.externalPort
+      held.leftPort = mapping.externalPort
+      this.#checkTold(held, mapping)
+      if (mapping.status === "lost") this.#sampleLost(held)
+      else this.#sampleMapped(held, mapping)
+    }
+  }
+
+  /** What a mapping says of itself is what it was asked for, and its changes have told it. */
+  #checkTold({ index, told, wanted }: World.Held, mapping: PortMapping.PortMapping) {
+    if (mapping.protocol !== wanted.protocol || mapping.internalPort !== wanted.internalPort) {
+      const said = `${mapping.internalPort}/${mapping.protocol}`
+      this.#world.violate("maps-what-was-asked", `mapping ${index} is said to be one of internal port ${said}`)
+    }
+    const latest = told.at(-1)
+    if (latest === undefined || !PortMapping.isSameContact(latest, mapping)) {
+      const before = latest === undefined ? "nothing" : `${PortMapping.format(latest)}, ${latest.status}`
+      const now = `${PortMapping.format(mapping)}, ${mapping.status}`
+      this.#world.violate("changes-tell", `mapping ${index} is ${now}, and its changes have told ${before} last`)
+    }
+    const twice = told.some((one, at) => {
+      const next = told[at + 1]
+      return next !== undefined && PortMapping.isSameContact(one, next)
+    })
+    if (twice) this.#world.violate("changes-tell", `mapping ${index}: the same contact is told twice in a row`)
+    told.splice(0, told.length - 1)
+  }
+
+  checkEnded({ index }: World.Held, { process }: World.Program, telling: Fiber.Fiber<void> | undefined) {
+    if (!process.isRunning || telling === undefined || telling.pollUnsafe() !== undefined) return
+    this.#world.violate("changes-tell", `the changes of mapping ${index} go on after its release`)
+  }
+
+  #sampleLost(held: World.Held) {
+    held.badSince = undefined
+    held.goneSince = undefined
+    held.lostSince ??= this.#world.now
+    // The time counts from when it could be had, which may have been just before the next look.
+    if (!this.expectsMapping(held)) held.lostSince = this.#world.now + this.#world.period
+    if (this.#world.attacks !== undefined) return
+    const since = Math.max(held.lostSince, this.#world.unhealthyUntil)
+    if (this.#world.now - since > longestPause + 2 * slack) {
+      this.#world.violate(
+        "recovers",
+        `mapping ${held.index} is still lost ${(this.#world.now - since) / second} s after all is well`
+      )
+    }
+  }
+
+  #sampleMapped(held: World.Held, mapping: PortMapping.PortMapping) {
+    held.lostSince = undefined
+    if (!this.isCalm) held.firstPort = mapping.externalPort
+    if (mapping.externalPort !== held.firstPort) {
+      this.#world.violate(
+        "port-as-asked",
+        `mapping ${held.index} went from port ${held.firstPort} to ${mapping.externalPort}`
+      )
+    }
+    const wrong = this.#wrong(held, mapping)
+    if (wrong === undefined) {
+      held.badSince = undefined
+      held.goneSince = undefined
+      held.expiresAt = this.#expiryOf(mapping)
+      return
+    }
+    const isOverdue = held.expiresAt !== undefined && this.#world.now > held.expiresAt + slack
+    if (isOverdue && this.#world.plan.quirk === undefined) {
+      return this.#world.violate(
+        "live-or-lost",
+        `mapping ${held.index}: its lease has run out, and it is not reported as lost`
+      )
+    }
+    if (wrong.startsWith("forged")) return this.#world.violate("live-or-lost", `mapping ${held.index}: ${wrong}`)
+    // A permanent mapping is never looked at again: its loss stays unseen.
+    if (mapping.lifetime === undefined || !Duration.isFinite(mapping.lifetime)) return
+    held.badSince ??= this.#world.now
+    held.goneSince = wrong.startsWith("gone") ? (held.goneSince ?? this.#world.now) : undefined
+    this.#checkNotTooLong(held, held.badSince, wrong)
+  }
+
+  /**
+   * The renewal finds what is wrong, and that comes after half the lease: only what trouble has made fail comes later,
+   * after the longest pause. A lease that the router does not have runs out in any case.
+   */
+  #checkNotTooLong(held: World.Held, badSince: number, wrong: string) {
+    const lease = this.#leaseMillis(held)
+    const renewed = Math.max(badSince + lease / 2, this.troubleEnd + longestPause)
+    const isGoneTooLong = held.goneSince !== undefined && this.#world.now - held.goneSince > lease + slack
+    if (this.#world.now > renewed + slack || isGoneTooLong) {
+      this.#world.violate(
+        "live-or-lost",
+        `mapping ${held.index}: ${wrong}, for ${(this.#world.now - badSince) / second} s`
+      )
+    }
+  }
+
+  checkFirst(held: World.Held) {
+    const mapping = this.currentOf(held)
+    held.firstPort = mapping?.externalPort
+    if (
+      mapping === undefined ||
+      !this.isCalm ||
+      this.#world.plan.quirk !== undefined ||
+      this.#world.plan.topology === "twoHosts"
+    )
+      return
+    const wanted = held.wanted.externalPort
+    const holder = this.#world.router.model
+      .entries(this.#world.now)
+      .find((entry) => entry.protocol === held.wanted.protocol && entry.externalPort === wanted)
+    // A router has one port for an internal end: what a process that is gone has left there is renewed with its port.
+    if (mapping.externalPort !== wanted && mapping.externalPort !== held.leftPort && holder === undefined) {
+      this.#world.violate("port-as-asked", `port ${mapping.externalPort} in place of ${wanted}, which is free`)
+    }
+  }
+
+  checkReleased(held: World.Held, last: PortMapping.PortMapping, startedAt: number) {
+    // What was on its way twice may arrive after the deletion: no client can help that.
+    if (!this.#world.isHealthy(startedAt - 20 * second) || this.#world.attacks !== undefined || last.status === "lost")
+      return
+    const { model } = this.#world.router
+    if (last.gateway === undefined || !Equal.equals(last.gateway, model.address)) return
+    // NAT-PMP deletes for the address that asks: what an earlier address of this host had stays until its lease ends.
+    if (!this.#world.host.addresses.some((own) => Equal.equals(own, last.internalAddress))) return
+    const left = model
+      .entries(this.#world.now)
+      .find(
+        (entry) =>
+          entry.protocol === held.wanted.protocol &&
+          entry.internalPort === held.wanted.internalPort &&
+          entry.externalPort === last.externalPort &&
+          Equal.equals(entry.internalAddress, last.internalAddress)
+      )
+    if (left !== undefined) this.#world.violate("release-leaves-nothing", `${describe(left)} is still there`)
+  }
+
+  /** Whether the user's wish can be fulfilled in this world. */
+  expectsMapping(held: World.Held): boolean {
+    const { externalAddress } = this.#world.router.model
+    const isAddressless = externalAddress === undefined || NetAddress.isUnspecified(externalAddress)
+    if (isAddressless && this.#world.plan.protocol !== "upnp") return false
+    if (this.#world.plan.quirk !== undefined && Quirk.profileOf(this.#world.plan.quirk).outcome !== "Mapped")
+      return false
+    // Only one host can have a port that must be the internal one, and an earlier address of this host is another one.
+    if (this.#world.plan.quirk === "SamePortValuesRequired" && this.#isInternalPortTaken(held)) return false
+    // A port that must be this one may be somebody else's, or our own from before.
+    return !held.wanted.strictExternalPort
+  }
+
+  #isInternalPortTaken({ wanted }: World.Held): boolean {
+    return this.#world.router.model
+      .entries(this.#world.now)
+      .some(
+        ({ externalPort, internalAddress, protocol }) =>
+          externalPort === wanted.internalPort &&
+          protocol === wanted.protocol &&
+          !this.#world.host.addresses.some((own) => Equal.equals(own, internalAddress))
+      )
+  }
+
+  checkAllMapped() {
+    if (!this.#world.program.process.isRunning) return
+    for (const held of this.#world.helds) {
+      if (held.mapping === undefined && held.isWanted && this.expectsMapping(held)) {
+        this.#world.violate(
+          "maps-when-healthy",
+          `mapping ${held.index}: ${held.error?.message ?? "no answer to the user"}`
+        )
+      }
+    }
+  }
+
+  checkNothingLeft() {
+    for (const model of this.#world.everyModel) {
+      for (const entry of model.entries(this.#world.now)) {
+        if (!this.#world.ownAddresses.has(format(entry.internalAddress))) continue
+        // Until mappings are written down somewhere, nobody can take away what a killed process left for ever.
+        const wasLimited = model.has("NeverForgets")
+        if (entry.expiresAt === undefined && !wasLimited && this.#world.mayLeavePermanent) continue
+        this.#world.violate("nothing-left", `${describe(entry)} on ${model.name}`)
+      }
+      this.lookAtOthers(model)
+    }
+  }
+}
