@@ -34,6 +34,7 @@ const current = "upnp/src/internal/currentGateway.ts"
 const upnp = "upnp/src/Upnp.ts"
 const search = "upnp/src/SsdpSearch.ts"
 const probe = "upnp/src/internal/upnpProbe.ts"
+const surroundings = "upnp/src/internal/ssdpSurroundings.ts"
 
 const edit = (file: string, from: string, to: string): Edit => ({ file, from, to })
 
@@ -196,9 +197,7 @@ export const list: ReadonlyArray<Mutant> = [
     name: "permanent-retry-with-a-lease",
     what: "After error 725 the request is repeated with the same lease.",
     by: "maps-when-healthy",
-    edits: [
-      edit(lease, "const permanent = { ...entry, leaseDuration: 0 }", "const permanent = { ...entry, enabled: true }")
-    ]
+    edits: [edit(lease, "      wanted = { ...wanted, leaseDuration }\n", "      wanted = { ...wanted }\n")]
   },
   {
     name: "tcp-released-as-udp",
@@ -421,8 +420,8 @@ export const list: ReadonlyArray<Mutant> = [
       ),
       edit(
         lease,
-        "const error = added.failure\n",
-        'const error = added.failure\n  if (error._tag === "UpnpFault" && error.code === 718) {\n    yield* session.connection.deletePortMapping(entry)\n    yield* session.connection.addPortMapping(entry)\n    return entry\n  }\n'
+        "    return yield* addSeen(session, request, wanted, added.failure)\n",
+        "    if (added.failure.code === 718) {\n      yield* session.connection.deletePortMapping(wanted)\n      yield* session.connection.addPortMapping(wanted)\n      return { session, entry: wanted }\n    }\n    return yield* addSeen(session, request, wanted, added.failure)\n"
       )
     ]
   },
@@ -447,8 +446,8 @@ export const list: ReadonlyArray<Mutant> = [
     edits: [
       edit(
         search,
-        "HttpUrl.fromString(answer.location, from)",
-        'HttpUrl.fromString(answer.location, Result.getOrElse(NetAddress.ipFromString(/[/]([0-9.]+)[:]/.exec(answer.location)?.[1] ?? ""), () => from))'
+        "HttpUrl.fromString(answer.location, sender.success.from)",
+        'HttpUrl.fromString(answer.location, Result.getOrElse(NetAddress.ipFromString(/[/]([0-9.]+)[:]/.exec(answer.location)?.[1] ?? ""), () => sender.success.from))'
       )
     ]
   },
@@ -457,7 +456,7 @@ export const list: ReadonlyArray<Mutant> = [
     what: "An answer to a search is followed wherever it comes from.",
     by: "stays-inside",
     edits: [
-      edit(search, "if (!isDefaultGateway && !NetworkInterfaces.isAttached(interfaces, from)) {", 'if (text === "") {')
+      edit(surroundings, "if (!isDefaultGateway && !NetworkInterfaces.isAttached(interfaces, from)) {", 'if (text === "") {')
     ]
   },
   {

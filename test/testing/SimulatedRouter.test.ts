@@ -195,11 +195,16 @@ describe("a mapping", () => {
     }).pipe(Effect.provide(SimulatedRouter.layer()))
   )
 
-  it.effect("that is permanent is asked for once", () =>
+  it.effect("that is permanent is renewed every hour", () =>
     Effect.gen(function* () {
       const mapping = yield* map({ lifetime: 0 })
-      yield* TestClock.adjust("30 days")
+      yield* TestClock.adjust("50 minutes")
       assert.deepStrictEqual(yield* actions, ["map"])
+      yield* TestClock.adjust("10 minutes")
+      assert.deepStrictEqual(yield* actions, ["map", "renew"])
+      // A little less than an hour each, lest many come due in one moment.
+      yield* TestClock.adjust("9 hours")
+      assert.include([10, 11, 12], (yield* actions).length)
       assert.deepStrictEqual((yield* mapping.current).lifetime, Duration.infinity)
     }).pipe(Effect.provide(SimulatedRouter.layer()))
   )

@@ -36,7 +36,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
-import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -46,10 +45,8 @@ import * as UpnpLease from "./internal/upnpLease.ts"
 import * as UpnpProbe from "./internal/upnpProbe.ts"
 import * as PortMappingEntry from "./PortMappingEntry.ts"
 import * as SoapClient from "./SoapClient.ts"
-import * as UpnpErrorCode from "./UpnpErrorCode.ts"
 import type * as UpnpDiscovery from "./UpnpDiscovery.ts"
 import type * as UpnpGateway from "./UpnpGateway.ts"
-import type * as WanIpConnection from "./WanIpConnection.ts"
 
 /**
  * Looks for the gateway to use, and changes nothing on it: the first that answers with an external address, else the
@@ -67,52 +64,12 @@ export const probe: Effect.Effect<UpnpGateway.Usable, NatError.NatError, UpnpDis
   }
 ).pipe(Effect.withSpan("Upnp.probe"))
 
-/** Routers hold some dozens; a list without end is an attack or a mistake. */
-const maximumEntries = 10_000
-
 /** A slow router's long list must end as well: each entry is a call. */
 const longestListing = Duration.minutes(1)
 
-/** 402 in place of 713 is how some routers end their list; before the first entry it is a refusal. */
-const isEndOfList = (error: WanIpConnection.ActionError, index: number): boolean =>
-  error._tag === "UpnpFault" && (UpnpErrorCode.isNoSuchEntry(error) || (index > 0 && error.code === 402))
-
-interface Page {
-  readonly index: number
-  readonly previous: PortMappingEntry.PortMappingEntry | undefined
-}
-
-const isSameEntry = (
-  self: PortMappingEntry.PortMappingEntry,
-  that: PortMappingEntry.PortMappingEntry | undefined
-): boolean =>
-  that !== undefined &&
-  self.externalPort === that.externalPort &&
-  self.protocol === that.protocol &&
-  self.remoteHost === that.remoteHost
-
-type PageResult = readonly [entries: ReadonlyArray<PortMappingEntry.PortMappingEntry>, next: Option.Option<Page>]
-
-const firstPage: Page = { index: 0, previous: undefined }
-const endOfList: PageResult = [[], Option.none()]
-
-const entries = (connection: WanIpConnection.WanIpConnection) =>
-  Stream.paginate(firstPage, ({ index, previous }) =>
-    connection.getGenericPortMappingEntry(index).pipe(
-      Effect.map((entry): PageResult => {
-        // A router that does not look at the index would repeat one entry for ever.
-        if (isSameEntry(entry, previous)) return endOfList
-        return [
-          [entry],
-          index + 1 < maximumEntries ? Option.some({ index: index + 1, previous: entry }) : Option.none()
-        ]
-      }),
-      Effect.catch((error) =>
-        isEndOfList(error, index)
-          ? Effect.succeed(endOfList)
-          : Effect.fail(ActionFailure.toNatError(error, { action: "GetGenericPortMappingEntry" }))
-      )
-    )
+const entries = ({ connection }: UpnpGateway.Usable) =>
+  Stream.mapError(connection.portMappings, (error) =>
+    ActionFailure.toNatError(error, { action: "GetGenericPortMappingEntry" })
   )
 
 const mappings = (found: UpnpGateway.Usable, externalAddress: NetAddress.IpAddress | undefined) =>
@@ -129,7 +86,7 @@ const mappings = (found: UpnpGateway.Usable, externalAddress: NetAddress.IpAddre
         ? Effect.void
         : Effect.logWarning(`mappings of ${found.gateway.name} that are not listed: ${leftOut.length} (${leftOut[0]})`)
     )
-    return entries(found.connection).pipe(
+    return entries(found).pipe(
       Stream.interruptWhen(isCutOff),
       Stream.map((entry) => PortMappingEntry.toPortMapping(entry, { gateway: found.gateway.address, externalAddress })),
       Stream.tap((mapping) => {
