@@ -7,6 +7,11 @@
  * holds it, and removes it before the next one starts, outside of all measured time. What goes over the wire is counted
  * in rounds of its own, so that the capture costs the times nothing.
  *
+ * One of them is no client but the four exchanges alone, ready-made and unchecked: the floor, which no client can get
+ * below. Most of it is the daemon's own: it answers every search after a pause of 50 ms, whatever is asked for, by
+ * unicast or by multicast, with or without MX. Each further search that it has to read and answer delays the
+ * description by some milliseconds more, as it does one thing after the other.
+ *
  * Ends with status 1 where a verdict at the end fails, or a client does.
  *
  * `npm run bench:mapping [-- rounds]`, as root on Linux, with the packages in `scripts/lab-packages.txt`.
@@ -48,7 +53,7 @@ const program = (name: string) => fileURLToPath(new URL(`mapping/${name}.mjs`, i
 /** A library in a small program of its own, which prints its time, the address and the port. */
 const library = (name: string, file: string): Client => ({
   name,
-  command: (lab, port) => [process.execPath, program(file), lab.addresses.lan, String(port)],
+  command: (lab, port) => [process.execPath, program(file), lab.addresses.lan, String(port), lab.addresses.gateway],
   answer: (stdout) => {
     const [inProcess = "", externalAddress = "", externalPort = ""] = stdout.trim().split(" ")
     return externalPort === ""
@@ -70,7 +75,8 @@ const upnpc: Client = {
 
 const ours = library("@effect-nat/upnp", "effect-nat")
 const theirs = library("@achingbrain/nat-port-mapper", "nat-port-mapper")
-const clients: ReadonlyArray<Client> = [ours, upnpc, theirs]
+const bare = library("four exchanges, no client", "bare")
+const clients: ReadonlyArray<Client> = [ours, upnpc, theirs, bare]
 
 interface Results {
   readonly inProcess: Array<number>
@@ -200,8 +206,8 @@ const benchmark = Effect.gen(function* () {
     return yield* new BenchmarkFailed({ message: `the lab cannot start here, it lacks: ${missing.join(", ")}` })
   }
   const results = yield* measure
-  const [own, other] = [results.get(ours), results.get(theirs)]
-  if (own === undefined || other === undefined) return
+  const [own, other, floor] = [results.get(ours), results.get(theirs), results.get(bare)]
+  if (own === undefined || other === undefined || floor === undefined) return
   const whole = median(own.whole) / median(other.whole)
   const judged = verdicts(own, other)
   console.log(`Node ${process.version}, ${process.platform} ${process.arch}, ${Os.availableParallelism()} cores`)
@@ -210,7 +216,13 @@ const benchmark = Effect.gen(function* () {
     `the router's part (until it answers), exchanges, TCP handshakes, packets: ${countedRounds} captured rounds\n`
   )
   console.log(`${table(results)}\n`)
+  const floors = median(floor.inProcess)
+  const above = ({ inProcess }: Results) => `${(median(inProcess) - floors).toFixed(0)} ms`
   console.log(`to nat-port-mapper: ${whole.toFixed(2)} of its whole process`)
+  console.log(
+    `the four exchanges alone take ${(floors / median(other.inProcess)).toFixed(2)} of its time in the process;` +
+      ` above that are ${above(own)} of this library and ${above(other)} of nat-port-mapper`
+  )
   for (const [holds, text] of judged) console.log(`${holds ? "holds" : "FAILS"}: ${text}`)
   if (!judged.every(([holds]) => holds)) process.exitCode = 1
 })

@@ -94,9 +94,7 @@ describe("what is sent", () => {
   it.effect("is nothing but its first round where that is answered and one gateway is enough", () =>
     Effect.gen(function* () {
       const network = Network.makeNetwork({ devices: [Router.makeRouter({ answersAfter: "200 millis" })] })
-      const fiber = yield* Effect.forkChild(
-        Stream.runHead(SsdpSearch.search()).pipe(Effect.provide(network.layer))
-      )
+      const fiber = yield* Effect.forkChild(Stream.runHead(SsdpSearch.search()).pipe(Effect.provide(network.layer)))
       yield* settle
       yield* TestClock.adjust("200 millis")
       assert.isTrue(Option.isSome(yield* Fiber.join(fiber)))

@@ -20,10 +20,7 @@ const commandTimeout = 10_000
  * it read elsewhere would cost a program that has just started some 30 ms for the threads.
  */
 const read = (path: string) =>
-  Effect.orElseSucceed(
-    Effect.try({ try: () => readFileSync(path, "utf8"), catch: () => undefined }),
-    () => ""
-  )
+  Effect.orElseSucceed(Effect.try({ try: () => readFileSync(path, "utf8"), catch: () => undefined }), () => "")
 
 const run = (command: string, args: ReadonlyArray<string>) =>
   Effect.callback<string>((resume, signal) => {
