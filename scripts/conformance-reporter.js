@@ -2,9 +2,8 @@
  * A vitest reporter that fails a run of all tests when a requirement in test/conformance has not been shown: no test
  * that names it passed, or one of them failed or did not run. A run of a part says nothing about requirements.
  */
-import * as Path from "node:path"
 import * as Conformance from "../test/conformance/Conformance.ts"
-import { readPages, testFiles } from "./lib/conformance.js"
+import { readPages } from "./lib/conformance.js"
 
 /** @typedef {import("vitest/node").Reporter} Reporter */
 /** @typedef {import("vitest/node").Vitest} Vitest */
@@ -22,9 +21,9 @@ export default class ConformanceReporter {
 
   /** @type {NonNullable<Reporter["onTestRunEnd"]>} */
   async onTestRunEnd(modules) {
-    const root = this.#vitest?.config.root ?? process.cwd()
-    if (this.#vitest?.config.testNamePattern !== undefined || !isWhole(root, modules)) return
-    const pages = (await readPages(root)).map(({ page }) => page)
+    const vitest = this.#vitest
+    if (vitest === undefined || !(await isWhole(vitest, modules))) return
+    const pages = (await readPages(vitest.config.root)).map(({ page }) => page)
     const missing = Conformance.notShown(pages, outcomesOf(modules))
     if (missing.length === 0) return
     console.error(`\nRequirements that this run has not shown (test/conformance):`)
@@ -34,12 +33,15 @@ export default class ConformanceReporter {
 }
 
 /**
- * @param {string} root
+ * Whether all files ran that would run if nothing had been asked for in particular.
+ *
+ * @param {Vitest} vitest
  * @param {ReadonlyArray<TestModule>} modules
  */
-const isWhole = (root, modules) => {
-  const ran = new Set(modules.map(({ moduleId }) => Path.resolve(moduleId)))
-  return testFiles(root).every((file) => ran.has(Path.resolve(root, "test", file)))
+const isWhole = async (vitest, modules) => {
+  if (vitest.config.testNamePattern !== undefined) return false
+  const ran = new Set(modules.map(({ moduleId }) => moduleId))
+  return (await vitest.globTestSpecifications()).every(({ moduleId }) => ran.has(moduleId))
 }
 
 /** @param {ReadonlyArray<TestModule>} modules */

@@ -29,9 +29,6 @@ export const readPages = (base = root) => {
   )
 }
 
-/** @param {string} [base] */
-export const testFiles = (base = root) => filesBelow(Path.join(base, "test"), ".test.ts")
-
 /**
  * A title as the sources have it: what is only known when the test runs is an ellipsis.
  *
@@ -81,7 +78,7 @@ const titlesIn = (node, outer = []) => {
  * @returns {ReadonlyArray<TaggedTest>}
  */
 export const readTests = (base = root) =>
-  testFiles(base).flatMap((file) => {
+  filesBelow(Path.join(base, "test"), ".test.ts").flatMap((file) => {
     const path = Path.join(base, "test", file)
     return titlesIn(parse(path, Fs.readFileSync(path, "utf8")).body).flatMap((titles) => {
       const ids = Conformance.idsOf(titles.at(-1) ?? "")

@@ -21,7 +21,7 @@ export interface Document {
   readonly key: string
   readonly title: string
   /** What the reader should know of the sections that are listed, and of those that are not. */
-  readonly scope: string
+  readonly scope?: string | undefined
   /** The sections that ask something of clients: their numbers and titles. Each needs a requirement. */
   readonly sections: Readonly<Record<string, string>>
   /** By section and letter, for example `1.3.2-a`. */
@@ -145,6 +145,12 @@ const shownBy = (id: string, { doesNotApply }: Requirement, tests: ReadonlyArray
     .join("<br>")
 }
 
+const count = (all: number, notApplying: number): string => {
+  const requirements = `${all} requirement${all === 1 ? "" : "s"}`
+  if (notApplying === 0) return `${requirements}.`
+  return `${requirements}, ${notApplying} of which ${notApplying === 1 ? "does" : "do"} not apply.`
+}
+
 const formatDocument = ({ key, requirements, scope, sections, title }: Document, tests: ReadonlyArray<TaggedTest>) => {
   const entries = Object.entries(requirements).toSorted(([one], [other]) => bySection(one, other))
   const notApplying = entries.filter(([, { doesNotApply }]) => doesNotApply !== undefined).length
@@ -162,7 +168,8 @@ const formatDocument = ({ key, requirements, scope, sections, title }: Document,
   return [
     `## ${title}`,
     "",
-    `${scope} ${entries.length} requirements, ${notApplying} of which do not apply.`,
+    ...(scope === undefined ? [] : [scope, ""]),
+    `In tags: \`${key}\`. ${count(entries.length, notApplying)}`,
     "",
     "| | section | level | requirement | shown by |",
     "| --- | --- | --- | --- | --- |",

@@ -69,6 +69,7 @@ export const page: Page = {
         "1.2.2-f": must("A description is read again when CONFIGID.UPNP.ORG has changed."),
         "1.2.2-g": must("Zeros before the number of a BOOTID, CONFIGID or NEXTBOOTID are skipped."),
         "1.2.2-h": must("A device that names a later minor version of UPnP is taken all the same."),
+        "1.2.2-i": must("USN says which device speaks: what stands before its two colons."),
         "1.2.3-a": should("A device that says ssdp:byebye is gone at once."),
         "1.2.4-a": must("After ssdp:update, NEXTBOOTID.UPNP.ORG is the boot id to expect, and is no restart."),
         "1.3.2-a": must('A search has HOST, MAN with the value "ssdp:discover" in quotes, and ST.'),
@@ -114,6 +115,7 @@ export const page: Page = {
         "2.3-c": must("Services of embedded devices are found."),
         "2.3-d": must("A later version of a type does what the earlier ones did, and is taken for them."),
         "2.3-e": must("A service without an eventSubURL has no events, and is not asked for any."),
+        "2.3-f": must("A specVersion with a later minor number changes nothing."),
         "2.5-a": must("A Boolean is read as 0 or 1, and in the old ways true, false, yes and no."),
         "2.5-b": must("A Boolean is sent as 0 or 1."),
         "2.5-c": must(
@@ -318,7 +320,6 @@ export const page: Page = {
     {
       key: "COMMON1",
       title: "WANCommonInterfaceConfig:1",
-      scope: "",
       sections: {
         "2.4.1": "SetEnabledForInternet",
         "2.4.3": "GetCommonLinkProperties",
@@ -335,7 +336,6 @@ export const page: Page = {
     {
       key: "L3F1",
       title: "Layer3Forwarding:1",
-      scope: "",
       sections: {
         "2.2.1": "DefaultConnectionService",
         "2.4.1": "SetDefaultConnectionService",
@@ -352,7 +352,6 @@ export const page: Page = {
     {
       key: "FW1",
       title: "WANIPv6FirewallControl:1",
-      scope: "",
       sections: {
         "2.4.7": "A_ARG_TYPE_Protocol",
         "2.4.8": "A_ARG_TYPE_LeaseTime",

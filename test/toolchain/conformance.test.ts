@@ -63,7 +63,7 @@ describe("the script", () => {
     const text = Fs.readFileSync(page, "utf8")
     assert.include(text, "| DOC 1.1-a | first | MUST | Something is done. | [a.test.ts](../test/a.test.ts): one |")
     assert.include(text, "| DOC 2-a | last | MUST | Something is done. | does not apply: nobody does it |")
-    assert.include(text, "3 requirements, 1 of which do not apply")
+    assert.include(text, "All of it.\n\nIn tags: `DOC`. 3 requirements, 1 of which does not apply.")
     assert.strictEqual((await script("--check")).status, 0)
   })
 
@@ -139,6 +139,13 @@ describe("a run of the tests", () => {
     const { output, status, stderr } = await vitest()
     assert.strictEqual(status, 1, output)
     assert.include(stderr, complaint)
+  })
+
+  it("fails where a file is left out for good", async () => {
+    lay()
+    const { output, status, stderr } = await vitest("--exclude", "test/a.test.ts")
+    assert.strictEqual(status, 1, output)
+    assert.include(stderr, "DOC 1.1-a: no test ran")
   })
 
   it("says nothing where it is a run of a part", async () => {

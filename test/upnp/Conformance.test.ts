@@ -292,6 +292,12 @@ describe("a document", () => {
     assert.strictEqual(Soap.argument(properties, "ExternalIPAddress"), "11.22.33.1")
   })
 
+  it("is of a later minor version [UDA 2.3-f]", () => {
+    const later = description.replace("<minor>0</minor>", "<minor>9</minor>")
+    assert.notStrictEqual(later, description)
+    assert.deepStrictEqual(read(later), read(description))
+  })
+
   it("has comments and processing instructions [UDA 2.2-b]", () => {
     assert.deepStrictEqual(read(description.replaceAll("<device>", `${remarks}<device>${remarks}`)), read(description))
   })

@@ -80,7 +80,7 @@ describe("a router that announces itself", () => {
     announced((router, network) => network.announce(router.address, router.notify("byebye", { bootId: 9 })), false)
   )
 
-  it.effect("is not the other device at its address", () =>
+  it.effect("is not the other device at its address [UDA 1.2.2-i]", () =>
     announced((router, network) => {
       const server = Router.makeRouter({ udn: "uuid:a-media-server" })
       network.announce(router.address, server.notify("alive", { bootId: 9 }))
