@@ -83,13 +83,13 @@ export interface OutgoingResponse {
 }
 
 /**
- * When a device speaks up: it has started, has started again, has another address on its outside, or goes away in an
- * orderly way.
+ * When a device speaks up: it has started, has started again, has another address on its outside, goes away in an orderly
+ * way, or has said nothing unasked for `UpnpResponder.aliveInterval`.
  *
  * @category models
  * @since 0.1.0
  */
-export type Occasion = "start" | "restart" | "newAddress" | "end"
+export type Occasion = "start" | "restart" | "newAddress" | "end" | "again"
 
 /**
  * A datagram that a device sends unasked.
@@ -101,7 +101,7 @@ export interface Announcement {
   /** A group, as a rule. */
   readonly to: NetAddress.InetAddress
   readonly fromPort: number
-  /** How long after the occasion, in milliseconds. Defaults to 0. */
+  /** How long after the occasion, in milliseconds, but at its end at once. Defaults to 0. */
   readonly after?: number | undefined
   /** As things are when it is sent, at a time in milliseconds. */
   readonly payload: (now: number) => Uint8Array
@@ -132,7 +132,8 @@ const repeated = [0, 500] as const
 const ssdpGroup = NetAddress.inetAddressUnsafe(Ssdp.group, Ssdp.port)
 
 const upnpAnnouncements = (model: RouterModel.RouterModel, occasion: Occasion): ReadonlyArray<Announcement> => {
-  if (occasion === "newAddress") return []
+  // Nothing that is said to the group tells the outer address, but for the quirk that has it in the description's place.
+  if (occasion === "newAddress" && !model.has("LocationOnOtherAddress")) return []
   const payloads =
     occasion === "end" ? UpnpResponder.byebye(model) : UpnpResponder.alive(model, UpnpResponder.placeOf(model))
   return repeated.flatMap((after) =>
@@ -185,7 +186,7 @@ const gatewayAnnouncements = (
   announces: ReadonlyArray<Announce>,
   occasion: Occasion
 ): ReadonlyArray<Announcement> => {
-  if (occasion === "end") return []
+  if (occasion === "end" || occasion === "again") return []
   return rounds.flatMap((after) =>
     announces.map((announce) => ({
       after,

@@ -3,7 +3,8 @@
  * happens following from one seed.
  *
  * It stands in for core's seams (UDP, HTTP, interfaces, routes) and for the clock, so the protocol clients run in it as
- * they are. Time passes only when every program waits, and then jumps to the next event: a day takes milliseconds. The
+ * they are. Routers announce themselves to its groups, and send events to the hosts that subscribe to them. Time passes
+ * only when every program waits, and then jumps to the next event: a day takes milliseconds. The
  * same seed and the same calls give the same trace, byte for byte.
  *
  * A network does nothing by itself: `run` and `runUntil` let time pass, on the caller's stack.
@@ -50,7 +51,8 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
-import type * as Fiber from "effect/Fiber"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import type * as LogLevel from "effect/LogLevel"
 import * as IpInterface from "effect/net/IpInterface"
@@ -61,10 +63,13 @@ import * as References from "effect/References"
 import * as Scheduler from "effect/Scheduler"
 import * as DatagramSocket from "effect/socket/DatagramSocket"
 import * as NetworkChecks from "./internal/networkChecks.ts"
+import * as NetworkAnnouncements from "./internal/networkAnnouncements.ts"
+import * as NetworkEvents from "./internal/networkEvents.ts"
 import * as SeededRandom from "./internal/seededRandom.ts"
 import * as VirtualTime from "./internal/virtualTime.ts"
 import type * as RouterModel from "./RouterModel.ts"
 import type * as SimulatedDevice from "./SimulatedDevice.ts"
+import type * as UpnpResponder from "./UpnpResponder.ts"
 
 /**
  * How a link treats what is sent over it. What is left out is as in `perfectLink`.
@@ -272,8 +277,11 @@ export interface SimulatedNetwork {
     readonly address: NetAddress.IpAddress | string
     readonly devices: ReadonlyArray<SimulatedDevice.Device>
   }) => Appliance
-  /** Takes a router or another appliance away. */
-  readonly remove: (appliance: Appliance) => void
+  /**
+   * Takes a router or another appliance away: as by a power cut or, `"orderly"`, after it has said so to its network.
+   * Defaults to `"abrupt"`.
+   */
+  readonly remove: (appliance: Appliance, how?: "abrupt" | "orderly") => void
   /** A host with a free address of each network that it is attached to. Throws a `RangeError` where one is none. */
   readonly addHost: (placement: Placement & { readonly name?: string | undefined }) => Host
   /** Does something after some milliseconds. */
@@ -316,6 +324,8 @@ export interface SimulatedNetwork {
 const receiveCapacity = 512
 const firstDynamicPort = 32_768
 const lastDynamicPort = 60_999
+/** Where the events of a router come from: nobody looks. */
+const eventPort = 40_000
 /** What the kernel takes to find that nobody has an address. */
 const unreachableAfter = 3_000
 /** A connection sends again after 1, 2 and 4 seconds, then this is not waited for. */
@@ -342,11 +352,6 @@ const udpError = (
   })
 }
 
-/** Events of routers do not come in these networks yet. */
-const noListener: HttpListener.HttpListener["Service"] = {
-  listen: () => Effect.fail(new HttpListener.HttpListenError({ detail: "no simulated host listens for HTTP" }))
-}
-
 const describe = (payload: Uint8Array): string => {
   const isText = payload.length > 8 && payload.every((byte) => byte >= 9 && byte < 127)
   if (isText) return JSON.stringify(new TextDecoder().decode(payload))
@@ -370,9 +375,18 @@ interface Socket {
   wake: (() => void) | undefined
 }
 
+interface Listener {
+  readonly process: ProcessState
+  readonly address: NetAddress.InetAddress
+  readonly options: HttpListener.ListenOptions
+  /** The answers under way. */
+  readonly answers: Set<Fiber.Fiber<number>>
+}
+
 interface HostState {
   readonly host: Host
   readonly sockets: Set<Socket>
+  readonly listeners: Set<Listener>
   places: ReadonlyArray<Place>
   routes: ReadonlyArray<DefaultRoute.Route>
 }
@@ -400,6 +414,7 @@ export const make = (options: Options): SimulatedNetwork => {
   const hosts: Array<HostState> = []
   const appliances: Array<Appliance> = []
   const routers: Array<Router> = []
+  const unfollow = new Map<Appliance, () => void>()
   let hash = SeededRandom.hashText(String(options.seed))
 
   /** The text is only made where the trace is kept; the fingerprint takes what it is made of. */
@@ -500,6 +515,7 @@ export const make = (options: Options): SimulatedNetwork => {
       const answers = device.onDatagram?.({ now: time.now, payload, from, to })
       if (answers === undefined) continue
       isListening = true
+      time.after(0, () => events.tell(appliance))
       for (const answer of answers) {
         const source = NetAddress.inetAddressUnsafe(appliance.address, answer.fromPort ?? to.port)
         sendToHosts(appliance.lan, answer.payload, source, from, answer.after ?? 0)
@@ -564,7 +580,7 @@ export const make = (options: Options): SimulatedNetwork => {
     }
   }
   const isTaken = (host: HostState, port: number): boolean =>
-    host.host.takenPorts.has(port) || [...host.sockets].some((socket) => socket.address.port === port)
+    host.host.takenPorts.has(port) || [...host.sockets, ...host.listeners].some(({ address }) => address.port === port)
 
   const openSocket = (
     host: HostState,
@@ -710,6 +726,8 @@ export const make = (options: Options): SimulatedNetwork => {
           client: own.address
         })
         if (answer === undefined) continue
+        // Whoever subscribes is sent the first event as soon as it is answered.
+        time.after(0, () => events.tell(appliance))
         if (answer === "silence") return
         happened("http re", `${name} ${answer.status}`, answer.body)
         const { after, body, headers, status } = answer
@@ -731,6 +749,127 @@ export const make = (options: Options): SimulatedNetwork => {
           exchange(host, process, request, resume)
         })
     })
+
+  const listenerOf = (host: HostState, process: ProcessState) =>
+    HttpListener.HttpListener.of({
+      listen: (options) =>
+        Effect.acquireRelease(
+          Effect.suspend(() => {
+            if (!host.places.some((place) => Equal.equals(place.own.address, options.address))) {
+              return Effect.fail(new HttpListener.HttpListenError({ detail: "EADDRNOTAVAIL" }))
+            }
+            const address = NetAddress.inetAddressUnsafe(options.address, freePort(host))
+            const listener: Listener = { process, address, options, answers: new Set() }
+            host.listeners.add(listener)
+            return Effect.succeed(listener)
+          }),
+          (listener) =>
+            Effect.suspend(() => {
+              host.listeners.delete(listener)
+              return Effect.forEach([...listener.answers], (answer) => Fiber.interrupt(answer), { discard: true })
+            })
+        ).pipe(Effect.map(({ address }) => address))
+    })
+
+  /** An event that has arrived at a host: the status of its answer, `undefined` for a connection that is refused. */
+  const receiveEvent = (
+    host: HostState,
+    from: NetAddress.InetAddress,
+    to: NetAddress.InetAddress,
+    {
+      body,
+      headers,
+      path
+    }: { readonly body: string; readonly headers: Http.HttpRequest["headers"]; readonly path: string },
+    answered: (status: number | undefined) => void
+  ): (() => void) => {
+    const listener = [...host.listeners].find(({ address }) => Equal.equals(address, to))
+    const hungUp = () => {}
+    if (listener === undefined || !listener.options.accepts(from.address)) {
+      answered(undefined)
+      return hungUp
+    }
+    const payload = new TextEncoder().encode(body)
+    if (payload.length > listener.options.maxBytes) {
+      answered(413)
+      return hungUp
+    }
+    const named = Object.fromEntries((headers ?? []).map(([name, value]) => [name.toLowerCase(), value]))
+    const request = { method: "NOTIFY", path, headers: named, body: payload, from }
+    const fiber = listener.process.process.fork(Effect.suspend(() => listener.options.answer(request)))
+    listener.answers.add(fiber)
+    fiber.addObserver((exit) => {
+      listener.answers.delete(fiber)
+      answered(Exit.isSuccess(exit) ? exit.value : undefined)
+    })
+    return () => fiber.interruptUnsafe()
+  }
+
+  /** The path of a subscriber is unguessable, hence another one in every run: it is no part of the trace. */
+  const notify = (
+    appliance: Appliance,
+    { address: to, path }: UpnpResponder.Notification["callbacks"][number],
+    { body, headers }: UpnpResponder.Notification,
+    answered: (status: number | undefined) => void
+  ): (() => void) => {
+    const { lan } = appliance
+    const from = NetAddress.inetAddressUnsafe(appliance.address, eventPort)
+    const name = `${NetAddress.formatIp(appliance.address)} → ${NetAddress.formatInet(to)} NOTIFY`
+    happened("http out", name, new TextEncoder().encode(body))
+    let hangUp = () => {}
+    let isOver = false
+    const back = (status: number | undefined) => {
+      const late = carryReliably(lan.link)
+      if (late === undefined || isOver) return
+      happened("http re", `${name} ${status ?? "refused"}`, undefined)
+      time.after(late, () => answered(status))
+    }
+    const [handshake, synack, upload] = [lan.link, lan.link, lan.link].map(carryReliably)
+    if (handshake !== undefined && synack !== undefined && upload !== undefined) {
+      time.after(handshake + synack + upload, () => {
+        const isAt = (host: HostState) =>
+          host.places.some((place) => place.lan === lan && Equal.equals(place.own.address, to.address))
+        const host = hosts.find(isAt)
+        if (isOver || host === undefined || !appliances.includes(appliance)) return
+        happened("http at", name, undefined)
+        hangUp = receiveEvent(host, from, to, { body, headers, path }, back)
+      })
+    }
+    return () => {
+      isOver = true
+      hangUp()
+    }
+  }
+
+  const events = NetworkEvents.make<Appliance>({ time, notify })
+
+  const announce: SimulatedNetwork["announce"] = (appliance, payload, fromPort, to) => {
+    const from = NetAddress.inetAddressUnsafe(appliance.address, fromPort)
+    happened("udp out", arrow(from, to), payload)
+    sendToHosts(appliance.lan, payload, from, to, 0)
+  }
+
+  const announcements = NetworkAnnouncements.make<Appliance>({
+    time,
+    isUp: (appliance) => appliances.includes(appliance) && !appliance.isSilent(time.now),
+    isHeard: ({ lan }) => hostsOn(lan).some((host) => [...host.sockets].some(({ groups }) => groups.length > 0)),
+    send: announce,
+    passed: events.tell
+  })
+
+  /** Has a router say what has become of it, as it becomes so. */
+  const followModel = (router: Router) => {
+    const { model } = router
+    let { bootId, externalAddress } = model
+    return model.onChange(() => {
+      const isRestarted = model.bootId !== bootId
+      const isElsewhere = !Equal.equals(model.externalAddress, externalAddress)
+      bootId = model.bootId
+      externalAddress = model.externalAddress
+      if (isRestarted || isElsewhere) announcements.announce(router, isRestarted ? "restart" : "newAddress")
+      time.after(0, () => events.tell(router))
+    })
+  }
 
   const interfacesOf = (host: HostState) =>
     NetworkInterfaces.NetworkInterfaces.of({
@@ -758,6 +897,7 @@ export const make = (options: Options): SimulatedNetwork => {
         kill: () => {
           state.isRunning = false
           for (const socket of host.sockets) if (socket.process === state) host.sockets.delete(socket)
+          for (const listener of host.listeners) if (listener.process === state) host.listeners.delete(listener)
           happened("killed ", host.host.name, undefined)
         }
       }
@@ -766,7 +906,7 @@ export const make = (options: Options): SimulatedNetwork => {
     const context = Context.empty().pipe(
       Context.add(Udp.Udp, udpOf(host, state)),
       Context.add(Http.Http, httpOf(host, state)),
-      Context.add(HttpListener.HttpListener, noListener),
+      Context.add(HttpListener.HttpListener, listenerOf(host, state)),
       Context.add(NetworkInterfaces.NetworkInterfaces, interfacesOf(host)),
       Context.add(DefaultRoute.DefaultRoute, { routes: Effect.sync(() => host.routes) }),
       Context.add(Clock.Clock, clock),
@@ -809,6 +949,7 @@ export const make = (options: Options): SimulatedNetwork => {
         start: () => startProcess(state)
       },
       sockets: new Set(),
+      listeners: new Set(),
       places: [],
       routes: []
     }
@@ -870,6 +1011,8 @@ export const make = (options: Options): SimulatedNetwork => {
       }
       appliances.push(router)
       routers.push(router)
+      unfollow.set(router, followModel(router))
+      announcements.announce(router, "start")
       return router
     },
     addAppliance: ({ devices, lan, ...options }) => {
@@ -877,9 +1020,14 @@ export const make = (options: Options): SimulatedNetwork => {
       NetworkChecks.place("an appliance", address, lan.network, addressesOn(lan))
       const appliance: Appliance = { lan, devices, address, isSilent: () => false }
       appliances.push(appliance)
+      announcements.announce(appliance, "start")
       return appliance
     },
-    remove: (appliance) => {
+    remove: (appliance, how = "abrupt") => {
+      if (how === "orderly") announcements.announce(appliance, "end")
+      announcements.forget(appliance)
+      unfollow.get(appliance)?.()
+      unfollow.delete(appliance)
       const index = appliances.indexOf(appliance)
       if (index >= 0) appliances.splice(index, 1)
       const routerIndex = routers.findIndex((router) => router === appliance)
@@ -891,11 +1039,7 @@ export const make = (options: Options): SimulatedNetwork => {
       const state = hosts.find((one) => one.host === host)
       if (state !== undefined) time.after(after ?? 0, () => arriveAtHost(state, payload, from, to))
     },
-    announce: (appliance, payload, fromPort, to) => {
-      const from = NetAddress.inetAddressUnsafe(appliance.address, fromPort)
-      happened("udp out", arrow(from, to), payload)
-      sendToHosts(appliance.lan, payload, from, to, 0)
-    },
+    announce,
     reach,
     note: (line) => happened("note   ", line, undefined),
     runUntil: (until) => time.runUntil(until),

@@ -94,7 +94,9 @@ export interface SearchAnswer {
 }
 
 const server = "Simulated/1.0 UPnP/1.1 effect-nat/0.1"
+/** In seconds. */
 const maxAge = 120
+const aliveMaxAge = 1800
 const rootDevice = "upnp:rootdevice"
 const everything = "ssdp:all"
 
@@ -230,7 +232,7 @@ const notify = (
         usn: usn(target, udn),
         location,
         server: kind === "alive" ? server : "",
-        maxAge: kind === "alive" ? maxAge : undefined,
+        maxAge: kind === "alive" ? aliveMaxAge : undefined,
         bootId: model.bootId,
         nextBootId: undefined,
         configId: 1
@@ -239,7 +241,16 @@ const notify = (
   )
 
 /**
- * What the router says to the group when it has started, and again before that runs out.
+ * How long after the router has said that it is there it says so again, in milliseconds: less than half of the time that
+ * its word is good for, as the documents ask (UPnP Device Architecture 1.1 §1.2.2).
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const aliveInterval = 850_000
+
+/**
+ * What the router says to the group when it has started, and again every `aliveInterval`, before that runs out.
  *
  * @category announcements
  * @since 0.1.0

@@ -14,6 +14,8 @@ interface Due {
   /** Among those due at one time, the first to be set is the first to run. */
   readonly order: number
   run: (() => void) | undefined
+  /** Whether somebody may wait for it. */
+  readonly isAwaited: boolean
 }
 
 const isBefore = (self: Due, that: Due): boolean =>
@@ -37,6 +39,8 @@ export class VirtualTime {
   #tasks: Array<() => void> = []
   #idleTasks: Array<() => void> = []
   #order = 0
+  /** How many are due that somebody may wait for. */
+  #awaited = 0
 
   constructor(startsAt: number) {
     this.now = startsAt
@@ -71,11 +75,12 @@ export class VirtualTime {
 
   /** Does something after some milliseconds; the result calls it off. */
   after(delay: number, run: () => void): () => void {
-    const due: Due = { at: this.now + Math.max(0, delay), order: this.#order++, run }
-    this.#push(due)
-    return () => {
-      due.run = undefined
-    }
+    return this.#set(delay, run, true)
+  }
+
+  /** Does something that goes on for ever by itself: nobody waits for that, and where nothing else is due, nothing is. */
+  afterInBackground(delay: number, run: () => void): () => void {
+    return this.#set(delay, run, false)
   }
 
   /** Runs what can run now. */
@@ -99,10 +104,14 @@ export class VirtualTime {
     while (true) {
       const next = this.#due[0]
       if (next === undefined || next.at > limit) return false
+      // Without a limit, time passes for whoever waits for something.
+      if (this.#awaited === 0 && limit === Number.POSITIVE_INFINITY) return false
       this.#pop()
-      if (next.run === undefined) continue
+      const { run } = next
+      if (run === undefined) continue
+      this.#callOff(next)
       this.now = next.at
-      next.run()
+      run()
       this.settle()
       return true
     }
@@ -112,6 +121,18 @@ export class VirtualTime {
   runUntil(time: number): void {
     while (this.step(time));
     this.now = Math.max(this.now, time)
+  }
+
+  #set(delay: number, run: () => void, isAwaited: boolean): () => void {
+    const due: Due = { at: this.now + Math.max(0, delay), order: this.#order++, run, isAwaited }
+    this.#push(due)
+    if (isAwaited) this.#awaited += 1
+    return () => this.#callOff(due)
+  }
+
+  #callOff(due: Due): void {
+    if (due.run !== undefined && due.isAwaited) this.#awaited -= 1
+    due.run = undefined
   }
 
   #sleep(duration: Duration.Duration, isRunning: () => boolean): Effect.Effect<void> {
