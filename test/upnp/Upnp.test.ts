@@ -574,7 +574,9 @@ describe("a service of the second version", () => {
     externalAddress: "11.22.33.1",
     status: "Connected"
   }
-  const theirs = entry({ internalClient: "192.168.1.77" })
+  /** The port that is mapped is the service's own: it need not be looked at. */
+  const samePort = { externalPort: 12000 }
+  const theirs = entry({ internalClient: "192.168.1.77", ...samePort })
 
   const mapOn = (router: Router.Router, more: object = {}) =>
     mapWith(more).pipe(
@@ -587,11 +589,40 @@ describe("a service of the second version", () => {
     Effect.gen(function* () {
       const router = Router.makeRouter({ services: [version2] })
       router.entries.push(theirs)
-      const mapping = yield* mapOn(router)
+      const mapping = yield* mapOn(router, samePort)
       assert.strictEqual(mapping.externalPort, 50_000)
       assert.match(router.calls[0] ?? "", /^AddAnyPortMapping/)
       assert.strictEqual(router.calls[1], "GetExternalIPAddress()")
       assert.deepStrictEqual(router.entries, [theirs])
+    })
+  )
+
+  it.effect.each([12000, 12500])(
+    "is not asked for what another program of this host has, on a router that would give it away (port %i)",
+    (internalPort) =>
+      Effect.gen(function* () {
+        const router = Router.makeRouter({ services: [version2], overwritesSameHost: true })
+        const another = entry({ internalPort: 12500, description: "theirs" })
+        router.entries.push(another)
+        const mapping = yield* mapOn(router, { internalPort })
+        assert.notStrictEqual(mapping.externalPort, 12001)
+        assert.strictEqual(router.calls[0], "GetSpecificPortMappingEntry(, 12001, TCP)")
+        assert.deepStrictEqual(router.entries, [another])
+      })
+  )
+
+  it.effect("is asked for any port after a look that has shown that the wanted one is free, and renews its own", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter({ services: [version2] })
+      yield* mapOn(router)
+      assert.deepStrictEqual(
+        router.calls.slice(0, 2).map((call) => call.slice(0, call.indexOf("("))),
+        ["GetSpecificPortMappingEntry", "AddAnyPortMapping"]
+      )
+      const earlier = Router.makeRouter({ services: [version2] })
+      earlier.entries.push(entry())
+      assert.strictEqual((yield* mapOn(earlier)).externalPort, 12001)
+      assert.notInclude(earlier.calls.join(), "AddAny")
     })
   )
 
@@ -629,7 +660,7 @@ describe("a service of the second version", () => {
         after: (call) => (call.action === "AddAnyPortMapping" ? Effect.never : Effect.void)
       })
       router.entries.push(theirs)
-      const error = yield* inTime(Effect.flip(mapOn(router)))
+      const error = yield* inTime(Effect.flip(mapOn(router, samePort)))
       assert.strictEqual(error.reason._tag, "TimedOut")
       assert.deepStrictEqual(router.entries, [theirs])
     })

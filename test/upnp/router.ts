@@ -40,6 +40,8 @@ export interface RouterOptions {
   readonly after?: (call: Soap.Call) => Effect.Effect<void, Http.HttpError>
   /** Gives a port to whoever asks last, as some do. */
   readonly overwrites?: boolean
+  /** Chooses another port only where another host has the wanted one, as miniupnpd does. */
+  readonly overwritesSameHost?: boolean
 }
 
 export interface Router extends Network.Device {
@@ -127,7 +129,9 @@ export const makeRouter = (options: RouterOptions = {}): Router => {
         return nothing
       }
       case "AddAnyPortMapping": {
-        const isFree = find(list) === -1
+        const taken = entries[find(list)]
+        const isOfSameHost = taken?.internalClient === Soap.argument(list, "NewInternalClient")
+        const isFree = taken === undefined || (options.overwritesSameHost === true && isOfSameHost)
         const port = isFree ? Soap.argument(list, "NewExternalPort") : "50000"
         yield* add(list.map(([key, value]) => [key, key === "NewExternalPort" ? (port ?? "") : value]))
         return [["NewReservedPort", port ?? ""]] as const

@@ -444,25 +444,28 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
         return { ...permanent, externalPort }
       })
 
-  const addSeen = Effect.fnUntraced(function* (
+  const addAfter = Effect.fnUntraced(function* (
+    seen: Seen,
     session: CurrentGateway.Session,
     request: MappingRequest.Resolved,
     wanted: PortMappingEntry.PortMappingEntry,
     refused?: Soap.UpnpFault
   ): Effect.fn.Return<Handle, WanIpConnection.ActionError> {
-    const seen = yield* lookFor(session, wanted)
-    yield* Ref.set(attempted, {
-      session,
-      entry: wanted,
-      wasFree: seen._tag === "Nothing",
-      isOursByHost: seen._tag === "Nothing",
-      isAnyPort: false
-    })
+    const isFree = seen._tag === "Nothing"
+    yield* Ref.set(attempted, { session, entry: wanted, wasFree: isFree, isOursByHost: isFree, isAnyPort: false })
     const instead = seen._tag === "Entry" ? asItIs : earlierEntry(session, request)
     const entry = yield* add({ session, entry: wanted, refused, instead })
     if (seen._tag === "Entry") yield* learnFrom(seen, entry)
     return { session, entry }
   })
+
+  const addSeen = (
+    session: CurrentGateway.Session,
+    request: MappingRequest.Resolved,
+    wanted: PortMappingEntry.PortMappingEntry,
+    refused?: Soap.UpnpFault
+  ): Effect.Effect<Handle, WanIpConnection.ActionError> =>
+    Effect.flatMap(lookFor(session, wanted), (seen) => addAfter(seen, session, request, wanted, refused))
 
   /**
    * One call, without a look: what another host has is refused, and what this host has there is a mapping of an
@@ -489,17 +492,24 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
       ? addUnseen(session, request, wanted)
       : addSeen(session, request, wanted)
 
-  /** The router chooses another port where the wanted one is taken, whoever has it: nothing is overwritten. */
+  /**
+   * The router chooses another port where the wanted one is taken. Some choose it only where another host has that, and
+   * give away what another program of this host has.
+   */
   const addAny = Effect.fnUntraced(function* (
     session: CurrentGateway.Session,
     request: MappingRequest.Resolved,
     wanted: PortMappingEntry.PortMappingEntry
   ): Effect.fn.Return<Handle, WanIpConnection.ActionError> {
-    yield* Ref.set(attempted, { session, entry: wanted, wasFree: false, isOursByHost: false, isAnyPort: true })
+    const seen = mayOverlook(request, wanted.externalPort) ? undefined : yield* lookFor(session, wanted)
+    if (seen?._tag === "Entry") return yield* addAfter(seen, session, request, wanted)
+    const isFree = seen?._tag === "Nothing"
+    yield* Ref.set(attempted, { session, entry: wanted, wasFree: isFree, isOursByHost: isFree, isAnyPort: true })
     const added = yield* Effect.result(session.connection.addAnyPortMapping(wanted))
     if (Result.isSuccess(added)) return { session, entry: { ...wanted, externalPort: added.success } }
     if (added.failure._tag !== "UpnpFault") return yield* added.failure
     if (refusesAnyPort(added.failure)) session.habits.refusesAnyPort = true
+    if (seen !== undefined) return yield* addAfter(seen, session, request, wanted)
     return yield* addKnown(session, request, wanted)
   })
 
