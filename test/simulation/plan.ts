@@ -86,12 +86,11 @@ export const quirksFor = (protocol: Protocol): ReadonlyArray<Quirk.Quirk> =>
     .filter((profile) => protocol !== "natpmp" || (concernsNatPmp(profile) && profile.name !== "FailoverPair"))
     .map((profile) => profile.name)
 
-/** Quirks that nothing in these worlds meets: nobody asks for what they refuse, and no router announces itself. */
+/** Quirks that nothing in these worlds meets: nobody asks for what they refuse. */
 const unstirred: ReadonlySet<Quirk.Quirk> = new Set([
   "RefusesPermanentLeases",
   "RemoteHostOnlySupportsWildcard",
-  "WildCardNotPermittedInIntPort",
-  "BootIdChanges"
+  "WildCardNotPermittedInIntPort"
 ])
 
 /** Whether a world in which the user has done this has met its quirk. */

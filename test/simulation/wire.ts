@@ -14,7 +14,7 @@ const ofCall = (body: string): Said => {
   const protocol = field(body, "NewProtocol").toLowerCase()
   const lease = Number(field(body, "NewLeaseDuration"))
   // The port is the internal one for a mapping and, since nothing else is said, the external one for a deletion.
-  if (body.includes(":AddPortMapping ")) {
+  if (body.includes(":AddPortMapping ") || body.includes(":AddAnyPortMapping ")) {
     return { kind: "map", protocol, port: Number(field(body, "NewInternalPort")), lease }
   }
   if (body.includes(":DeletePortMapping ")) {
@@ -37,6 +37,13 @@ export const read = ({ payload, request, to }: SimulatedNetwork.Sent): Said => {
   if (payload !== undefined) return ofDatagram(payload, to.port)
   if (request?.method === "GET") return { kind: "description" }
   return ofCall(request?.body ?? "")
+}
+
+/** The port that a router has chosen in its answer to a call for any port, with the call's protocol. */
+export const chosenPort = (call: string | undefined, answer: Uint8Array): string | undefined => {
+  if (call?.includes(":AddAnyPortMapping ") !== true) return undefined
+  const port = field(new TextDecoder().decode(answer), "NewReservedPort")
+  return port === "" ? undefined : `${port}/${field(call, "NewProtocol").toLowerCase()}`
 }
 
 export const isTo = (sent: SimulatedNetwork.Sent, address: string): boolean =>

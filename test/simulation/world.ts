@@ -28,6 +28,7 @@ import * as SeededRandom from "../../packages/testing/src/internal/seededRandom.
 import * as Expected from "./expected.ts"
 import * as Judge from "./judge.ts"
 import type * as Plan from "./plan.ts"
+import * as Wire from "./wire.ts"
 
 /** What a world came to. */
 export interface Outcome {
@@ -255,7 +256,23 @@ export class World {
     })
     if (this.plan.hasBystander) this.#addBystander(model)
     this.everyModel.push(model)
-    return this.network.addRouter({ lan: this.lan, model, devices: SimulatedDevice.fromModel(model, this.plan.speaks) })
+    const devices = SimulatedDevice.fromModel(model, this.plan.speaks).map((device) => this.#watched(device))
+    return this.network.addRouter({ lan: this.lan, model, devices })
+  }
+
+  /** A port that the router chooses is as good as one that was asked for by its number. */
+  #watched(device: SimulatedDevice.Device): SimulatedDevice.Device {
+    const { onRequest } = device
+    if (onRequest === undefined) return device
+    return {
+      ...device,
+      onRequest: (request) => {
+        const answer = onRequest(request)
+        const chosen = typeof answer === "object" ? Wire.chosenPort(request.body, answer.body) : undefined
+        if (chosen !== undefined) this.externalPorts.add(chosen)
+        return answer
+      }
+    }
   }
 
   /** Somebody else's mapping, on the first port that we want. */

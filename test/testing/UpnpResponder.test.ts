@@ -198,6 +198,25 @@ describe("calls", () => {
     assert.strictEqual(call(routerWith(), action, list), code)
   })
 
+  it("map every port where a router maps nothing less, and refuse it elsewhere", () => {
+    const model = routerWith("ExternalPortOnlySupportsWildcard")
+    assert.strictEqual(call(model, "AddPortMapping", entry("3600", "TCP", "9000")), 727)
+    assert.deepStrictEqual(call(model, "AddPortMapping", entry("3600", "TCP", "0")), [])
+    assert.deepStrictEqual(call(model, "AddPortMapping", entry("3600", "TCP", "0")), [])
+    assert.lengthOf(model.entries(0), 1)
+    assert.deepStrictEqual(model.forward(0, "tcp", 40_000, model.address)?.port, 12_000)
+    assert.isUndefined(model.forward(0, "udp", 40_000, model.address))
+    assert.strictEqual(call(routerWith(), "AddPortMapping", entry("3600", "TCP", "0")), 716)
+  })
+
+  it("let the model decide about internal port 0, which is every port as it came", () => {
+    const list = entry().map(([name, value]) => [name, name === "NewInternalPort" ? "0" : value] as const)
+    const model = routerWith()
+    assert.deepStrictEqual(call(model, "AddPortMapping", list), [])
+    assert.strictEqual(model.forward(0, "tcp", 12_001, model.address)?.port, 12_001)
+    assert.strictEqual(call(routerWith("WildCardNotPermittedInIntPort"), "AddPortMapping", list), 732)
+  })
+
   it("say the code of what the model refuses", () => {
     const model = routerWith()
     model.refuseNext("SamePortRequired", "NotAuthorized")

@@ -37,6 +37,7 @@ const resultCodes: Readonly<Record<RouterModel.RefusalKind, number>> = {
   SamePortRequired: 2,
   RemoteHostWildcardOnly: 2,
   ExternalPortWildcardOnly: 2,
+  ExternalPortWildcardForbidden: 2,
   InternalPortWildcardForbidden: 2,
   NoSuchEntry: 2,
   InvalidLifetime: 2,

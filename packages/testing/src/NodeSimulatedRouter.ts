@@ -517,7 +517,8 @@ const makeForwarding = Effect.fnUntraced(function* (
     yield* retry
     const wanted = new Map(
       entries.flatMap(({ enabled, externalPort, protocol }) => {
-        if (address === undefined || !enabled) return []
+        // A mapping of every port opens none: this machine's other ports are not the router's.
+        if (address === undefined || !enabled || externalPort === 0) return []
         const outside = { protocol, address, port: externalPort }
         return [[nameOf(outside), outside] as const]
       })

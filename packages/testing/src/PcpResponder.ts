@@ -54,6 +54,7 @@ const resultCodes: Readonly<Record<RouterModel.RefusalKind, number>> = {
   SamePortRequired: Code.cannotProvideExternal,
   RemoteHostWildcardOnly: Code.excessiveRemotePeers,
   ExternalPortWildcardOnly: Code.cannotProvideExternal,
+  ExternalPortWildcardForbidden: Code.notAuthorized,
   InternalPortWildcardForbidden: Code.notAuthorized,
   NoSuchEntry: Code.noResources,
   InvalidLifetime: Code.notAuthorized,

@@ -237,7 +237,7 @@ export const profiles = [
     ...leases,
     name: "ExpiresLeasesAtOnce",
     what: "A limited lease is granted and gone at once; only permanent ones last.",
-    handled: "no client looks whether a mapping is still there after it was granted"
+    protocols: upnpOnly
   },
   {
     ...leases,
@@ -346,9 +346,7 @@ export const profiles = [
     ...leases,
     item: 8,
     name: "PermanentLeasesPileUp",
-    what: "Leases are permanent, the wanted port is taken, and one internal port may have any number of external ones.",
-    handled:
-      "over UPnP no client looks for its own mapping at another external port before it adds one; NAT-PMP has no permanent leases"
+    what: "Leases are permanent, the wanted port is taken, and one internal port may have any number of external ones."
   },
 
   { ...restarts, name: "RestartEmptiesTable", what: "A restart loses every mapping." },
@@ -376,8 +374,7 @@ export const profiles = [
     what: "A restart is announced, with another BOOTID, and loses every mapping.",
     protocols: upnpOnly,
     where: "ssdp",
-    strengths: onTheWire,
-    handled: "no client listens to announcements: a lost mapping is only made again when its renewal is due"
+    strengths: onTheWire
   },
   { ...restarts, name: "LeasesVanishOvernight", what: "Once a day every mapping is gone, whatever its lease." },
   {

@@ -84,6 +84,7 @@ export type RefusalKind =
   | "SamePortRequired"
   | "RemoteHostWildcardOnly"
   | "ExternalPortWildcardOnly"
+  | "ExternalPortWildcardForbidden"
   | "InternalPortWildcardForbidden"
   | "NoSuchEntry"
   | "InvalidLifetime"
@@ -118,6 +119,7 @@ export const igdCodes: Readonly<Record<RefusalKind, number>> = {
   SamePortRequired: 724,
   RemoteHostWildcardOnly: 726,
   ExternalPortWildcardOnly: 727,
+  ExternalPortWildcardForbidden: 716,
   InternalPortWildcardForbidden: 732,
   NoSuchEntry: 714,
   InvalidLifetime: 601,
@@ -253,6 +255,12 @@ interface Rule {
 
 const always = () => true
 const isLimited = (request: MapRequest) => isIgd(request) && request.lifetimeSeconds !== 0
+
+/** As an external or an internal port: all of them, over UPnP. */
+const everyPort = 0
+
+const asksForEveryPort = (request: MapRequest): boolean =>
+  request.via === "upnp" && request.externalPort === everyPort && !request.mayChoosePort
 
 /** What a router with a quirk refuses by the request alone, whatever its table holds. */
 const rules: ReadonlyArray<Rule> = [
@@ -418,6 +426,9 @@ export class RouterModel {
     if (this.externalAddress === undefined && !isIgd(request)) return Result.fail(refusal("NetworkFailure"))
     const rule = rules.find((one) => this.has(one.quirk) && one.isBroken(request))
     if (rule !== undefined) return Result.fail(rule.refusal)
+    if (asksForEveryPort(request) && !this.has("ExternalPortOnlySupportsWildcard")) {
+      return Result.fail(refusal("ExternalPortWildcardForbidden"))
+    }
     this.#takeFirstPort(request)
     const known = this.#ownEntry(now, request)
     const externalPort = this.#portFor(now, request, known)
@@ -435,7 +446,7 @@ export class RouterModel {
       via: request.via,
       nonce: request.nonce
     }
-    const kept = { ...granted, expiresAt: this.#trueExpiry(now, granted.expiresAt) }
+    const kept = { ...granted, expiresAt: this.#trueExpiry(now, granted) }
     this.#put(kept, known)
     return Result.succeed(granted)
   }
@@ -470,14 +481,16 @@ export class RouterModel {
     externalPort: number,
     from: NetAddress.IpAddress
   ): NetAddress.InetAddress | undefined {
-    const entry = this.entries(now).find(
+    const open = this.entries(now).filter(
       (one) =>
-        one.enabled &&
-        one.protocol === protocol &&
-        one.externalPort === externalPort &&
-        (one.remoteHost === undefined || Equal.equals(one.remoteHost, from))
+        one.enabled && one.protocol === protocol && (one.remoteHost === undefined || Equal.equals(one.remoteHost, from))
     )
-    return entry === undefined ? undefined : NetAddress.inetAddressUnsafe(entry.internalAddress, entry.internalPort)
+    // A mapping of every port has those that no other one has.
+    const entry =
+      open.find((one) => one.externalPort === externalPort) ?? open.find((one) => one.externalPort === everyPort)
+    if (entry === undefined) return undefined
+    const port = entry.internalPort === everyPort ? externalPort : entry.internalPort
+    return NetAddress.inetAddressUnsafe(entry.internalAddress, port)
   }
 
   /**
@@ -547,9 +560,11 @@ export class RouterModel {
   }
 
   /** What becomes of the end of a lease that the answer promised. */
-  #trueExpiry(now: number, promised: number | undefined): number | undefined {
+  #trueExpiry(now: number, granted: Entry): number | undefined {
     if (this.has("NeverForgets")) return undefined
-    return this.has("ExpiresLeasesAtOnce") && promised !== undefined ? now : promised
+    // Who has no leases without an end could not cope with that.
+    const isGone = this.has("ExpiresLeasesAtOnce") && isIgd(granted) && granted.expiresAt !== undefined
+    return isGone ? now : granted.expiresAt
   }
 
   #passNights(now: number): void {
@@ -603,6 +618,9 @@ export class RouterModel {
 
   #portFor(now: number, request: MapRequest, known: Entry | undefined): number | undefined {
     if (known !== undefined) return known.externalPort
+    if (asksForEveryPort(request)) {
+      return this.entries(now).some((one) => portName(one) === portName(request)) ? undefined : everyPort
+    }
     // Whatever its remote host: an external port leads to one place.
     const mapped = new Set(this.entries(now).map(portName))
     const isFree = (externalPort: number) => {

@@ -136,7 +136,9 @@ const upnpAnnouncements = (model: RouterModel.RouterModel, occasion: Occasion): 
   if (occasion === "newAddress" && !model.has("LocationOnOtherAddress")) return []
   const payloads =
     occasion === "end" ? UpnpResponder.byebye(model) : UpnpResponder.alive(model, UpnpResponder.placeOf(model))
-  return repeated.flatMap((after) =>
+  // What is said again and again anyway is said once each time.
+  const times = occasion === "again" ? [0] : repeated
+  return times.flatMap((after) =>
     payloads.map((payload) => ({ after, to: ssdpGroup, fromPort: Ssdp.port, payload: () => payload }))
   )
 }

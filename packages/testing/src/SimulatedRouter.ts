@@ -235,6 +235,7 @@ const reasons: Readonly<
   SamePortRequired: unsupported,
   RemoteHostWildcardOnly: unsupported,
   ExternalPortWildcardOnly: unsupported,
+  ExternalPortWildcardForbidden: unsupported,
   InternalPortWildcardForbidden: unsupported,
   NoSuchEntry: (detail) => new NatError.NoSuchMapping({ detail }),
   InvalidLifetime: unsupported,
@@ -255,7 +256,11 @@ interface Environment {
   readonly selected: string | undefined
   /** What the router turned out to take: other mappings and renewals need not try. */
   readonly leases: Ref.Ref<"Any" | "OnlyPermanent" | "AtMostOneWeek">
+  /** The names of the rows that this host's mappings are. */
+  readonly held: Set<string>
 }
+
+const rowName = ({ externalPort, protocol }: RouterModel.Entry): string => `${externalPort}/${protocol}`
 
 type Lease = LeaseEngine.Lease<RouterModel.Entry>
 
@@ -331,6 +336,26 @@ const portAfter = (
   return undefined
 }
 
+/** Where an earlier run left the same mapping without an end, that one: another beside it would never go away. */
+const likeEarlierRun = (
+  wanted: RouterModel.MapRequest,
+  entries: ReadonlyArray<RouterModel.Entry>,
+  held: ReadonlySet<string>
+): RouterModel.MapRequest => {
+  if (wanted.lifetimeSeconds !== 0 || !wanted.mayChoosePort) return wanted
+  const earlier = entries.find(
+    (entry) =>
+      entry.expiresAt === undefined &&
+      entry.via === wanted.via &&
+      entry.protocol === wanted.protocol &&
+      entry.internalPort === wanted.internalPort &&
+      entry.description === wanted.description &&
+      Equal.equals(entry.internalAddress, wanted.internalAddress) &&
+      !held.has(rowName(entry))
+  )
+  return earlier === undefined ? wanted : { ...wanted, externalPort: earlier.externalPort }
+}
+
 /** What a refusal suggests to ask for, as the real strategies do; nothing where nothing would be better. */
 const suggestion = (
   kind: RouterModel.RefusalKind,
@@ -368,6 +393,10 @@ const isSameRow = (self: RouterModel.Entry, that: RouterModel.Entry): boolean =>
   self.internalPort === that.internalPort &&
   Equal.equals(self.internalAddress, that.internalAddress)
 
+/** Whether a limited lease was granted and is not there. */
+const isForgotten = (granted: RouterModel.Entry, entries: ReadonlyArray<RouterModel.Entry>): boolean =>
+  granted.expiresAt !== undefined && !entries.some((entry) => isSameRow(entry, granted))
+
 /** Whether there was anything to delete, whatever the router says of it. */
 const remove = (environment: Environment, which: (entry: RouterModel.Entry) => boolean) =>
   ask(environment, { action: "delete", isMutating: true }, (now) => {
@@ -398,7 +427,7 @@ const checkFamily = Effect.fnUntraced(function* (
 
 /** The protocol of one mapping. Each has its own, which knows what that mapping's request did. */
 const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<RouterModel.Entry> => {
-  const { leases, localAddress, model } = environment
+  const { held, leases, localAddress, model } = environment
   /** What a request did whose answer may not have come. */
   let attempted: RouterModel.Entry | undefined
 
@@ -408,11 +437,19 @@ const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Route
     before: ReadonlyArray<RouterModel.MapRequest> = []
   ): Effect.fn.Return<Lease, NatError.NatError> {
     const [granted, now] = yield* ask(environment, { action, isMutating: true }, (at) => {
-      const result = model.map(at, request)
+      const result = model.map(at, action === "map" ? likeEarlierRun(request, model.entries(at), held) : request)
       if (Result.isSuccess(result)) attempted = result.success
       return [result, at] as const
     })
-    if (Result.isSuccess(granted)) return { handle: granted.success, mapping: toMapping(granted.success, now, model) }
+    if (Result.isSuccess(granted)) {
+      if (!isForgotten(granted.success, model.entries(now))) {
+        held.add(rowName(granted.success))
+        return { handle: granted.success, mapping: toMapping(granted.success, now, model) }
+      }
+      // As over UPnP, where what was granted is looked at afterwards.
+      yield* Ref.set(leases, "OnlyPermanent")
+      return yield* map(action, { ...request, lifetimeSeconds: 0 }, [request, ...before])
+    }
     // A port that is lost while it is held is for the engine to know: it says so, and asks anew.
     const isLost = action === "renew" && granted.failure.kind === "Conflict"
     const asked = [request, ...before] as const
@@ -442,7 +479,10 @@ const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Route
   return {
     request: (resolved) => grant("map", resolved),
     renew: (_lease, resolved) => grant("renew", resolved),
-    release: ({ handle }) => Effect.asVoid(remove(environment, (entry) => isSameRow(entry, handle))),
+    release: ({ handle }) => {
+      held.delete(rowName(handle))
+      return Effect.asVoid(remove(environment, (entry) => isSameRow(entry, handle)))
+    },
     abandon: () => {
       const left = attempted
       return Effect.asVoid(remove(environment, (entry) => left !== undefined && isSameRow(entry, left)))
@@ -511,7 +551,8 @@ const makeEnvironment = Effect.fnUntraced(function* (options: HostOptions) {
     localAddress: yield* OptionChecks.parseHost(options.localAddress ?? "192.168.77.2", model),
     timeout: yield* OptionChecks.checkTime("requestTimeout", options.requestTimeout ?? requestTimeout, finite),
     selected: yield* Gateway.Selected,
-    leases: yield* Ref.make<"Any" | "OnlyPermanent" | "AtMostOneWeek">("Any")
+    leases: yield* Ref.make<"Any" | "OnlyPermanent" | "AtMostOneWeek">("Any"),
+    held: new Set()
   }
   return environment
 })

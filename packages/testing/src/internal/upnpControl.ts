@@ -121,7 +121,7 @@ const mapRequest = (
   list: Soap.Arguments,
   mayChoosePort: boolean
 ): Result.Result<RouterModel.MapRequest, Soap.UpnpFault> =>
-  Result.flatMap(
+  Result.map(
     Result.all({
       key: keyOf(model, list),
       internalPort: port(list, "NewInternalPort"),
@@ -132,21 +132,17 @@ const mapRequest = (
       // Clients leave it out, and what it means then is agreed upon.
       lifetimeSeconds: wholeNumber(Soap.argument(list, "NewLeaseDuration") ?? "0", 0xffffffff)
     }),
-    ({ internalAddress, internalPort, key, lifetimeSeconds }) => {
-      if (key.externalPort === 0 && !mayChoosePort) return refuse(716, "WildCardNotPermittedInExtPort")
-      if (internalPort === 0) return refuse(732, "WildCardNotPermittedInIntPort")
-      return Result.succeed({
-        via: "upnp",
-        client,
-        ...key,
-        mayChoosePort,
-        internalAddress,
-        internalPort,
-        lifetimeSeconds,
-        description: Soap.argument(list, "NewPortMappingDescription") ?? "",
-        enabled: enabled.test(Soap.argument(list, "NewEnabled") ?? "1")
-      })
-    }
+    ({ internalAddress, internalPort, key, lifetimeSeconds }) => ({
+      via: "upnp",
+      client,
+      ...key,
+      mayChoosePort,
+      internalAddress,
+      internalPort,
+      lifetimeSeconds,
+      description: Soap.argument(list, "NewPortMappingDescription") ?? "",
+      enabled: enabled.test(Soap.argument(list, "NewEnabled") ?? "1")
+    })
   )
 
 const granted = (
