@@ -18,10 +18,7 @@ const quirk = (name: Quirk.Quirk, invariants: ReadonlyArray<Judge.Invariant>): E
   matches: (plan, invariant) => plan.quirk === name && invariants.includes(invariant)
 })
 
-export const list: ReadonlyArray<Expected> = [
-  quirk("ExpiresLeasesAtOnce", ["live-or-lost"]),
-  quirk("NeverForgets", ["nothing-left"])
-]
+export const list: ReadonlyArray<Expected> = [quirk("NeverForgets", ["nothing-left"])]
 
 export const nameOf = (plan: Plan.Plan, invariant: Judge.Invariant): string | undefined =>
   list.find((one) => one.matches(plan, invariant))?.name

@@ -18,6 +18,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
@@ -65,9 +66,13 @@ const fails = Effect.fnUntraced(function* (outcome: Quirk.Outcome) {
   assert.deepStrictEqual(yield* table, [])
 })
 
-/** Maps in a scope that nobody closes. */
+/** Another run of the program maps, and nobody closes its scope. */
 const killed = (differences: Partial<MappingRequest.MappingRequest> = {}) =>
-  Effect.flatMap(Scope.make(), (scope) => Scope.provide(map(differences), scope))
+  Effect.gen(function* () {
+    const scope = yield* Scope.make()
+    const run = yield* Layer.buildWithScope(Layer.fresh(SimulatedRouter.layerHost()), scope)
+    return yield* map(differences).pipe(Scope.provide(scope), Effect.provide(run))
+  })
 
 const looksLike = (formatted: string, differences: Partial<MappingRequest.MappingRequest> = {}) =>
   Effect.gen(function* () {
@@ -256,6 +261,7 @@ describe("the list", () => {
       [
         "OnlyPermanentLeases",
         "InvalidArgsForLeases",
+        "ExpiresLeasesAtOnce",
         "RefusesPermanentLeases",
         "RefusesLeasesAboveOneWeek",
         "RemoteHostOnlySupportsWildcard",
