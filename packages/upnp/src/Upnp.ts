@@ -12,7 +12,8 @@
  *
  * ```ts
  * import * as Effect from "effect/Effect"
- * import * as Layer from "effect/Layer"
+ * import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
  * import * as NodeHost from "@effect-nat/core/NodeHost"
  * import * as PortMapper from "@effect-nat/core/PortMapper"
  * import * as Upnp from "@effect-nat/upnp/Upnp"
@@ -28,19 +29,21 @@
  */
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as LeaseEngine from "@effect-nat/core/LeaseEngine"
-import type * as MappingRequest from "@effect-nat/core/MappingRequest"
+import * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import type * as Strategy from "@effect-nat/core/Strategy"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as ActionFailure from "./internal/actionFailure.ts"
 import * as CurrentGateway from "./internal/currentGateway.ts"
+import * as EveryGateway from "./internal/everyGateway.ts"
 import * as UpnpLease from "./internal/upnpLease.ts"
 import * as UpnpProbe from "./internal/upnpProbe.ts"
 import * as PortMappingEntry from "./PortMappingEntry.ts"
@@ -127,38 +130,103 @@ const checkFamily = Effect.fnUntraced(function* (request: MappingRequest.Mapping
  * @category constructors
  * @since 0.1.0
  */
-export const makeStrategy: Effect.Effect<Strategy.Strategy, never, UpnpDiscovery.Network | Scope.Scope> = Effect.gen(function* () {
-  const current = yield* CurrentGateway.make
+export const makeStrategy: Effect.Effect<Strategy.Strategy, never, UpnpDiscovery.Network | Scope.Scope> = Effect.gen(
+  function* () {
+    const current = yield* CurrentGateway.make
 
-  const map = Effect.fn("Upnp.map")(function* (request: MappingRequest.MappingRequest) {
-    yield* checkFamily(request)
-    return yield* LeaseEngine.map(yield* UpnpLease.make(current), request)
-  })
+    const map = Effect.fn("Upnp.map")(function* (request: MappingRequest.MappingRequest) {
+      yield* checkFamily(request)
+      return yield* LeaseEngine.map(yield* UpnpLease.make(current), request)
+    })
 
-  const externalAddress = current
-    .use((session) =>
-      Effect.filterOrFail(
-        session.askExternalAddress,
-        (address) => address !== undefined,
-        () => noExternalAddress(session)
+    const externalAddress = current
+      .use((session) =>
+        Effect.filterOrFail(
+          session.askExternalAddress,
+          (address) => address !== undefined,
+          () => noExternalAddress(session)
+        )
+      )
+      .pipe(Effect.withSpan("Upnp.externalAddress"))
+
+    // Asking for the address first finds a gateway that has moved before the list is under way.
+    const list = Stream.unwrap(
+      current.use((session) => Effect.map(session.externalAddressNow, (address) => mappings(session, address)))
+    )
+
+    const remove = Effect.fn("Upnp.remove")((key: PortMapper.MappingKey) =>
+      current.use((found) => UpnpLease.removeEntry(found, keyOf(key)))
+    )
+
+    return {
+      method: "upnp",
+      probe: current.use((session) => Effect.succeed(session.gateway)),
+      mapper: { map, externalAddress, list, remove }
+    }
+  }
+)
+
+/**
+ * What came of one gateway of several.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface OnGateway {
+  readonly gateway: Gateway.Gateway
+  readonly result: Result.Result<PortMapper.Mapping, NatError.NatError>
+}
+
+/** A mapping on this very gateway, which is searched for by its id where it moves. */
+const mapOn = Effect.fnUntraced(function* (
+  client: SoapClient.SoapClient,
+  found: UpnpGateway.Usable,
+  request: MappingRequest.MappingRequest
+) {
+  const { address, id } = found.gateway
+  const current = yield* CurrentGateway.makeFrom({ client, found, selected: id ?? NetAddress.formatIp(address) })
+  return yield* LeaseEngine.map(yield* UpnpLease.make(current), request)
+})
+
+/**
+ * Maps a port on every gateway of the network at once, where a host has several lines: a mapping, or why there is none,
+ * for each, the default gateway first. Only IPv4: pinholes are for the one router that IPv6 packets go through.
+ *
+ * **When to use**
+ *
+ * Where peers may come in by any line. Connections from this host still go out by the default gateway; a mapping on
+ * another one serves packets only where the host answers through it.
+ *
+ * **Details**
+ *
+ * It takes as long as the search (3 seconds), and at most 15 seconds longer for gateways that answer slowly or not at
+ * all; none delays another one's mapping. A gateway that answers the search, calls itself one and then describes nothing
+ * is reported by its address. Each mapping is renewed by itself, and all are released at once when the scope closes.
+ * `Gateway.Selected` restricts them. Fails with `NoGateway` where there is no gateway at all, `Unreachable` where no
+ * socket can be opened, and `InvalidRequest` or `Unsupported` before anything is sent.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const mapAll = Effect.fn("Upnp.mapAll")(function* (
+  request: MappingRequest.MappingRequest
+): Effect.fn.Return<ReadonlyArray<OnGateway>, NatError.NatError, Scope.Scope | UpnpDiscovery.Network> {
+  yield* MappingRequest.resolve(request)
+  if (request.family === "ipv6") {
+    return yield* NatError.fromReason(
+      new NatError.Unsupported({ operation: "map an IPv6 port on all gateways", detail: "one router has them all" })
+    )
+  }
+  const client = yield* SoapClient.make
+  const all = yield* Scope.fork(yield* Effect.scope, "parallel")
+  const use = (found: UpnpGateway.Usable) =>
+    Effect.flatMap(Scope.fork(all), (scope) =>
+      mapOn(client, found, request).pipe(
+        Scope.provide(scope),
+        Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
       )
     )
-    .pipe(Effect.withSpan("Upnp.externalAddress"))
-
-  // Asking for the address first finds a gateway that has moved before the list is under way.
-  const list = Stream.unwrap(
-    current.use((session) => Effect.map(session.externalAddressNow, (address) => mappings(session, address)))
-  )
-
-  const remove = Effect.fn("Upnp.remove")((key: PortMapper.MappingKey) =>
-    current.use((found) => UpnpLease.removeEntry(found, keyOf(key)))
-  )
-
-  return {
-    method: "upnp",
-    probe: current.use((session) => Effect.succeed(session.gateway)),
-    mapper: { map, externalAddress, list, remove }
-  }
+  return yield* EveryGateway.each({ client, selected: yield* Gateway.Selected, use })
 })
 
 /**

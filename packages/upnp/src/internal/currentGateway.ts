@@ -174,10 +174,21 @@ const noHabits = (): Habits => ({ takesOnlyPermanentLeases: false, hidesMappings
 
 const deviceOf = ({ address, id }: Gateway.Gateway): string => id ?? NetAddress.formatIp(address)
 
-export const make: Effect.Effect<CurrentGateway, never, UpnpDiscovery.Network | Scope.Scope> = Effect.gen(function* () {
+/** Where to begin. */
+export interface Start {
+  readonly client: SoapClient.SoapClient
+  /** The name, id or address of the one to use. */
+  readonly selected: string | undefined
+  /** The gateway to use first, which need not be searched for. */
+  readonly found?: UpnpGateway.Usable | undefined
+}
+
+export const makeFrom = Effect.fnUntraced(function* ({
+  client,
+  found,
+  selected
+}: Start): Effect.fn.Return<CurrentGateway, never, UpnpDiscovery.Network | Scope.Scope> {
   const context = yield* Effect.context<UpnpDiscovery.Network>()
-  const selected = yield* Gateway.Selected
-  const client = yield* SoapClient.make
   const state = yield* SynchronizedRef.make<Sought | undefined>(undefined)
   const habits = new Map<string, Habits>()
   /** Those that have failed since they last did what they should. */
@@ -199,6 +210,11 @@ export const make: Effect.Effect<CurrentGateway, never, UpnpDiscovery.Network | 
     Effect.flatMap((result) => Effect.map(Clock.currentTimeMillis, (at): Sought => ({ result, at }))),
     Effect.provideContext(context)
   )
+
+  if (found !== undefined) {
+    const first = yield* openSession(found, habitsOf(found.gateway))
+    yield* SynchronizedRef.set(state, { result: Result.succeed(first), at: yield* Clock.currentTimeMillis })
+  }
 
   const isGood = (sought: Sought, now: number): boolean =>
     Result.isSuccess(sought.result) || now - sought.at < Duration.toMillis(disbelief)
@@ -304,4 +320,8 @@ export const make: Effect.Effect<CurrentGateway, never, UpnpDiscovery.Network | 
     isHeld: (one, key) => [...mappings].some(({ entry }) => entry === entryOf(one, key)),
     use: (f) => Effect.catchReason(attempt(f), "NatError", "Unreachable", () => attempt(f))
   }
+})
+
+export const make: Effect.Effect<CurrentGateway, never, UpnpDiscovery.Network | Scope.Scope> = Effect.gen(function* () {
+  return yield* makeFrom({ client: yield* SoapClient.make, selected: yield* Gateway.Selected })
 })
