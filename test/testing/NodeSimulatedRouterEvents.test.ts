@@ -65,6 +65,16 @@ describe("connections to a router", () => {
     }).pipe(Effect.provide(host("KeepsConnection")))
   )
 
+  it.live("are one for ten calls of the client's own, after those that found the router", () =>
+    Effect.gen(function* () {
+      const { connection } = yield* Upnp.probe
+      const before = yield* connections
+      yield* connection.getExternalIpAddress
+      yield* Effect.replicateEffect(connection.getStatusInfo, 10)
+      assert.isAtMost((yield* connections) - before, 1)
+    }).pipe(Effect.provide(host("KeepsConnection")))
+  )
+
   it.live("are ended with each answer by others", () =>
     Effect.gen(function* () {
       yield* tenActions

@@ -311,15 +311,20 @@ const serveHttp = Effect.fnUntraced(function* (
   })
 
   const listen = (wanted: number, port: () => number) =>
-    NodeTcp.listen(model.address, wanted, (socket, client) => {
-      model.connections += 1
-      NodeWebConnection.serve(socket, {
-        model,
-        run,
-        answer: (request) => answer(request, { client, port: port() }),
-        answered: tellChanges
-      })
-    })
+    NodeTcp.listen(
+      model.address,
+      wanted,
+      (socket, client) => {
+        model.connections += 1
+        NodeWebConnection.serve(socket, {
+          model,
+          run,
+          answer: (request) => answer(request, { client, port: port() }),
+          answered: tellChanges
+        })
+      },
+      NodeWebConnection.maximumConnections
+    )
 
   const httpPort = yield* listen(wantedPort, () => place().httpPort)
   const otherHttpPort = yield* listen(0, () => place().otherHttpPort)
@@ -360,6 +365,8 @@ interface UpnpSide {
   readonly hearsMulticast: boolean
   readonly place: () => UpnpResponder.Place
   readonly restarted: Effect.Effect<void>
+  /** The line has another address. */
+  readonly isElsewhere: Effect.Effect<void>
 }
 
 type UpnpPorts = Pick<NodeRouterPorts.Wanted, "http" | "ssdp">
@@ -370,7 +377,8 @@ const refuseUpnp = Effect.fnUntraced(function* ({ address }: RouterModel.RouterM
     ssdpPort: yield* reserve(address, ports.ssdp),
     hearsMulticast: false,
     place: () => nowhere,
-    restarted: Effect.void
+    restarted: Effect.void,
+    isElsewhere: Effect.void
   }
   return side
 })
@@ -381,6 +389,9 @@ const serveUpnp = Effect.fnUntraced(function* (model: RouterModel.RouterModel, p
   const alive = Effect.suspend(() => announce(UpnpResponder.alive(model, web.place())))
   yield* Effect.addFinalizer(() => unlessSilent(model, announce(UpnpResponder.byebye(model))))
   yield* unlessSilent(model, alive)
+  // Before what it has said runs out.
+  const again = Effect.delay(unlessSilent(model, alive), UpnpResponder.aliveInterval)
+  yield* Effect.forkScoped(Effect.forever(again))
   const side: UpnpSide = {
     ssdpPort: port,
     hearsMulticast,
@@ -391,7 +402,9 @@ const serveUpnp = Effect.fnUntraced(function* (model: RouterModel.RouterModel, p
         yield* Effect.catch(web.move, ({ message }) => Effect.logWarning(`the web server does not move: ${message}`))
       }
       yield* unlessSilent(model, alive)
-    })
+    }),
+    // That is news to the group only where it is the place of the description.
+    isElsewhere: model.has("LocationOnOtherAddress") ? unlessSilent(model, alive) : Effect.void
   }
   return side
 })
@@ -629,6 +642,7 @@ export const make = Effect.fn("NodeSimulatedRouter.make")(function* (
     }
     yield* forwarding.follow(state.entries)
     seen = state
+    if (isElsewhere && !isRestarted) yield* upnp.isElsewhere
     if (isRestarted || isElsewhere) yield* gatewayPort.announce
   }).pipe(
     Effect.catchCause((cause) => Effect.logWarning("the sockets of the simulated router do not follow it", cause)),

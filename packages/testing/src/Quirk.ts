@@ -66,7 +66,7 @@ export interface Profile {
   /** What the router does, in one sentence. */
   readonly what: string
   readonly where: Where
-  /** Where the quirk can be run: one of the wire does not exist in the mock layer, and one that nothing builds nowhere. */
+  /** Where the quirk can be run: one of the wire does not exist in the mock layer. */
   readonly strengths: ReadonlyArray<Strength>
   /** What it can show over: NAT-PMP and PCP have no words for most refusals, and no permanent leases. */
   readonly protocols: ReadonlyArray<Protocol>
@@ -87,7 +87,6 @@ const everywhere = ["mock", "loopback", "network"] as const
 const onTheWire = ["loopback", "network"] as const
 const onSockets = ["loopback"] as const
 const inNetworks = ["network"] as const
-const nowhere = [] as const
 
 const everyProtocol = ["upnp", "natpmp", "pcp"] as const
 const upnpOnly = ["upnp"] as const
@@ -106,7 +105,7 @@ const restarts = { ...leases, item: 9 } as const
 const surroundings = { ...handled, where: "network", strengths: inNetworks, protocols: everyProtocol } as const
 const hosts = { ...surroundings, item: 12 } as const
 const events = { ...ofUpnp, item: 16, where: "events" } as const
-const unbuilt = { ...surroundings, item: 13, strengths: nowhere } as const
+const overIpv6 = { ...surroundings, item: 13, protocols: upnpOnly } as const
 
 /**
  * Every quirk, by the number of its kind.
@@ -419,16 +418,20 @@ export const profiles = [
   },
 
   {
-    ...unbuilt,
+    ...overIpv6,
     name: "PinholeNeedsGlobalAddress",
-    what: "A pinhole is refused unless the internal client is a global unicast address.",
-    handled: "no client opens pinholes in IPv6 firewalls yet, and nothing builds the quirk"
+    what: "A pinhole is refused unless the internal client is a global unicast address, and the one that asks.",
+    where: "soap",
+    handled:
+      "the strategy opens no pinholes yet; whoever calls the firewall's service by the router's IPv6 address may",
+    note: "The router is reached over IPv6, too. In a SimulatedNetwork: a LAN of its own for IPv6, the host attached to it, and on it an appliance whose device has the onRequest of the router's."
   },
   {
-    ...unbuilt,
+    ...overIpv6,
     name: "FailsWhenFamiliesSearchAtOnce",
     what: "The router falls silent for a while when it is searched for over IPv4 and IPv6 at once.",
-    handled: "no client searches over IPv6 yet, and nothing builds the quirk"
+    where: "ssdp",
+    strengths: onTheWire
   },
 
   {

@@ -24,17 +24,19 @@ const bind = (server: Net.Server, address: NetAddress.IpAddress, port: number) =
     })
   })
 
-/** Listens until the scope closes, which also closes every connection; the port. */
+/** Listens until the scope closes, which also closes every connection; the port. More connections than told are closed. */
 export const listen = Effect.fnUntraced(function* (
   address: NetAddress.IpAddress,
   port: number,
-  onConnection: (socket: Net.Socket, from: NetAddress.IpAddress) => void
+  onConnection: (socket: Net.Socket, from: NetAddress.IpAddress) => void,
+  maximumConnections?: number
 ) {
   const open = new Set<Net.Socket>()
   const server = yield* Effect.acquireRelease(
     Effect.sync(() => Net.createServer({ allowHalfOpen: true, noDelay: true })),
     (server) => closeAll(server, open)
   )
+  if (maximumConnections !== undefined) server.maxConnections = maximumConnections
   server.on("connection", (socket) => {
     // Whatever the error is, "close" follows it.
     socket.on("error", noop)

@@ -76,7 +76,8 @@ const latin1 = new TextDecoder("latin1")
 const maximumHead = 16 * 1024
 const maximumBody = 64 * 1024
 
-const endOfHead = /\r?\n\r?\n/
+const lineFeed = 10
+const carriageReturn = 13
 
 const headerOf = (line: string): readonly [name: string, value: string] => {
   const colon = line.indexOf(":")
@@ -85,25 +86,107 @@ const headerOf = (line: string): readonly [name: string, value: string] => {
 
 const startLine = /^([A-Z-]{1,20}) (\/\S*) HTTP\/1\.[01]$/
 
+/** Ten digits are more than any body that is read. */
+const decimal = /^\d{1,10}$/
+
+/** The length of the body; `undefined` where it is none, too large, or said twice and not the same. */
+const bodyLength = (headers: UpnpResponder.Request["headers"]): number | undefined => {
+  const said = headers.flatMap(([name, value]) => (name.toLowerCase() === "content-length" ? [value] : []))
+  const [first = "0"] = said
+  if (!decimal.test(first) || said.some((value) => value !== first)) return undefined
+  return Number(first) > maximumBody ? undefined : Number(first)
+}
+
 /** A request, and the bytes that came after it on its connection. */
 export interface Arrived {
   readonly request: UpnpResponder.Request
   readonly rest: Uint8Array
 }
 
-/** The first request of what has arrived so far: whole, not whole yet, or none. */
-export const decode = (bytes: Uint8Array): Arrived | "Incomplete" | "Malformed" => {
-  const text = latin1.decode(bytes.subarray(0, maximumHead))
-  const end = endOfHead.exec(text)
-  if (end === null) return bytes.length >= maximumHead ? "Malformed" : "Incomplete"
-  const [first = "", ...lines] = text.slice(0, end.index).split(/\r?\n/)
+interface Head extends Pick<UpnpResponder.Request, "headers" | "method" | "path"> {
+  /** Where the body begins and ends. */
+  readonly start: number
+  readonly end: number
+}
+
+const decodeHead = (bytes: Uint8Array, start: number): Head | "Malformed" => {
+  const text = latin1.decode(bytes.subarray(0, start)).replace(/(?:\r?\n){2}$/, "")
+  const [first = "", ...lines] = text.split(/\r?\n/)
   const [, method, path] = startLine.exec(first) ?? []
   if (method === undefined || path === undefined) return "Malformed"
   const headers = lines.map(headerOf)
-  const length = Number(headers.find(([name]) => name.toLowerCase() === "content-length")?.[1] ?? "0")
-  if (!Number.isInteger(length) || length < 0 || length > maximumBody) return "Malformed"
-  const start = end.index + end[0].length
-  if (bytes.length < start + length) return "Incomplete"
-  const request = { method, path, headers, body: bytes.subarray(start, start + length) }
-  return { request, rest: bytes.subarray(start + length) }
+  const length = bodyLength(headers)
+  return length === undefined ? "Malformed" : { method, path, headers, start, end: start + length }
+}
+
+/** Reads requests from the pieces that they arrive in: each byte is looked at once, however small the pieces are. */
+export class RequestReader {
+  /** The bytes up to `#size` have arrived; there is room for more. */
+  #bytes = new Uint8Array(1024)
+  #size = 0
+  /** Where the next look for the end of the head begins. */
+  #looked = 0
+  #head: Head | "Malformed" | undefined
+
+  /** Whether more has arrived than any request has. */
+  get isOverfull(): boolean {
+    return this.#size > maximumHead + maximumBody
+  }
+
+  push(piece: Uint8Array): void {
+    const size = this.#size + piece.length
+    if (size > this.#bytes.length) {
+      const larger = new Uint8Array(2 * size)
+      larger.set(this.#bytes.subarray(0, this.#size))
+      this.#bytes = larger
+    }
+    this.#bytes.set(piece, this.#size)
+    this.#size = size
+  }
+
+  /** The first request of what has arrived, which is then gone: whole, not whole yet, or none. */
+  take(): UpnpResponder.Request | "Incomplete" | "Malformed" {
+    const head = (this.#head ??= this.#findHead())
+    if (head === undefined) return this.#size >= maximumHead ? "Malformed" : "Incomplete"
+    if (head === "Malformed") return head
+    if (this.#size < head.end) return "Incomplete"
+    const { end, headers, method, path, start } = head
+    const request = { method, path, headers, body: this.#bytes.slice(start, end) }
+    this.#bytes.copyWithin(0, end, this.#size)
+    this.#size -= end
+    this.#looked = 0
+    this.#head = undefined
+    return request
+  }
+
+  /** What has arrived and is not taken. */
+  get rest(): Uint8Array {
+    return this.#bytes.slice(0, this.#size)
+  }
+
+  /** A head ends with an empty line. */
+  #findHead(): Head | "Malformed" | undefined {
+    const bytes = this.#bytes
+    const last = Math.min(this.#size, maximumHead)
+    for (let at = this.#looked; at < last; at++) {
+      if (bytes[at] !== lineFeed) continue
+      const next = at + (bytes[at + 1] === carriageReturn ? 2 : 1)
+      if (next >= last) {
+        // What decides has not arrived.
+        this.#looked = at
+        return undefined
+      }
+      if (bytes[next] === lineFeed) return decodeHead(bytes, next + 1)
+    }
+    this.#looked = last
+    return undefined
+  }
+}
+
+/** The first request of what has arrived so far: whole, not whole yet, or none. */
+export const decode = (bytes: Uint8Array): Arrived | "Incomplete" | "Malformed" => {
+  const reader = new RequestReader()
+  reader.push(bytes)
+  const request = reader.take()
+  return typeof request === "string" ? request : { request, rest: reader.rest }
 }

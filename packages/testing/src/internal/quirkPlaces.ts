@@ -14,7 +14,7 @@ const whyNot = (strength: Quirk.Strength, name: string): string | undefined => {
   if (profile === undefined) return `there is no quirk ${JSON.stringify(name)}: Quirk.names has them all`
   if (profile.strengths.includes(strength)) return undefined
   const runs = profile.strengths.map((one) => places[one]).join(" and ")
-  return `the quirk ${name} cannot show ${places[strength]}: ${runs === "" ? "nothing builds it yet" : `it runs ${runs}`}`
+  return `the quirk ${name} cannot show ${places[strength]}: it runs ${runs}`
 }
 
 /** What is wrong with the first one that does not run there. */
