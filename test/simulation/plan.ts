@@ -82,6 +82,8 @@ const concernsNatPmp = ({ protocols }: Quirk.Profile): boolean => protocols.incl
 /** The quirks that a world may have. */
 export const quirksFor = (protocol: Protocol): ReadonlyArray<Quirk.Quirk> =>
   Quirk.runningIn("network")
+    // Nobody in these worlds has IPv6.
+    .filter(({ item }) => item !== 13)
     // Who speaks NAT-PMP asks the default gateway, which is not the one that maps here.
     .filter((profile) => protocol !== "natpmp" || (concernsNatPmp(profile) && profile.name !== "FailoverPair"))
     .map((profile) => profile.name)

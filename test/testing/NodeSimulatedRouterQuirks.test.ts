@@ -534,6 +534,7 @@ const metElsewhere: ReadonlyArray<Quirk.Quirk> = [
   "EndOfListIsInvalidArgs",
   "RestartMovesControl",
   "DeadSecondGateway",
+  "FailsWhenFamiliesSearchAtOnce",
   "FailoverPair",
   "KeepsConnection",
   "ClosesKeptConnection",

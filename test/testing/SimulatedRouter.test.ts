@@ -576,7 +576,7 @@ describe("a router", () => {
     ],
     [
       { quirks: ["PinholeNeedsGlobalAddress"] },
-      "the quirk PinholeNeedsGlobalAddress cannot show in the mock layer: nothing builds it yet"
+      "the quirk PinholeNeedsGlobalAddress cannot show in the mock layer: it runs in a SimulatedNetwork"
     ],
     [{ quirks: ["Nonsense" as "Chunked"] }, 'there is no quirk "Nonsense": Quirk.names has them all']
   ] as const)("is not made of %j either", ([options, message]) =>
