@@ -6,15 +6,19 @@ import * as NatPmpCodec from "@effect-nat/natpmp/NatPmpCodec"
 import * as PcpCodec from "@effect-nat/natpmp/PcpCodec"
 import * as PcpResponder from "@effect-nat/testing/PcpResponder"
 import * as RouterModel from "@effect-nat/testing/RouterModel"
+import * as UpnpResponder from "@effect-nat/testing/UpnpResponder"
 import * as DeviceDescription from "@effect-nat/upnp/DeviceDescription"
 import * as Gena from "@effect-nat/upnp/Gena"
 import * as HttpUrl from "@effect-nat/upnp/HttpUrl"
+import * as Layer3Forwarding from "@effect-nat/upnp/Layer3Forwarding"
+import * as PortMappingEntry from "@effect-nat/upnp/PortMappingEntry"
 import * as Soap from "@effect-nat/upnp/Soap"
 import * as Ssdp from "@effect-nat/upnp/Ssdp"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { concat } from "../../packages/testing/src/internal/bytes.ts"
+import * as HttpFraming from "../../packages/testing/src/internal/httpFraming.ts"
 import * as Decoder from "./decoder.ts"
 import * as Inputs from "./inputs.ts"
 import type { Random } from "./inputs.ts"
@@ -503,6 +507,215 @@ const event = Decoder.make<Gena.Event>({
   also: (bytes) => void valueOf(Gena.decodeEvent(headersOf(bytes), Inputs.fromText("<propertyset/>")), isGenaError)
 })
 
+// What routers answer with
+
+const listedEntry = (random: Random): PortMappingEntry.PortMappingEntry => ({
+  remoteHost: random.chance(0.5) ? "" : NetAddress.formatIp(Values.ipv4(random)),
+  externalPort: Values.uint16(random),
+  protocol: random.pick(["TCP", "UDP"]),
+  internalPort: Values.uint16(random),
+  internalClient: NetAddress.formatIp(Values.ipv4(random)),
+  enabled: random.chance(0.5),
+  description: Values.line(random, 0, 3),
+  leaseDuration: Values.uint32(random)
+})
+
+const wholeText = (bytes: Uint8Array): string => new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes)
+
+const portMappingList = Decoder.make<ReadonlyArray<PortMappingEntry.PortMappingEntry>>({
+  name: "port mapping list",
+  // Any amount of blanks is an empty list.
+  maximumBytes: Number.POSITIVE_INFINITY,
+  longestRead: Soap.maximumBytes,
+  read: (bytes) => valueOf(PortMappingEntry.decodeList(wholeText(bytes)), (error) => typeof error === "string"),
+  write: (list) => Inputs.fromText(PortMappingEntry.encodeList(list)),
+  value: (random) => Values.list(random, 5, listedEntry),
+  comesBack: "the second time",
+  tokens: [
+    ...xmlTokens,
+    ...texts(
+      "<PortMappingList>",
+      "</PortMappingList>",
+      "<p:PortMappingEntry>",
+      "</p:PortMappingEntry>",
+      "<NewExternalPort>1</NewExternalPort>",
+      "<NewProtocol>TCP</NewProtocol>",
+      "<NewLeaseTime>"
+    )
+  ],
+  frames: [
+    frame("", ""),
+    frame("<PortMappingList>", "</PortMappingList>"),
+    frame("<PortMappingList><PortMappingEntry>", "</PortMappingEntry></PortMappingList>")
+  ]
+})
+
+const defaultConnection = Decoder.make<Layer3Forwarding.DefaultConnection>({
+  name: "default connection",
+  maximumBytes: Number.POSITIVE_INFINITY,
+  longestRead: Soap.maximumBytes,
+  // Any text is something: only what names a device counts as accepted.
+  read: (bytes) => {
+    const read = Layer3Forwarding.parseDefaultConnection(wholeText(bytes))
+    return read === undefined || read.deviceUdn === "" ? undefined : read
+  },
+  write: ({ deviceUdn, serviceId }) => Inputs.fromText(`${deviceUdn}:WANConnectionDevice:1,${serviceId}`),
+  value: (random) => ({
+    deviceUdn: sid(random),
+    serviceId: `urn:upnp-org:serviceId:${Values.name(random)}`
+  }),
+  // A half that is missing is not written.
+  comesBack: "not checked",
+  tokens: texts("uuid:1", "uuid:", ":WANConnectionDevice:1", ",", " ", "\n", "urn:upnp-org:serviceId:WANIPConn1", "é"),
+  frames: [frame("", ""), frame("uuid:1,", ""), frame("uuid:", ",urn:upnp-org:serviceId:WANIPConn1")]
+})
+
+// What simulated routers are asked
+
+const askingHost = NetAddress.ipFromStringUnsafe("192.168.77.2")
+
+const requestHead = ({ headers, method, path }: UpnpResponder.Request): string =>
+  [`${method} ${path} HTTP/1.1`, ...headers.map(([name, value]) => `${name}: ${value}`), "", ""].join("\r\n")
+
+const requestBytes = (request: UpnpResponder.Request): Uint8Array =>
+  concat([Inputs.fromText(requestHead(request)), request.body])
+
+const requestTokens = texts(
+  "POST /ctl/IPConn HTTP/1.1\r\n",
+  "GET /rootDesc.xml HTTP/1.1\r\n",
+  "SUBSCRIBE /evt/IPConn HTTP/1.1\r\n",
+  "Content-Length: 3\r\n",
+  "content-length: 99999999999\r\n",
+  "Transfer-Encoding: chunked\r\n",
+  `SOAPAction: ${header}\r\n`,
+  "CALLBACK: <http://192.168.77.2:1/>\r\n",
+  "NT: upnp:event\r\n",
+  "TIMEOUT: Second-1\r\n",
+  "\r\n",
+  "\n",
+  "\r",
+  "\r\n\r\n",
+  ":",
+  " ",
+  "\u0000"
+)
+
+/** Read at once, and in two pieces. */
+const readInPieces = (bytes: Uint8Array, random: Random) => {
+  const reader = new HttpFraming.RequestReader()
+  const at = random.between(0, bytes.length)
+  reader.push(bytes.subarray(0, at))
+  const early = reader.take()
+  if (early !== "Incomplete") return early
+  reader.push(bytes.subarray(at))
+  return reader.take()
+}
+
+const upnpRequest = Decoder.make<UpnpResponder.Request>({
+  name: "router request",
+  // What comes after the request is the next one.
+  maximumBytes: Number.POSITIVE_INFINITY,
+  longestRead: 80 * 1024,
+  read: (bytes) => {
+    const request = UpnpResponder.decode(bytes)
+    return typeof request === "string" ? undefined : request
+  },
+  write: requestBytes,
+  value: (random) => {
+    const body = Inputs.bytesOf(random, random.between(0, 200))
+    const headers = Values.list(random, 3, (one) => [Values.name(one), Values.word(one, 'abc:/="', 1, 9)] as const)
+    return {
+      method: random.pick(["GET", "POST", "M-POST", "SUBSCRIBE"]),
+      path: `/${Values.word(random, "abc/?=%", 0, 9)}`,
+      headers: [...headers, ["Content-Length", String(body.length)]],
+      body
+    }
+  },
+  comesBack: "not checked",
+  tokens: requestTokens,
+  frames: [frame("", ""), frame("GET / HTTP/1.1\r\n", "\r\n\r\n"), frame("GET / HTTP/1.1\r\nA: ", "\r\n\r\n")],
+  also: (bytes, request, random) => {
+    const again = readInPieces(bytes, random)
+    // A head that never ends is refused as soon as it is too long, wherever the pieces end.
+    if (request !== undefined) Decoder.same("read in two pieces", again, request)
+  }
+})
+
+/** A router's whole answer to any bytes on its web server. */
+const webServer = Decoder.make<Uint8Array>({
+  name: "router answer",
+  maximumBytes: Number.POSITIVE_INFINITY,
+  longestRead: 80 * 1024,
+  read: (bytes) => {
+    const request = UpnpResponder.decode(bytes)
+    if (typeof request === "string") return undefined
+    const model = new RouterModel.RouterModel({ igdVersion: 2 })
+    const place = UpnpResponder.placeOf(model)
+    const requester = { client: askingHost, port: place.httpPort }
+    const answer = UpnpResponder.answerRequest(model, 0, place, request, requester)
+    void UpnpResponder.dueEvents(model, 0)
+    return answer === undefined ? undefined : UpnpResponder.encode(model, answer)
+  },
+  write: (bytes) => bytes,
+  value: (random) => {
+    const { action } = random.pick([
+      { action: "AddPortMapping" },
+      { action: "AddAnyPortMapping" },
+      { action: "GetListOfPortMappings" },
+      { action: "GetGenericPortMappingEntry" }
+    ])
+    const asked: Soap.Call = {
+      serviceType: "urn:schemas-upnp-org:service:WANIPConnection:2",
+      action,
+      arguments: random.chance(0.5) ? PortMappingEntry.toArguments(listedEntry(random)) : soapArguments(random)
+    }
+    const body = Inputs.fromText(Soap.encodeCall(asked))
+    return requestBytes({
+      method: "POST",
+      path: "/ctl/IPConn",
+      headers: [
+        ["SOAPAction", Soap.soapAction(asked)],
+        ["Content-Length", String(body.length)]
+      ],
+      body
+    })
+  },
+  comesBack: "not checked",
+  isOneWay: true,
+  tokens: [...requestTokens, ...soapTokens],
+  frames: [frame("SUBSCRIBE /evt/IPConn HTTP/1.1\r\nNT: upnp:event\r\nCALLBACK: ", "\r\n\r\n")]
+})
+
+/** A router's answers to any datagram on its SSDP port: none, or those that its clients can read. */
+const searchedRouter = Decoder.make<ReadonlyArray<Uint8Array>>({
+  name: "router search",
+  maximumBytes: Ssdp.maximumBytes,
+  read: (bytes) => {
+    const model = new RouterModel.RouterModel()
+    const search = { payload: bytes, client: askingHost, isMulticast: true }
+    const answers = UpnpResponder.answerSearch(model, 0, UpnpResponder.placeOf(model), search)
+    return answers.length === 0 ? undefined : answers.map(({ payload }) => payload)
+  },
+  write: (answers) => concat(answers),
+  value: (random) => [
+    Ssdp.encode(
+      new Ssdp.SearchRequest({
+        host: "239.255.255.250:1900",
+        searchTarget: random.pick(["ssdp:all", "upnp:rootdevice", Values.line(random, 1, 2)]),
+        mx: Values.optional(random, (one) => one.between(1, 5))
+      })
+    )
+  ],
+  comesBack: "not checked",
+  isOneWay: true,
+  tokens: ssdp.tokens,
+  frames: ssdp.frames,
+  also: (_, answers = []) => {
+    const isRead = answers.every((answer) => Result.isSuccess(Ssdp.decode(answer)))
+    if (!isRead) throw new Error("the router answers what its client cannot read")
+  }
+})
+
 // NAT-PMP and PCP
 
 const natPmpTokens = hex("00", "80", "0081 0000", "0001 0000", "0002 0000 2ee0 2ee1 00001c20", "ffff", "00000e10", "02")
@@ -936,6 +1149,11 @@ export const decoders: ReadonlyArray<Decoder.Decoder> = [
   granted,
   subscription,
   event,
+  portMappingList,
+  defaultConnection,
+  upnpRequest,
+  webServer,
+  searchedRouter,
   natPmpRequest,
   natPmpResponse,
   pcpRequest,
