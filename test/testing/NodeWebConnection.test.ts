@@ -45,11 +45,15 @@ describe("requests", () => {
       reader.push(Uint8Array.of(byte))
       assert.strictEqual(reader.take(), "Incomplete")
     }
-    const head = new RequestReader()
-    head.push(encode("GET / HTTP/1.1\r\n"))
-    for (let index = 0; index < 16_000; index++) {
-      head.push(Uint8Array.of(120))
-      assert.strictEqual(head.take(), "Incomplete")
+    for (let times = 0; times < 20; times++) {
+      const head = new RequestReader()
+      head.push(encode("GET / HTTP/1.1\r\n"))
+      let read: ReturnType<RequestReader["take"]> = "Incomplete"
+      for (let index = 0; index < 16_000 && read === "Incomplete"; index++) {
+        head.push(Uint8Array.of(120))
+        read = head.take()
+      }
+      assert.strictEqual(read, "Incomplete")
     }
     assert.isBelow(process.cpuUsage(before).user, 2_000_000)
   })
