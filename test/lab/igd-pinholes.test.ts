@@ -74,8 +74,8 @@ labSuite("the IPv6 firewall of a real router", () => {
   )
 
   for (const protocol of ["tcp", "udp"] as const) {
-    it.live.skip(
-      `lets packets to a ${protocol} port in while it is mapped for IPv6 (skipped: the strategy does not do that yet)`,
+    it.live(
+      `lets packets to a ${protocol} port in while it is mapped for IPv6`,
       () =>
         Effect.gen(function* () {
           const lab = yield* withIpv6

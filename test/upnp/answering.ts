@@ -34,7 +34,8 @@ export const answering = (answer: (action: string, list: Soap.Arguments) => Answ
         Effect.suspend(() => {
           calls.push(`${action}(${list.map(([name, value]) => `${name}=${value}`).join(", ")})`)
           return answer(action, list)
-        })
+        }),
+      isOneRouter: () => undefined
     }
   }
 }

@@ -55,6 +55,8 @@ export interface Network {
   readonly openSockets: () => number
   /** Sends a datagram to everybody who listens for announcements. */
   readonly announce: (from: string, payload: Uint8Array) => void
+  /** Gives the host another IPv6 address. */
+  readonly moveTo6: (address: string) => void
   /** Gives the host another address. */
   readonly moveTo: (address: string) => void
 }
@@ -74,6 +76,9 @@ export interface NetworkOptions {
   readonly devices: ReadonlyArray<Device>
   readonly interfaces?: ReadonlyArray<readonly [name: string, cidr: string]>
   readonly gateway?: string | undefined
+  /** The IPv6 default gateway, and this host's IPv6 address; there is no IPv6 without them. */
+  readonly gateway6?: string | undefined
+  readonly own6?: string | undefined
   /** Refuses to listen by default. */
   readonly listener?: HttpListener.HttpListener["Service"]
 }
@@ -90,6 +95,7 @@ export const makeNetwork = (options: NetworkOptions): Network => {
   const ears = new Set<Queue.Queue<DatagramSocket.Datagram>>()
   let sockets = 0
   let ownNow = own
+  let ownNow6 = options.own6
   const interfaces = options.interfaces ?? [
     ["lo", "127.0.0.1/8"],
     ["eth0", `${own}/24`]
@@ -109,7 +115,9 @@ export const makeNetwork = (options: NetworkOptions): Network => {
       )
     }
     const scope = yield* Effect.scope
-    const from = open.bind?.address ?? ip(open.connect === undefined ? "0.0.0.0" : ownNow)
+    const isIpv6 = open.connect !== undefined && NetAddress.isIpv6Address(open.connect.address)
+    const towards = isIpv6 ? (ownNow6 ?? "::") : ownNow
+    const from = open.bind?.address ?? ip(open.connect === undefined ? "0.0.0.0" : towards)
     const deliver = (device: Device, said: Said) =>
       Queue.offer(received, {
         payload: said.payload,
@@ -146,10 +154,11 @@ export const makeNetwork = (options: NetworkOptions): Network => {
       if (!device.ports().includes(request.address.port)) {
         return Effect.fail(new Http.HttpError({ kind: "Refused", detail: "nothing listens" }))
       }
+      const local = NetAddress.isIpv6Address(request.address.address) ? ownNow6 : undefined
       return Effect.flatMap(device.onRequest(request), (response) =>
         response.body.length > request.maxBytes
           ? Effect.fail(new Http.HttpError({ kind: "TooLarge", detail: `more than ${request.maxBytes} bytes` }))
-          : Effect.succeed(response)
+          : Effect.succeed(local === undefined ? response : { ...response, localAddress: ip(local) })
       )
     })
 
@@ -168,7 +177,11 @@ export const makeNetwork = (options: NetworkOptions): Network => {
         )
       }),
       Layer.succeed(DefaultRoute.DefaultRoute, {
-        routes: Effect.succeed(gateway === undefined ? [] : [{ gateway: ip(gateway), interface: "eth0", metric: 0 }])
+        routes: Effect.succeed(
+          [gateway, options.gateway6].flatMap((one) =>
+            one === undefined ? [] : [{ gateway: ip(one), interface: "eth0", metric: 0 }]
+          )
+        )
       })
     ),
     searches,
@@ -177,6 +190,9 @@ export const makeNetwork = (options: NetworkOptions): Network => {
     announce: (from, payload) => {
       const address = NetAddress.inetAddressUnsafe(ip(from), Ssdp.port)
       ears.forEach((ear) => Queue.offerUnsafe(ear, { payload, address }))
+    },
+    moveTo6: (address) => {
+      ownNow6 = address
     },
     moveTo: (address) => {
       ownNow = address

@@ -14,6 +14,8 @@ export const igd1 = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
 export const wanIp1 = "urn:schemas-upnp-org:service:WANIPConnection:1"
 export const wanPpp1 = "urn:schemas-upnp-org:service:WANPPPConnection:1"
 
+export const wanIpv6Firewall1 = "urn:schemas-upnp-org:service:WANIPv6FirewallControl:1"
+
 export interface RouterService {
   readonly serviceType: string
   readonly controlUrl: string
@@ -42,10 +44,21 @@ export interface RouterOptions {
   readonly overwrites?: boolean
   /** Chooses another port only where another host has the wanted one, as miniupnpd does. */
   readonly overwritesSameHost?: boolean
+  /** Has an IPv6 firewall in this state. */
+  readonly firewall?: { isEnabled: boolean; isInboundPinholeAllowed: boolean }
 }
+
+/** The same router at another address, without a voice in searches. */
+export const at = (router: Router, address: string): Network.Device => ({
+  ...router,
+  address,
+  onSearch: () => []
+})
 
 export interface Router extends Network.Device {
   readonly entries: Array<PortMappingEntry.PortMappingEntry>
+  /** By their unique ids, as `[address]:port/protocol lease`. */
+  readonly pinholes: Map<string, string>
   /** Every action called, with its arguments, as `Name(a, b)`. */
   readonly calls: Array<string>
   /** The service types that actions came with. */
@@ -89,7 +102,14 @@ export const makeRouter = (options: RouterOptions = {}): Router => {
   const address = options.address ?? Network.routerAddress
   const name = options.name ?? "Home Router"
   const udn = options.udn ?? "uuid:11111111-0000-4000-8000-000000000001"
-  const services = options.services ?? [only]
+  const services = [
+    ...(options.services ?? [only]),
+    ...(options.firewall === undefined
+      ? []
+      : [{ serviceType: wanIpv6Firewall1, controlUrl: "/ctl/fw", externalAddress: "", status: "" }])
+  ]
+  const pinholes = new Map<string, string>()
+  let nextPinhole = 1
   const entries: Array<PortMappingEntry.PortMappingEntry> = []
   const calls: Array<string> = []
   const serviceTypes = new Set<string>()
@@ -119,7 +139,30 @@ export const makeRouter = (options: RouterOptions = {}): Router => {
   const perform = Effect.fnUntraced(function* (service: RouterService, call: Soap.Call) {
     const list = call.arguments
     const nothing: Soap.Arguments = []
+    const word = (name: string) => Soap.argument(list, name) ?? ""
     switch (call.action) {
+      case "GetFirewallStatus":
+        return [
+          ["FirewallEnabled", options.firewall?.isEnabled === true ? "1" : "0"],
+          ["InboundPinholeAllowed", options.firewall?.isInboundPinholeAllowed === true ? "1" : "0"]
+        ] as const
+      case "AddPinhole": {
+        const flow = `[${word("InternalClient")}]:${word("InternalPort")}/${word("Protocol")}`
+        const known = [...pinholes].find(([, held]) => held.startsWith(`${flow} `))
+        const id = known?.[0] ?? String(nextPinhole++)
+        pinholes.set(id, `${flow} ${word("LeaseTime")}`)
+        return [["UniqueID", id]] as const
+      }
+      case "UpdatePinhole": {
+        const held = pinholes.get(word("UniqueID"))
+        if (held === undefined) return yield* fault(704, "NoSuchEntry")
+        pinholes.set(word("UniqueID"), `${held.slice(0, held.indexOf(" "))} ${word("NewLeaseTime")}`)
+        return nothing
+      }
+      case "DeletePinhole": {
+        if (!pinholes.delete(word("UniqueID"))) return yield* fault(704, "NoSuchEntry")
+        return nothing
+      }
       case "GetExternalIPAddress":
         return [["NewExternalIPAddress", moved ?? service.externalAddress]] as const
       case "GetStatusInfo":
@@ -178,6 +221,7 @@ export const makeRouter = (options: RouterOptions = {}): Router => {
   return {
     address,
     entries,
+    pinholes,
     calls,
     serviceTypes,
     mostAtOnce: () => mostAtOnce,

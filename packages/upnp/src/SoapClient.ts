@@ -45,6 +45,8 @@ export interface SoapClient {
     action: string,
     list: Soap.Arguments
   ) => Effect.Effect<Soap.Arguments, NatError.NatError | Soap.UpnpFault>
+  /** Says that two addresses, as of IPv4 and IPv6, are those of one router: its calls wait for each other. */
+  readonly isOneRouter: (address: NetAddress.IpAddress, other: NetAddress.IpAddress) => void
 }
 
 /** What a status means when the body is no SOAP answer. */
@@ -121,7 +123,9 @@ export const make: Effect.Effect<SoapClient, never, Http.Http> = Effect.gen(func
     const second = first === controlUrl ? otherControlUrl : controlUrl
     return Effect.catchReason(exchange(first, service, action, list), "NatError", "Unreachable", (_, error) =>
       exchange(second, service, action, list).pipe(
-        Effect.tapError((failure) => Effect.sync(() => void (failure._tag === "UpnpFault" && moved.set(service, second)))),
+        Effect.tapError((failure) =>
+          Effect.sync(() => void (failure._tag === "UpnpFault" && moved.set(service, second)))
+        ),
         Effect.tap(() => Effect.sync(() => moved.set(service, second))),
         // The place that the description gives is the one to speak of.
         Effect.catchReason("NatError", "Unreachable", () => Effect.fail(error))
@@ -136,5 +140,9 @@ export const make: Effect.Effect<SoapClient, never, Http.Http> = Effect.gen(func
       )
   )
 
-  return { call }
+  const isOneRouter = (address: NetAddress.IpAddress, other: NetAddress.IpAddress): void => {
+    turns.set(NetAddress.formatIp(other), turnOf(NetAddress.formatIp(address)))
+  }
+
+  return { call, isOneRouter }
 })

@@ -4,16 +4,26 @@
  * The gateway is searched for when it is first needed, remembered, and searched for again when it is no longer where
  * it was: routers change their ports when they restart.
  *
- * Nothing of another's is overwritten or deleted: a mapping is ours by its internal address, internal port and
- * description. Programs that map the same service of one host keep apart by their descriptions; a mapping that an
- * earlier run left behind is taken over where the description is the same, and is in the way where it is not.
+ * **Gotchas**
+ *
+ * A mapping is ours by its internal address, internal port and description, and the router shows it before anything is
+ * renewed or deleted: nothing of another's is deleted. What is overwritten when a mapping is added depends on its ports:
+ *
+ * - Where the external port is not the internal one, the router is asked first what it has there. Programs of one host
+ *   keep apart by their descriptions; a mapping that an earlier run left behind is taken over where the description is
+ *   the same, and is in the way where it is not.
+ * - Where both are the same, and the mapping is for this host, it is added without a look, for the sake of speed. A
+ *   mapping of this host is taken over whatever its description says, as nobody else on it can serve that port. Another
+ *   host's is kept by the router, which refuses; a router that gives away what others have, against all documents,
+ *   gives it away here as well. `strictExternalPort` changes nothing about that.
+ *
+ * A router that does not tell what it has is believed to hold what was put there last.
  *
  * **Example** (Map a port on the router)
  *
  * ```ts
  * import * as Effect from "effect/Effect"
- * import * as Exit from "effect/Exit"
-import * as Layer from "effect/Layer"
+ * import * as Layer from "effect/Layer"
  * import * as NodeHost from "@effect-nat/core/NodeHost"
  * import * as PortMapper from "@effect-nat/core/PortMapper"
  * import * as Upnp from "@effect-nat/upnp/Upnp"
@@ -45,6 +55,7 @@ import * as ActionFailure from "./internal/actionFailure.ts"
 import * as CurrentGateway from "./internal/currentGateway.ts"
 import * as EveryGateway from "./internal/everyGateway.ts"
 import * as UpnpLease from "./internal/upnpLease.ts"
+import * as UpnpPinhole from "./internal/upnpPinhole.ts"
 import * as UpnpProbe from "./internal/upnpProbe.ts"
 import * as PortMappingEntry from "./PortMappingEntry.ts"
 import * as SoapClient from "./SoapClient.ts"
@@ -52,10 +63,12 @@ import type * as UpnpDiscovery from "./UpnpDiscovery.ts"
 import type * as UpnpGateway from "./UpnpGateway.ts"
 
 /**
- * Looks for the gateway to use, and changes nothing on it: the first that answers with an external address, else the
- * first that answers at all when the search is over (3 seconds) and all that answered it have been asked, which takes 7
- * seconds at most. `Gateway.Selected` restricts the choice. Fails with
- * `NoGateway`, or `Unreachable` where no socket can be opened.
+ * Looks for the gateway to use, and changes nothing on it: the default gateway as soon as it is described, or, where it
+ * has several services, has told an external address. Else the best of those that have told one a quarter of a second
+ * after the first of them, and where none has, the best of all when the search is over (3 seconds) and all that answered
+ * it have been asked, which takes 7 seconds at most. A line that is up is better than one that is down, then a public
+ * address is better than another. `Gateway.Selected` names the gateway in place of all that. Fails with `NoGateway`, or
+ * `Unreachable` where no socket can be opened.
  *
  * @category constructors
  * @since 0.1.0
@@ -115,14 +128,6 @@ const keyOf = (key: PortMapper.MappingKey): PortMappingEntry.Key => ({
   protocol: PortMappingEntry.wireProtocol(key.protocol)
 })
 
-/** What this strategy cannot do whatever the gateway. A request for both families gets the one there is. */
-const checkFamily = Effect.fnUntraced(function* (request: MappingRequest.MappingRequest) {
-  if (request.family !== "ipv6") return
-  return yield* NatError.fromReason(
-    new NatError.Unsupported({ operation: "map an IPv6 port over UPnP", detail: "ask for the family ipv4" })
-  )
-})
-
 /**
  * The strategy with its probe, for whoever chooses among strategies, for as long as the scope is open: until then the
  * gateway is watched while something is mapped on it. `Gateway.Selected` is read here, once.
@@ -133,10 +138,13 @@ const checkFamily = Effect.fnUntraced(function* (request: MappingRequest.Mapping
 export const makeStrategy: Effect.Effect<Strategy.Strategy, never, UpnpDiscovery.Network | Scope.Scope> = Effect.gen(
   function* () {
     const current = yield* CurrentGateway.make
+    const context = yield* Effect.context<UpnpDiscovery.Network>()
 
     const map = Effect.fn("Upnp.map")(function* (request: MappingRequest.MappingRequest) {
-      yield* checkFamily(request)
-      return yield* LeaseEngine.map(yield* UpnpLease.make(current), request)
+      // A request for both families gets IPv4: one mapping has one external address.
+      if (request.family !== "ipv6") return yield* LeaseEngine.map(yield* UpnpLease.make(current), request)
+      const pinhole = yield* Effect.provideContext(UpnpPinhole.make(current), context)
+      return yield* LeaseEngine.map(pinhole, request)
     })
 
     const externalAddress = current

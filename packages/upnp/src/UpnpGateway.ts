@@ -105,6 +105,36 @@ const toGateway = (
   })
 
 /**
+ * A device, and this host's own address on the way to it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FetchedDevice {
+  readonly device: DeviceDescription.Device
+  readonly localAddress: NetAddress.IpAddress
+}
+
+/**
+ * Fetches and reads the description at a place that is known, in `descriptionTimeout` at most. Fails with `TimedOut`,
+ * `Unreachable`, `MalformedAnswer`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fetchDevice = Effect.fn("UpnpGateway.fetchDevice")(function* (
+  location: HttpUrl.HttpUrl
+): Effect.fn.Return<FetchedDevice, NatError.NatError, Http.Http> {
+  const response = yield* fetchDescription(location)
+  const device = yield* Effect.fromResult(
+    Result.mapError(DeviceDescription.parse(response.body, location), (error) =>
+      malformed(`description at ${NetAddress.formatInet(location.address)}: ${error.detail}`)
+    )
+  )
+  return { device, localAddress: NetAddress.toCanonical(response.localAddress) }
+})
+
+/**
  * Fetches and reads the description that an answer points to. Fails with `Unsupported` where the device maps no
  * ports, `TimedOut`, `Unreachable`, `MalformedAnswer`.
  *
@@ -115,14 +145,9 @@ export const describe = Effect.fn("UpnpGateway.describe")(function* (
   answer: SsdpSearch.Answer
 ): Effect.fn.Return<Described, NatError.NatError, Http.Http> {
   const { location } = answer
-  const response = yield* fetchDescription(location)
-  const device = yield* Effect.fromResult(
-    Result.mapError(DeviceDescription.parse(response.body, location), (error) =>
-      malformed(`description at ${NetAddress.formatInet(location.address)}: ${error.detail}`)
-    )
-  )
+  const { device, localAddress } = yield* fetchDevice(location)
   const wanServices = DeviceDescription.wanServices(device).slice(0, maximumWanServices)
-  const gateway = toGateway(device, answer, NetAddress.toCanonical(response.localAddress))
+  const gateway = toGateway(device, answer, localAddress)
   if (wanServices.length > 0) return { gateway, location, device, bootId: answer.message.bootId, wanServices }
   return yield* NatError.fromReason(
     new NatError.Unsupported({

@@ -18,7 +18,8 @@ const clientOf = (answer: Answers.Answer): SoapClient.SoapClient => ({
       Result.mapError(Soap.decodeAnswer(Answers.bytesOf(answer), action), (error) =>
         error._tag === "UpnpFault" ? error : NatError.fromReason(new NatError.MalformedAnswer({ detail: error.detail }))
       )
-    )
+    ),
+  isOneRouter: () => undefined
 })
 
 const servicesOf = (client: SoapClient.SoapClient): Answers.Services => {

@@ -63,6 +63,10 @@ export interface Registration {
    * one are woken, and the gateway is watched while any mapping is held.
    */
   readonly follow: (session: Session, told: NetAddress.IpAddress | undefined) => Effect.Effect<void>
+  /** The gateway is watched while any mapping is held, but its external IPv4 address does not matter to this one. */
+  readonly followRestarts: (session: Session) => Effect.Effect<void>
+  /** It holds a pinhole for this flow, in place of what it held before. */
+  readonly holdFlow: (session: Session, flow: string) => Effect.Effect<void>
   /** It holds nothing any more. */
   readonly letGo: Effect.Effect<void>
   /** Says to this mapping that it is to be renewed at once. */
@@ -72,10 +76,14 @@ export interface Registration {
 }
 
 export interface CurrentGateway {
+  /** Whoever calls the same router shares it. */
+  readonly client: SoapClient.SoapClient
   /** For one mapping, until the scope closes. */
   readonly register: Effect.Effect<Registration, never, Scope.Scope>
   /** Whether a mapping of this program holds an entry. */
   readonly isHeld: (session: Session, key: PortMappingEntry.Key) => boolean
+  /** Whether a mapping of this program holds a pinhole for this flow. */
+  readonly isFlowHeld: (session: Session, flow: string) => boolean
   /**
    * Does something with the gateway, which is searched for if need be. Where it turns out to be gone, it is searched
    * for once more and the effect runs again; an effect that may have reached it does not.
@@ -162,13 +170,15 @@ const mayHaveMoved = (error: NatError.NatError): boolean =>
 interface Mapping {
   /** What it holds. */
   entry: string | undefined
-  /** The external address that its holder knows. */
-  told: NetAddress.IpAddress | undefined
+  /** The external address that its holder knows; `undefined` where it does not want to. */
+  told: { readonly address: NetAddress.IpAddress | undefined } | undefined
   readonly wake: Effect.Effect<void>
 }
 
 const entryOf = ({ gateway }: Session, { externalPort, protocol }: PortMappingEntry.Key): string =>
   `${deviceOf(gateway)} ${externalPort}/${protocol}`
+
+const flowOf = ({ gateway }: Session, flow: string): string => `${deviceOf(gateway)} pinhole ${flow}`
 
 const noHabits = (): Habits => ({ takesOnlyPermanentLeases: false, hidesMappings: false, refusesAnyPort: false })
 
@@ -252,7 +262,9 @@ export const makeFrom = Effect.fnUntraced(function* ({
   const isHolding = (mapping: Mapping): boolean => mapping.entry !== undefined
 
   const spread = (address: NetAddress.IpAddress | undefined) =>
-    wakeThose((mapping) => isHolding(mapping) && !sameAddress(mapping.told, address))
+    wakeThose(
+      (mapping) => isHolding(mapping) && mapping.told !== undefined && !sameAddress(mapping.told.address, address)
+    )
 
   /** Nobody but the end of the scope waits for the end of a subscription. */
   const unwatch = () => {
@@ -305,8 +317,13 @@ export const makeFrom = Effect.fnUntraced(function* ({
         }),
       follow: (one, told) =>
         Effect.suspend(() => {
-          mapping.told = told
+          mapping.told = { address: told }
           return Effect.andThen(spread(told), watchOnly(one))
+        }),
+      followRestarts: watchOnly,
+      holdFlow: (one, flow) =>
+        Effect.sync(() => {
+          mapping.entry = flowOf(one, flow)
         }),
       letGo,
       wake: mapping.wake,
@@ -316,7 +333,9 @@ export const makeFrom = Effect.fnUntraced(function* ({
   })
 
   return {
+    client,
     register,
+    isFlowHeld: (one, flow) => [...mappings].some(({ entry }) => entry === flowOf(one, flow)),
     isHeld: (one, key) => [...mappings].some(({ entry }) => entry === entryOf(one, key)),
     use: (f) => Effect.catchReason(attempt(f), "NatError", "Unreachable", () => attempt(f))
   }
