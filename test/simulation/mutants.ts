@@ -197,7 +197,7 @@ export const list: ReadonlyArray<Mutant> = [
     name: "permanent-retry-with-a-lease",
     what: "After error 725 the request is repeated with the same lease.",
     by: "maps-when-healthy",
-    edits: [edit(lease, "      wanted = { ...wanted, leaseDuration }\n", "      wanted = { ...wanted }\n")]
+    edits: [edit(lease, "wanted = withLease(wanted, leaseDuration)\n", "wanted = { ...wanted }\n")]
   },
   {
     name: "tcp-released-as-udp",
@@ -456,7 +456,11 @@ export const list: ReadonlyArray<Mutant> = [
     what: "An answer to a search is followed wherever it comes from.",
     by: "stays-inside",
     edits: [
-      edit(surroundings, "if (!isDefaultGateway && !NetworkInterfaces.isAttached(interfaces, from)) {", 'if (text === "") {')
+      edit(
+        surroundings,
+        "if (!isDefaultGateway && !NetworkInterfaces.isAttached(interfaces, from)) {",
+        'if (text === "") {'
+      )
     ]
   },
   {

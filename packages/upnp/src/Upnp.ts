@@ -17,7 +17,18 @@
  *   host's is kept by the router, which refuses; a router that gives away what others have, against all documents,
  *   gives it away here as well. `strictExternalPort` changes nothing about that.
  *
- * A router that does not tell what it has is believed to hold what was put there last.
+ *   The same goes for a mapping of this host that leads to another internal port, which most routers give away.
+ *
+ * A router that does not tell what it has is believed to hold what was put there last; and what another puts there between
+ * the look and the request is not seen.
+ *
+ * For the family `"ipv6"` a pinhole is opened in the router's IPv6 firewall (WANIPv6FirewallControl), to this host's own
+ * global address. External and internal port are the same, and a lease is a day at most; one without an end is a day that
+ * is renewed. Where that firewall is off nothing is opened, and it is looked at again when the lease would be renewed.
+ * The router is reached over IPv6 at the default route's gateway, or, where that is a link-local address, at the addresses
+ * in this host's network that most routers have; it must be the gateway that was found over IPv4. Pinholes have no
+ * description: one for the same address and port that another program has opened is the same one to the router, and is
+ * closed with ours. `"both"` maps IPv4 only.
  *
  * **Example** (Map a port on the router)
  *

@@ -108,7 +108,9 @@ const subscription = ({ found }: Watched) => {
   const { service } = found.connection.wanService
   if (service.eventSubUrl === undefined) return Effect.succeed(undefined)
   return EventSubscription.subscribe({ service, gateway: found.gateway.address }).pipe(
-    Effect.catch((error) => Effect.as(Effect.logDebug(`no events from ${found.gateway.name}: ${error.message}`), undefined))
+    Effect.catch((error) =>
+      Effect.as(Effect.logDebug(`no events from ${found.gateway.name}: ${error.message}`), undefined)
+    )
   )
 }
 

@@ -204,6 +204,8 @@ const otherLease = (fault: Soap.UpnpFault, refused: number): number | undefined 
   return isExtreme && mayWantShorter ? longestLeaseOfVersion2 : undefined
 }
 
+const withLease = (entry: PortMappingEntry.PortMappingEntry, leaseDuration: number) => ({ ...entry, leaseDuration })
+
 interface Adding {
   readonly session: CurrentGateway.Session
   readonly entry: PortMappingEntry.PortMappingEntry
@@ -230,7 +232,7 @@ const add = Effect.fnUntraced(function* ({
       const leaseDuration = otherLease(fault, wanted.leaseDuration)
       if (leaseDuration === undefined || tried.has(leaseDuration)) return yield* fault
       tried.add(leaseDuration)
-      wanted = { ...wanted, leaseDuration }
+      wanted = withLease(wanted, leaseDuration)
     }
     if (wanted.leaseDuration === 0) wanted = yield* instead(wanted)
     const added = yield* Effect.result(session.connection.addPortMapping(wanted))

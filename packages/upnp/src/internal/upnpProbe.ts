@@ -133,7 +133,7 @@ const nothing = (outcomes: ReadonlyArray<Outcome>, inspection: Inspection): NatE
 
 const preferredGateway = Effect.gen(function* () {
   const routes = yield* (yield* DefaultRoute.DefaultRoute).routes
-  const [first] = routes.map((route) => route.gateway).filter(NetAddress.isIpv4Address)
+  const first = routes.map((route) => route.gateway).find(NetAddress.isIpv4Address)
   return first === undefined ? undefined : NetAddress.formatIp(first)
 })
 
