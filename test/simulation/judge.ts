@@ -20,6 +20,7 @@ export const invariants = [
   "no-defect",
   "maps-when-healthy",
   "live-or-lost",
+  "hears-of-address",
   "recovers",
   "release-leaves-nothing",
   "nothing-left",
@@ -53,6 +54,10 @@ export const slack = 60 * second
 export const longestPause = 300 * second
 /** A gateway that says nothing by itself is asked for its address every five minutes, more or less. */
 const longestNotice = 360 * second
+/** What an event takes, and what it leads to. */
+const hearing = 15 * second
+/** What is without an end on the router is renewed every hour all the same. */
+const permanentLease = 7200 * second
 /** A whole search at once is 58 datagrams a network; then descriptions and calls. */
 const floodLimit = 150
 /** What belongs together is over by then: a stream's end, say. */
@@ -61,6 +66,8 @@ export const moment = 2 * second
 const requestLimit = 80
 
 const format = NetAddress.formatIp
+
+const otherAddress = "its address is"
 
 export const forgedAddress = NetAddress.ipv4FromBytesUnsafe(Uint8Array.of(66, 66, 66, 66))
 export const forgedPort = 6666
@@ -149,6 +156,11 @@ export class Judge {
     return this.#world.helds.find(({ wanted }) => wanted.protocol === protocol && wanted.internalPort === internalPort)
   }
 
+  #isThere(protocol: string, internalPort: number): boolean {
+    const { now, router } = this.#world
+    return router.model.entries(now).some((one) => one.protocol === protocol && one.internalPort === internalPort)
+  }
+
   #checkWish(protocol: string, internalPort: number) {
     const end = `${internalPort}/${protocol}`
     if (!this.#world.wishes.has(end))
@@ -175,6 +187,8 @@ export class Judge {
       this.#world.now > this.#world.addressChangedAt + longestNotice &&
       held.mapping !== undefined &&
       held.lostSince === undefined &&
+      // What is gone is not renewed but made again.
+      this.#isThere(protocol, internalPort) &&
       previous !== undefined &&
       previous >= held.heldSince
     const shortest = 0.4 * Math.min(held.wanted.lifetimeSeconds, this.#world.plan.longestLease) * second
@@ -272,7 +286,7 @@ export class Judge {
       return NetAddress.isUnspecified(told) ? undefined : `it has no address, but the router has ${format(told)}`
     }
     if (!Equal.equals(known, told)) {
-      return `its address is ${format(known)}, but the router has ${format(told)}`
+      return `${otherAddress} ${format(known)}, but the router has ${format(told)}`
     }
     return undefined
   }
@@ -392,19 +406,31 @@ export class Judge {
       )
     }
     if (wrong.startsWith("forged")) return this.#world.violate("live-or-lost", `mapping ${held.index}: ${wrong}`)
-    // A permanent mapping is never looked at again: its loss stays unseen.
-    if (mapping.lifetime === undefined || !Duration.isFinite(mapping.lifetime)) return
+    if (mapping.lifetime === undefined) return
+    this.#checkHearsOfAddress(held, mapping, wrong)
     held.badSince ??= this.#world.now
     held.goneSince = wrong.startsWith("gone") ? (held.goneSince ?? this.#world.now) : undefined
-    this.#checkNotTooLong(held, held.badSince, wrong)
+    const isPermanent = !Duration.isFinite(mapping.lifetime)
+    this.#checkNotTooLong(held, held.badSince, wrong, isPermanent ? permanentLease : this.#leaseMillis(held))
   }
 
   /**
    * The renewal finds what is wrong, and that comes after half the lease: only what trouble has made fail comes later,
    * after the longest pause. A lease that the router does not have runs out in any case.
    */
-  #checkNotTooLong(held: World.Held, badSince: number, wrong: string) {
-    const lease = this.#leaseMillis(held)
+  /** The router's event says so as soon as it happens. */
+  #checkHearsOfAddress(held: World.Held, mapping: PortMapping.PortMapping, wrong: string) {
+    const { addressChangedAt, now, plan } = this.#world
+    if (!wrong.startsWith(otherAddress) || mapping.method !== "upnp" || !this.isCalm || plan.quirk !== undefined) return
+    // Whoever has just mapped is about to subscribe.
+    if (held.heldSince > addressChangedAt - moment || now - addressChangedAt < hearing) return
+    this.#world.violate(
+      "hears-of-address",
+      `mapping ${held.index}: ${wrong}, for ${(now - addressChangedAt) / second} s`
+    )
+  }
+
+  #checkNotTooLong(held: World.Held, badSince: number, wrong: string, lease: number) {
     const renewed = Math.max(badSince + lease / 2, this.troubleEnd + longestPause)
     const isGoneTooLong = held.goneSince !== undefined && this.#world.now - held.goneSince > lease + slack
     if (this.#world.now > renewed + slack || isGoneTooLong) {

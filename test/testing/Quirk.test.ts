@@ -199,7 +199,8 @@ const placements: {
     const lan = network.addLan({ network: "2001:db8:77::/64" })
     const devices = router.devices.map(({ onRequest }) => ({ onRequest }))
     network.addAppliance({ lan, address: "2001:db8:77::1", devices })
-    return { attachments: [own, { lan, address: "2001:db8:77::2", name: "eth0" }], gateways: [router] }
+    const attachments = [own, { lan, address: "2001:db8:77::2", name: "eth1" }]
+    return { attachments, gateways: [router, ip("2001:db8:77::1")] }
   },
   FailoverPair: (network, own) => ({
     attachments: [own],

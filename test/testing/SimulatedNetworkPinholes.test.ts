@@ -9,7 +9,7 @@ import * as SimulatedDevice from "@effect-nat/testing/SimulatedDevice"
 import * as SimulatedNetwork from "@effect-nat/testing/SimulatedNetwork"
 import * as UpnpResponder from "@effect-nat/testing/UpnpResponder"
 import * as DeviceDescription from "@effect-nat/upnp/DeviceDescription"
-import * as HttpUrl from "@effect-nat/upnp/HttpUrl"
+import type * as HttpUrl from "@effect-nat/upnp/HttpUrl"
 import * as SoapClient from "@effect-nat/upnp/SoapClient"
 import * as Upnp from "@effect-nat/upnp/Upnp"
 import * as WanIpv6FirewallControl from "@effect-nat/upnp/WanIpv6FirewallControl"
@@ -33,7 +33,7 @@ const build = (prefix: string, ...quirks: ReadonlyArray<Quirk.Quirk>) => {
       { lan, address: "192.168.77.2" },
       { lan: lan6, address: `${prefix}2` }
     ],
-    gateways: [router]
+    gateways: [router, ip(`${prefix}1`)]
   })
   return { network, model, host }
 }
@@ -80,15 +80,20 @@ describe("a pinhole", () => {
     })
   )
 
-  // When this fails, the quirk PinholeNeedsGlobalAddress is to be met by the strategy, here.
-  it.effect("is nothing that the strategy opens yet", () =>
+  it.effect("is what the strategy opens for IPv6, by the router's global address, and closes", () =>
     Effect.gen(function* () {
-      const { host, network } = build("2001:db8:77::", "PinholeNeedsGlobalAddress")
-      const map = PortMapper.PortMapper.use((mapper) =>
-        mapper.map({ protocol: "tcp", internalPort: 12_000, family: "ipv6" })
-      )
-      const program = Effect.flip(map).pipe(Effect.scoped, Effect.provide(Upnp.layer))
-      assert.strictEqual((yield* network.run(host.start(), program)).reason._tag, "Unsupported")
+      const { host, model, network } = build("2001:db8:77::", "PinholeNeedsGlobalAddress")
+      const program = Effect.gen(function* () {
+        const mapper = yield* PortMapper.PortMapper
+        const mapping = yield* mapper.map({ protocol: "tcp", internalPort: 12_000, family: "ipv6", lifetime: "1 hour" })
+        const isOpen = () => model.pinholes.admit(network.now, packet)
+        const atOnce = isOpen()
+        yield* Effect.sleep("25 hours")
+        const aDayLater = isOpen()
+        yield* mapping.release
+        return [atOnce, aDayLater, isOpen()]
+      }).pipe(Effect.scoped, Effect.provide(Upnp.layer))
+      assert.deepStrictEqual(yield* network.run(host.start(), program), [true, true, false])
     })
   )
 })

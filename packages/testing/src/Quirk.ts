@@ -422,9 +422,7 @@ export const profiles = [
     name: "PinholeNeedsGlobalAddress",
     what: "A pinhole is refused unless the internal client is a global unicast address, and the one that asks.",
     where: "soap",
-    handled:
-      "the strategy opens no pinholes yet; whoever calls the firewall's service by the router's IPv6 address may",
-    note: "The router is reached over IPv6, too. In a SimulatedNetwork: a LAN of its own for IPv6, the host attached to it, and on it an appliance whose device has the onRequest of the router's."
+    note: "The router is reached over IPv6, too. In a SimulatedNetwork: a LAN of its own for IPv6, the host attached to it, on it an appliance whose device has the onRequest of the router's, and after the router one more of the host's gateways, that appliance's address."
   },
   {
     ...overIpv6,

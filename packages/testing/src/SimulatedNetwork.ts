@@ -528,7 +528,7 @@ export const make = (options: Options): SimulatedNetwork => {
   const placeTowards = (host: HostState, to: NetAddress.IpAddress): Place | undefined => {
     const attached = host.places.find((place) => IpNetwork.contains(IpNetwork.fromInterface(place.own), to))
     if (attached !== undefined) return attached
-    const [route] = host.routes
+    const route = host.routes.find(({ gateway }) => NetAddress.familyOf(gateway) === NetAddress.familyOf(to))
     return route === undefined ? undefined : host.places.find((place) => place.name === route.interface)
   }
 
