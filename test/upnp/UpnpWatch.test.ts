@@ -1,10 +1,14 @@
+import type * as HttpListener from "@effect-nat/core/HttpListener"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as PortMapping from "@effect-nat/core/PortMapping"
+import * as Gena from "@effect-nat/upnp/Gena"
 import * as Upnp from "@effect-nat/upnp/Upnp"
 import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as NetAddress from "effect/net/NetAddress"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
@@ -17,17 +21,21 @@ const map = (externalPort = 12001) =>
 /** Lets every fiber run until it waits for time or for the test. */
 const settle = Effect.forEach(Array.from({ length: 100 }), () => Effect.yieldNow, { discard: true })
 
-const passes = (time: "1 second" | "5 seconds" | "1 minute" | "6 minutes" | "30 minutes") =>
-  Effect.andThen(TestClock.adjust(time), settle)
+/** Time passes in steps: what has to happen at one moment takes turns, and the clock does not wait for them. */
+const passes = (time: Duration.Input) =>
+  Effect.forEach(Array.from({ length: 10 }), () =>
+    Effect.andThen(TestClock.adjust(Duration.times(Duration.fromInputUnsafe(time), 0.1)), settle)
+  )
 
 const count = (list: ReadonlyArray<string>, start: string): number =>
   list.filter((line) => line.startsWith(start)).length
 
 const watched = <A, E>(
-  router: Router.Router,
-  run: (network: Network.Network) => Effect.Effect<A, E, PortMapper.PortMapper | Scope.Scope>
+  router: Network.Device,
+  run: (network: Network.Network) => Effect.Effect<A, E, PortMapper.PortMapper | Scope.Scope>,
+  listener?: HttpListener.HttpListener["Service"]
 ) => {
-  const network = Network.makeNetwork({ devices: [router] })
+  const network = Network.makeNetwork({ devices: [router], ...(listener === undefined ? {} : { listener }) })
   return run(network).pipe(
     Effect.scoped,
     Effect.provide(Upnp.layer.pipe(Layer.provide(network.layer))),
@@ -104,6 +112,119 @@ describe("a router that announces itself", () => {
         yield* passes("1 minute")
         assert.strictEqual(count(router.calls, "AddPortMapping"), 2)
       })
+    )
+  })
+})
+
+/** A router that grants subscriptions, and what this host hears of it. */
+const subscribable = (router: Router.Router, isHeard = true) => {
+  let heard: HttpListener.ListenOptions | undefined
+  const subscriptions: Array<string> = []
+  let path = ""
+  const grant = {
+    ...Network.respond(200, ""),
+    headers: Object.fromEntries(
+      Gena.encodeGranted({ sid: "uuid:1", timeoutSeconds: 1800 }).map(([name, value]) => [name.toLowerCase(), value])
+    )
+  }
+  const tell = (sequence: number, address: string) =>
+    Effect.suspend(() => {
+      const event = Gena.encodeEvent({ sid: "uuid:1", sequence, properties: [["ExternalIPAddress", address]] })
+      if (heard === undefined) return Effect.succeed(0)
+      return heard.answer({
+        method: "NOTIFY",
+        path,
+        headers: Object.fromEntries(event.headers.map(([name, value]) => [name.toLowerCase(), value])),
+        body: Network.bytes(event.body),
+        from: NetAddress.inetAddressUnsafe(Network.ip(router.address), 40_000)
+      })
+    })
+  const device: Network.Device = {
+    ...router,
+    onRequest: (request) => {
+      if (request.path !== "/evt") return router.onRequest(request)
+      subscriptions.push(request.method)
+      const callback = request.headers?.find(([name]) => name.toUpperCase() === "CALLBACK")?.[1]
+      if (callback !== undefined) path = new URL(callback.slice(1, -1)).pathname
+      if (request.method !== "SUBSCRIBE" || !isHeard) return Effect.succeed(grant)
+      return Effect.as(Effect.forkDetach(Effect.delay(tell(0, "11.22.33.1"), "10 millis")), grant)
+    }
+  }
+  const listener: HttpListener.HttpListener["Service"] = {
+    listen: (options) =>
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          heard = options
+          return NetAddress.inetAddressUnsafe(options.address, 40_001)
+        }),
+        () => Effect.sync(() => (heard = undefined))
+      )
+  }
+  return { device, listener, subscriptions, tell }
+}
+
+describe("a router that sends events", () => {
+  it.effect("tells all mappings of its new address by one subscription, and is not asked for it", () => {
+    const router = Router.makeRouter()
+    const { device, listener, subscriptions, tell } = subscribable(router)
+    return watched(
+      device,
+      () =>
+        Effect.gen(function* () {
+          const mappings = [yield* map(12001), yield* map(12002)]
+          yield* passes("1 second")
+          yield* passes("1 minute")
+          assert.deepStrictEqual(subscriptions, ["SUBSCRIBE"])
+          yield* passes("6 minutes")
+          assert.strictEqual(count(router.calls, "GetExternalIPAddress"), 1)
+          router.setExternalAddress("11.22.33.9")
+          assert.strictEqual(yield* tell(1, "11.22.33.9"), 200)
+          yield* settle
+          assert.deepStrictEqual(
+            (yield* Effect.forEach(mappings, (mapping) => mapping.current)).map(PortMapping.format),
+            ["11.22.33.9:12001/tcp", "11.22.33.9:12002/tcp"]
+          )
+          yield* Effect.forEach(mappings, (mapping) => mapping.release)
+          yield* settle
+          assert.deepStrictEqual(subscriptions, ["SUBSCRIBE", "UNSUBSCRIBE"])
+        }),
+      listener
+    )
+  })
+
+  it.effect("and is heard only to say what is known already renews nothing", () => {
+    const router = Router.makeRouter()
+    const { device, listener, tell } = subscribable(router)
+    return watched(
+      device,
+      () =>
+        Effect.gen(function* () {
+          yield* map()
+          yield* passes("1 second")
+          yield* passes("1 minute")
+          yield* tell(1, "11.22.33.1")
+          yield* passes("5 seconds")
+          assert.strictEqual(count(router.calls, "AddPortMapping"), 1)
+        }),
+      listener
+    )
+  })
+
+  it.effect("that never arrive is asked", () => {
+    const router = Router.makeRouter()
+    const { device, listener } = subscribable(router, false)
+    return watched(
+      device,
+      () =>
+        Effect.gen(function* () {
+          const mapping = yield* map()
+          yield* passes("1 second")
+          yield* passes("1 minute")
+          router.setExternalAddress("11.22.33.9")
+          yield* passes("6 minutes")
+          assert.strictEqual(PortMapping.format(yield* mapping.current), "11.22.33.9:12001/tcp")
+        }),
+      listener
     )
   })
 })

@@ -189,9 +189,5 @@ export const make = Effect.fnUntraced(function* (
 export const layer: Layer.Layer<
   PortMapper.PortMapper,
   never,
-  | Udp.Udp
-  | Http.Http
-  | HttpListener.HttpListener
-  | NetworkInterfaces.NetworkInterfaces
-  | DefaultRoute.DefaultRoute
+  Udp.Udp | Http.Http | HttpListener.HttpListener | NetworkInterfaces.NetworkInterfaces | DefaultRoute.DefaultRoute
 > = Layer.effect(PortMapper.PortMapper, Effect.flatMap(Effect.all([NatPmp.makeStrategy(), Upnp.makeStrategy]), make))
