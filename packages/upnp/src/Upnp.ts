@@ -12,12 +12,14 @@
  * - Where the external port is not the internal one, the router is asked first what it has there. Programs of one host
  *   keep apart by their descriptions; a mapping that an earlier run left behind is taken over where the description is
  *   the same, and is in the way where it is not.
- * - Where both are the same, and the mapping is for this host, it is added without a look, for the sake of speed. A
- *   mapping of this host is taken over whatever its description says, as nobody else on it can serve that port. Another
- *   host's is kept by the router, which refuses; a router that gives away what others have, against all documents,
- *   gives it away here as well. `strictExternalPort` changes nothing about that.
+ * - Where both are the same, and the mapping is for this host, the first request adds it without a look, which saves an
+ *   exchange. A mapping of this host is taken over whatever its description says, as nobody else on it can serve that
+ *   port. Another host's is kept by the router, which refuses; a router that gives away what others have, against all
+ *   documents, gives it away here as well. `strictExternalPort` changes nothing about that.
  *
- *   The same goes for a mapping of this host that leads to another internal port, which most routers give away.
+ *   The same goes for a mapping of this external port that another program of this host has made to another internal
+ *   port: most routers replace it.
+ * - Once the mapping was held, it is asked for after a look only: what another has put in its place stays.
  *
  * A router that does not tell what it has is believed to hold what was put there last; and what another puts there between
  * the look and the request is not seen.

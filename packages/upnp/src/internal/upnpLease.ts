@@ -4,8 +4,9 @@
  * A router lets anybody overwrite and delete what others of the same host have mapped, and some let every host. So
  * nothing is renewed or deleted before the router has shown what is there, and only an entry with our internal client,
  * our internal port and our description is ours. The same holds before an entry is added whose external port is not its
- * internal port; for one where they are the same, the router's own refusal is enough, as nobody else of this host can
- * serve that port. Some routers cut descriptions short or put their own in their place: what a router shows just after
+ * internal port, and before any that is asked for once a mapping was held. The very first request, where both ports are
+ * the same, saves that exchange: another host's entry is kept by the router's own refusal, but one of this host that leads
+ * to another internal port is replaced where the router allows it. Some routers cut descriptions short or put their own in their place: what a router shows just after
  * our own request is ours as well. A router that cannot tell is believed to hold what we last put there.
  *
  * What the router shows of our own entry is learnt after the mapping has been handed out: nobody waits for it.
@@ -294,7 +295,7 @@ const maximumListed = 512
 const longestListing = Duration.seconds(10)
 
 /** Another port of this host, on which another program may have a mapping, is not concerned (UPnP knows no programs). */
-const mayOverlook = (request: MappingRequest.Resolved, externalPort: number): boolean =>
+const isOverlooked = (request: MappingRequest.Resolved, externalPort: number): boolean =>
   externalPort === request.internalPort && request.internalAddress === undefined
 
 const mayHaveAnyPort = ({ connection, habits }: CurrentGateway.Session, request: MappingRequest.Resolved): boolean =>
@@ -316,6 +317,10 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
   const learning = yield* Ref.make<Fiber.Fiber<void> | undefined>(undefined)
   const hasHeld = yield* Ref.make(false)
   const registration = yield* current.register
+
+  /** What is there once a mapping was held may be there in its place: it was lost to another program, say. */
+  const mayOverlook = (request: MappingRequest.Resolved, externalPort: number) =>
+    Effect.map(Ref.get(hasHeld), (held) => !held && isOverlooked(request, externalPort))
 
   const lookAt = Effect.fnUntraced(function* (session: UpnpGateway.Usable, key: PortMappingEntry.Key) {
     const seen = yield* look(session, key)
@@ -485,14 +490,15 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     return yield* addSeen(session, request, wanted, added.failure)
   })
 
-  const addKnown = (
+  const addKnown = Effect.fnUntraced(function* (
     session: CurrentGateway.Session,
     request: MappingRequest.Resolved,
     wanted: PortMappingEntry.PortMappingEntry
-  ) =>
-    wanted.leaseDuration !== 0 && mayOverlook(request, wanted.externalPort)
-      ? addUnseen(session, request, wanted)
-      : addSeen(session, request, wanted)
+  ) {
+    return wanted.leaseDuration !== 0 && (yield* mayOverlook(request, wanted.externalPort))
+      ? yield* addUnseen(session, request, wanted)
+      : yield* addSeen(session, request, wanted)
+  })
 
   /**
    * The router chooses another port where the wanted one is taken. Some choose it only where another host has that, and
@@ -503,7 +509,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     request: MappingRequest.Resolved,
     wanted: PortMappingEntry.PortMappingEntry
   ): Effect.fn.Return<Handle, WanIpConnection.ActionError> {
-    const seen = mayOverlook(request, wanted.externalPort) ? undefined : yield* lookFor(session, wanted)
+    const seen = (yield* mayOverlook(request, wanted.externalPort)) ? undefined : yield* lookFor(session, wanted)
     if (seen?._tag === "Entry") return yield* addAfter(seen, session, request, wanted)
     const isFree = seen?._tag === "Nothing"
     yield* Ref.set(attempted, { session, entry: wanted, wasFree: isFree, isOursByHost: isFree, isAnyPort: true })

@@ -1,0 +1,53 @@
+import * as PortMapper from "@effect-nat/core/PortMapper"
+import type * as PortMappingEntry from "@effect-nat/upnp/PortMappingEntry"
+import * as Upnp from "@effect-nat/upnp/Upnp"
+import { assert, describe, it } from "@effect/vitest"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as TestClock from "effect/testing/TestClock"
+import * as Network from "./network.ts"
+import * as Router from "./router.ts"
+
+const settle = Effect.forEach(Array.from({ length: 300 }), () => Effect.yieldNow, { discard: true })
+
+const passes = (time: Duration.Input) => Effect.andThen(TestClock.adjust(time), settle)
+
+/** In steps, so that what waits for an answer and then sleeps gets on. */
+const passSteps = (steps: number, time: Duration.Input) =>
+  Effect.forEach(Array.from({ length: steps }), () => passes(time), { discard: true })
+
+const map = (request: { internalPort: number; externalPort: number; lifetime?: number }) =>
+  PortMapper.PortMapper.use((mapper) => mapper.map({ protocol: "tcp", ...request }))
+
+const otherProgram: PortMappingEntry.PortMappingEntry = {
+  remoteHost: "",
+  externalPort: 12000,
+  protocol: "TCP",
+  internalPort: 8080,
+  internalClient: Network.own,
+  enabled: true,
+  description: "other program",
+  leaseDuration: 7200
+}
+
+const layerOf = (device: Network.Device) =>
+  Layer.mergeAll(Upnp.layer.pipe(Layer.provide(Network.makeNetwork({ devices: [device] }).layer)), Logger.layer([]))
+
+describe("a mapping that another program of this host has replaced", () => {
+  it.effect("is not taken back: another port is taken", () => {
+    const router = Router.makeRouter()
+    return Effect.gen(function* () {
+      const mapping = yield* map({ internalPort: 12000, externalPort: 12000 })
+      yield* passes("1 second")
+      router.entries[0] = otherProgram
+      yield* passSteps(70, "1 minute")
+      assert.deepStrictEqual(router.entries[0], otherProgram)
+      const { externalPort, status } = yield* mapping.current
+      assert.strictEqual(status, "mapped")
+      assert.notStrictEqual(externalPort, 12000)
+      assert.strictEqual(router.entries[1]?.externalPort, externalPort)
+    }).pipe(Effect.scoped, Effect.provide(layerOf(router)))
+  })
+})
