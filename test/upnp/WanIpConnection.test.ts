@@ -262,11 +262,55 @@ describe("the list of mappings", () => {
     })
   )
 
-  it.effect("fails where nothing makes sense any more", () =>
+  it.effect.each([
+    ["that makes no sense", malformed],
+    ["of other hosts", Router.fault(606)]
+  ] as const)("goes on behind a row of entries %s", ([, refused]) =>
     Effect.gen(function* () {
-      const { calls, list } = listing({ at: held([1], malformed) })
-      assert.strictEqual(reasonOf(yield* Effect.flip(list)), "MalformedAnswer")
-      assert.isBelow(calls.length, 10)
+      const entries = held(
+        Array.from({ length: 31 }, (_, index) => index + 1),
+        Router.fault(713)
+      )
+      const at = (index: number) => (index > 0 && index < 30 ? refused : entries(index))
+      assert.deepStrictEqual(portsOf(yield* listing({ at }).list), [1, 31])
+    })
+  )
+
+  it.effect.each([
+    ["MalformedAnswer", malformed],
+    ["fault 606", Router.fault(606)]
+  ] as const)("that is nothing but refusals (%s) fails, and ends where there was something", ([reason, refused]) =>
+    Effect.gen(function* () {
+      const nothing = listing({ at: held([], refused) })
+      assert.strictEqual(reasonOf(yield* Effect.flip(nothing.list)), reason)
+      assert.lengthOf(nothing.calls, 32)
+      const something = listing({ at: held([1], refused) })
+      assert.deepStrictEqual(portsOf(yield* something.list), [1])
+      assert.lengthOf(something.calls, 33)
+    })
+  )
+
+  it.effect("shows this host's entries where those of others need leave", () =>
+    Effect.gen(function* () {
+      const at = (index: number) =>
+        [1, 3].includes(index) ? Router.fault(606) : held([1, 0, 3, 0, 5], Router.fault(713))(index)
+      assert.deepStrictEqual(portsOf(yield* listing({ at, version: 2 }).list), [1, 3, 5])
+    })
+  )
+
+  it.effect.each([
+    ["ports below 1024", (list: Soap.Arguments) => Number(Soap.argument(list, "NewStartPort")) >= 1024, "1024 1"],
+    ["other hosts' mappings", (list: Soap.Arguments) => Soap.argument(list, "NewManage") === "0", "1024 0"]
+  ] as const)("is read by ranges without %s where those need leave", ([, isOpen, asked]) =>
+    Effect.gen(function* () {
+      const router = Answering.answering((action, list) => {
+        if (action !== "GetListOfPortMappings" || !isOpen(list)) return Router.fault(606)
+        if (Soap.argument(list, "NewProtocol") === "UDP") return Router.fault(730)
+        assert.strictEqual(`${Soap.argument(list, "NewStartPort")} ${Soap.argument(list, "NewManage")}`, asked)
+        return Effect.succeed([["NewPortListing", PortMappingEntry.encodeList([entry])]])
+      })
+      const connection = WanIpConnection.make(router.client, wanService(2))
+      assert.deepStrictEqual(portsOf(yield* Stream.runCollect(connection.portMappings)), [12001])
     })
   )
 

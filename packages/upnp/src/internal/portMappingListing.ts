@@ -22,8 +22,11 @@ export interface Source {
 /** Routers hold some dozens; a list without end is an attack or a mistake. */
 const maximumEntries = 10_000
 
-/** So many answers in a row that bring nothing new: the router does not look at the index, or makes no sense at all. */
-const patience = 3
+/** So many entries that were there before, without a new one between: the router does not look at the index. */
+const maximumRepeated = 3
+
+/** So many places that cannot be read, without a new entry between: what comes after them is not waited for. */
+const maximumUnread = 32
 
 /** What stays the same while a lease runs. */
 const identity = (entry: Entry): string => JSON.stringify(PortMappingEntry.toFields({ ...entry, leaseDuration: 0 }))
@@ -38,33 +41,41 @@ const isNew = (seen: Set<string>, entry: Entry): boolean => {
 const isEndOfList = (error: WanIpConnection.ActionError, index: number): boolean =>
   error._tag === "UpnpFault" && (UpnpErrorCode.isNoSuchEntry(error) || (index > 0 && error.code === 402))
 
+/** A router with control of access refuses to show what other hosts have. */
+const actionNotAuthorized = 606
+
+/** Whether the error says something about one place only: what comes after it may well be read. */
+const isOfOnePlace = (error: WanIpConnection.ActionError): boolean =>
+  error._tag === "UpnpFault" ? error.code === actionNotAuthorized : error.reason._tag === "MalformedAnswer"
+
 interface Place {
   readonly index: number
-  /** So many answers in a row have brought nothing. */
-  readonly wasted: number
+  /** Since the last new entry. */
+  readonly repeated: number
+  readonly unread: number
 }
 
 type Page = readonly [entries: ReadonlyArray<Entry>, next: Option.Option<Place>]
 
-const firstPlace: Place = { index: 0, wasted: 0 }
+const firstPlace: Place = { index: 0, repeated: 0, unread: 0 }
 const end: Page = [[], Option.none()]
 
-const after = ({ index }: Place, wasted: number): Option.Option<Place> =>
-  index + 1 < maximumEntries && wasted < patience ? Option.some({ index: index + 1, wasted }) : Option.none()
+const after = ({ index }: Place, repeated: number, unread: number): Option.Option<Place> =>
+  index + 1 < maximumEntries && repeated < maximumRepeated && unread < maximumUnread
+    ? Option.some({ index: index + 1, repeated, unread })
+    : Option.none()
 
 const page = (source: Source, seen: Set<string>, place: Place): Effect.Effect<Page, WanIpConnection.ActionError> =>
   source.byIndex(place.index).pipe(
     // A list that changes meanwhile shows an entry twice; a router that repeats itself shows nothing else.
     Effect.map((entry): Page =>
-      isNew(seen, entry) ? [[entry], after(place, 0)] : [[], after(place, place.wasted + 1)]
+      isNew(seen, entry) ? [[entry], after(place, 0, 0)] : [[], after(place, place.repeated + 1, place.unread)]
     ),
     Effect.catch((error) => {
       if (isEndOfList(error, place.index)) return Effect.succeed(end)
-      const next = after(place, place.wasted + 1)
-      if (error._tag === "UpnpFault" || error.reason._tag !== "MalformedAnswer" || Option.isNone(next)) {
-        return Effect.fail(error)
-      }
-      // One entry with a range of ports, or with both protocols, must not hide the others.
+      const next = after(place, place.repeated, place.unread + 1)
+      if (!isOfOnePlace(error) || (Option.isNone(next) && seen.size === 0)) return Effect.fail(error)
+      // One entry with a range of ports, or one of another host, must not hide the others.
       return Effect.as(Effect.logDebug(`entry ${place.index} is left out: ${error.message}`), [[], next] as const)
     })
   )
@@ -78,22 +89,32 @@ const withoutNotFound = (error: WanIpConnection.ActionError) =>
 const firstPort = 1
 const lastPort = 65_535
 
-interface Span {
-  readonly startPort: number
-  readonly endPort: number
-  readonly protocol: "TCP" | "UDP"
-}
+type Span = WanIpConnection.PortRange
 
 /** The order within a page is not defined, so a full page says nothing about the rest: each half is asked for again. */
-const halves = ({ endPort, protocol, startPort }: Span): ReadonlyArray<Span> => {
-  const middle = Math.floor((startPort + endPort) / 2)
+const halves = (span: Span): ReadonlyArray<Span> => {
+  const middle = Math.floor((span.startPort + span.endPort) / 2)
   return [
-    { startPort, endPort: middle, protocol },
-    { startPort: middle + 1, endPort, protocol }
+    { ...span, endPort: middle },
+    { ...span, startPort: middle + 1 }
   ]
 }
 
-const wholeRange = (protocol: "TCP" | "UDP"): Span => ({ startPort: firstPort, endPort: lastPort, protocol })
+const wholeRange = (protocol: Span["protocol"]): Span => ({
+  startPort: firstPort,
+  endPort: lastPort,
+  protocol,
+  manage: true
+})
+
+/** WANIPConnection:2 §2.5.21: the ports below may need the router's leave, as other hosts' mappings do. */
+const firstOpenPort = 1024
+
+/** What to ask for where a span needs leave: the ports that need none, then this host's own mappings alone. */
+const withoutLeave = (span: Span): Span | undefined => {
+  if (span.startPort < firstOpenPort && span.endPort >= firstOpenPort) return { ...span, startPort: firstOpenPort }
+  return span.manage ? { ...span, manage: false } : undefined
+}
 
 /** Enough for all entries that are listed, however they lie; a router that fills every page would never end. */
 const maximumPages = 1000
@@ -113,20 +134,36 @@ const restOf = (span: Span, found: ReadonlyArray<Entry>): ReadonlyArray<Span> =>
   return isFull && isWithin ? halves(span) : []
 }
 
-const ranged = (byRange: NonNullable<Source["byRange"]>, seen: Set<string>) =>
-  Stream.paginate(everything, ({ asked, spans: [span, ...others] }) => {
-    if (span === undefined) return Effect.succeed([[], Option.none()] as const)
-    return byRange({ ...span, manage: true, numberOfPorts: pageSize }).pipe(
-      Effect.catch(withoutNotFound),
-      Effect.map((found) => {
-        const spans = [...restOf(span, found), ...others]
-        const isEnd = spans.length === 0 || asked + 1 >= maximumPages
-        return [
-          found.filter((entry) => isNew(seen, entry)),
-          isEnd ? Option.none() : Option.some({ asked: asked + 1, spans })
-        ] as const
-      })
-    )
+type Ranges = NonNullable<Source["byRange"]>
+
+interface Found {
+  /** What was asked for in the end. */
+  readonly span: Span
+  readonly found: ReadonlyArray<Entry>
+}
+
+const within = (byRange: Ranges, span: Span): Effect.Effect<Found, WanIpConnection.ActionError> =>
+  byRange({ ...span, numberOfPorts: pageSize }).pipe(
+    Effect.catch(withoutNotFound),
+    Effect.map((found): Found => ({ span, found })),
+    Effect.catch((error) => {
+      const less = withoutLeave(span)
+      const needsLeave = error._tag === "UpnpFault" && error.code === actionNotAuthorized
+      return needsLeave && less !== undefined ? within(byRange, less) : Effect.fail(error)
+    })
+  )
+
+const ranged = (byRange: Ranges, seen: Set<string>) =>
+  Stream.paginate(everything, ({ asked, spans: [first, ...others] }) => {
+    if (first === undefined) return Effect.succeed([[], Option.none()] as const)
+    return Effect.map(within(byRange, first), ({ found, span }) => {
+      const spans = [...restOf(span, found), ...others]
+      const isEnd = spans.length === 0 || asked + 1 >= maximumPages
+      return [
+        found.filter((entry) => isNew(seen, entry)),
+        isEnd ? Option.none() : Option.some({ asked: asked + 1, spans })
+      ] as const
+    })
   }).pipe(Stream.take(maximumEntries))
 
 /**
