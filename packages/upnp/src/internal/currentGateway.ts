@@ -22,6 +22,7 @@ import type * as UpnpDiscovery from "../UpnpDiscovery.ts"
 import type * as UpnpGateway from "../UpnpGateway.ts"
 import * as ActionFailure from "./actionFailure.ts"
 import * as GatewayWatch from "./gatewayWatch.ts"
+import * as RestartLimit from "./restartLimit.ts"
 import * as UpnpProbe from "./upnpProbe.ts"
 
 /** What has been learnt about a device: it outlasts a restart. */
@@ -272,15 +273,21 @@ export const makeFrom = Effect.fnUntraced(function* ({
     watch = undefined
   }
 
+  const restartLimit = yield* RestartLimit.make
+
+  const restarted = (one: Session) =>
+    Effect.andThen(
+      Effect.suspend(() => giveUp(one)),
+      wakeThose(isHolding)
+    )
+
   const watched = (one: Session): GatewayWatch.Watched => ({
     found: one,
     ask: Effect.tap(one.askAgain, spread),
     hasAddress: (address) => Effect.andThen(one.report(address), spread(address)),
     mayHaveForgotten: wakeThose(isHolding),
-    hasRestarted: Effect.andThen(
-      Effect.suspend(() => giveUp(one)),
-      wakeThose(isHolding)
-    )
+    hasRestarted: restarted(one),
+    saysItRestarted: restartLimit(deviceOf(one.gateway), restarted(one))
   })
 
   const watchOnly = Effect.fnUntraced(function* (one: Session) {

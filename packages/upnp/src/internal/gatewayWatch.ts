@@ -31,6 +31,8 @@ export interface Watched {
   readonly mayHaveForgotten: Effect.Effect<void>
   /** The gateway has restarted, and may be elsewhere now. */
   readonly hasRestarted: Effect.Effect<void>
+  /** The same, if it is to be believed: what says so may come from anybody in the network. */
+  readonly saysItRestarted: Effect.Effect<void>
 }
 
 const udns = (device: DeviceDescription.Device): ReadonlyArray<string> =>
@@ -45,7 +47,7 @@ const isOf = (found: UpnpGateway.Usable) => {
     (names.length === 0 || names.some((udn) => notify.usn.toLowerCase().startsWith(udn.toLowerCase())))
 }
 
-const restarts = ({ found, hasRestarted }: Watched) => {
+const restarts = ({ found, saysItRestarted }: Watched) => {
   let { bootId } = found
   let isGone = false
   return SsdpListener.announcements.pipe(
@@ -62,7 +64,7 @@ const restarts = ({ found, hasRestarted }: Watched) => {
       return isBack || (before !== undefined && before !== bootId)
     }),
     Stream.runForEach(() =>
-      Effect.andThen(Effect.logDebug(`${found.gateway.name} has announced that it restarted`), hasRestarted)
+      Effect.andThen(Effect.logDebug(`${found.gateway.name} has announced that it restarted`), saysItRestarted)
     )
   )
 }

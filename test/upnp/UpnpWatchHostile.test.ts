@@ -1,0 +1,93 @@
+import * as PortMapper from "@effect-nat/core/PortMapper"
+import * as Upnp from "@effect-nat/upnp/Upnp"
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import type * as Scope from "effect/Scope"
+import * as TestClock from "effect/testing/TestClock"
+import * as RestartLimit from "../../packages/upnp/src/internal/restartLimit.ts"
+import * as Network from "./network.ts"
+import * as Router from "./router.ts"
+
+const map = (externalPort = 12001) =>
+  PortMapper.PortMapper.use((mapper) => mapper.map({ protocol: "tcp", internalPort: externalPort, externalPort }))
+
+/** Lets every fiber run until it waits for time or for the test. */
+const settle = Effect.forEach(Array.from({ length: 100 }), () => Effect.yieldNow, { discard: true })
+
+/** Time passes in steps: what has to happen at one moment takes turns, and the clock does not wait for them. */
+const passes = (time: Duration.Input, steps = 10) =>
+  Effect.forEach(
+    Array.from({ length: steps }),
+    () => Effect.andThen(TestClock.adjust(Duration.times(Duration.fromInputUnsafe(time), 1 / steps)), settle),
+    { discard: true }
+  )
+
+const count = (list: ReadonlyArray<string>, start: string): number =>
+  list.filter((line) => line.startsWith(start)).length
+
+const watched = <A, E>(
+  router: Network.Device,
+  run: (network: Network.Network) => Effect.Effect<A, E, PortMapper.PortMapper | Scope.Scope>,
+  options: Partial<Network.NetworkOptions> = {}
+) => {
+  const network = Network.makeNetwork({ devices: [router], ...options })
+  return run(network).pipe(
+    Effect.scoped,
+    Effect.provide(Upnp.layer.pipe(Layer.provide(network.layer))),
+    Effect.provide(Logger.layer([])),
+    Effect.andThen(Effect.sync(() => assert.strictEqual(network.openSockets(), 0)))
+  )
+}
+
+describe("somebody who says again and again that the router restarted", () => {
+  it.effect("makes the router's work no more than that of a few restarts, and the last one counts", () => {
+    const router = Router.makeRouter()
+    return watched(router, (network) =>
+      Effect.gen(function* () {
+        yield* Effect.forEach([12001, 12002, 12003, 12004], map)
+        yield* passes("2 seconds")
+        for (let second = 0; second < 600; second++) {
+          network.announce(router.address, router.notify("alive", { bootId: 100 + second }))
+          yield* passes("1 second", 1)
+        }
+        // At once, then after 5, 10, 20, 40, 80, 160 and 300 seconds, and once more between them at the most.
+        assert.isAtMost(count(router.calls, "AddPortMapping"), 4 * 9)
+        assert.isAtLeast(count(router.calls, "AddPortMapping"), 4 * 6)
+        router.entries.length = 0
+        yield* passes("5 minutes")
+        assert.lengthOf(router.entries, 4)
+      })
+    )
+  })
+
+  it.effect("delays the next restart only until it has been calm for ten minutes, and only of that router", () =>
+    Effect.gen(function* () {
+      const limit = yield* RestartLimit.make
+      const acted: Array<string> = []
+      const restart = (device: string) =>
+        limit(
+          device,
+          Effect.sync(() => acted.push(device))
+        )
+      yield* Effect.forEach(["a", "a", "a", "b"], restart)
+      assert.deepStrictEqual(acted, ["a", "b"])
+      yield* TestClock.adjust("4 seconds")
+      assert.lengthOf(acted, 2)
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(acted, ["a", "b", "a"])
+      yield* restart("a")
+      yield* TestClock.adjust("9 seconds")
+      assert.lengthOf(acted, 3)
+      yield* TestClock.adjust("1 second")
+      assert.lengthOf(acted, 4)
+      yield* TestClock.adjust("10 minutes")
+      yield* restart("a")
+      yield* restart("a")
+      yield* TestClock.adjust("5 seconds")
+      assert.lengthOf(acted, 6)
+    })
+  )
+})
