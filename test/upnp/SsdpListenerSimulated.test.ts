@@ -130,7 +130,7 @@ describe("in a simulated network", () => {
     host.start().fork(listen)
     network.runUntil(network.now + 10 * second)
     network.remove(first.router)
-    network.runUntil(network.now + 3 * 60 * second)
+    network.runUntil(network.now + 35 * 60 * second)
     assert.deepStrictEqual(
       heard.map(({ tag }) => tag),
       ["Found", "Gone"]
