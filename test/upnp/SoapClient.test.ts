@@ -139,3 +139,21 @@ describe("calls to two addresses", () => {
     })
   )
 })
+
+describe("what holds a router's turn", () => {
+  it.effect("makes its calls without another between, and gives the turn back", () =>
+    Effect.gen(function* () {
+      const { client } = routers(new Set([live]), Effect.delay(Effect.succeed(ok), "1 second"))
+      const { call, exclusively } = yield* client
+      const service = serviceAt(live)
+      const done: Array<string> = []
+      const act = (name: string) => Effect.tap(call(service, "Act", []), () => Effect.sync(() => done.push(name)))
+      yield* Effect.forkChild(exclusively(service, Effect.andThen(act("first"), act("second"))))
+      yield* Effect.forkChild(act("other"))
+      yield* TestClock.adjust("1 second")
+      yield* TestClock.adjust("1 second")
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(done, ["first", "second", "other"])
+    })
+  )
+})

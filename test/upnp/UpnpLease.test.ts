@@ -4,6 +4,7 @@ import * as Upnp from "@effect-nat/upnp/Upnp"
 import { assert, describe, it } from "@effect/vitest"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as TestClock from "effect/testing/TestClock"
@@ -49,5 +50,32 @@ describe("a mapping that another program of this host has replaced", () => {
       assert.notStrictEqual(externalPort, 12000)
       assert.strictEqual(router.entries[1]?.externalPort, externalPort)
     }).pipe(Effect.scoped, Effect.provide(layerOf(router)))
+  })
+})
+
+describe("finding out why a router does not show a mapping", () => {
+  it.effect("leaves nothing where the mapping is released meanwhile", () => {
+    const router = Router.makeRouter({
+      before: ({ action }) => {
+        if (action === "GetSpecificPortMappingEntry") return Effect.fail(Router.fault(714))
+        return action === "AddPortMapping" ? Effect.sleep("700 millis") : Effect.void
+      }
+    })
+    // It goes on with what it was asked for though the connection is closed.
+    const device: Network.Device = {
+      ...router,
+      onRequest: (request) => Effect.flatMap(Effect.forkDetach(router.onRequest(request)), Fiber.join)
+    }
+    return Effect.gen(function* () {
+      const mapped = yield* Effect.forkChild(map({ internalPort: 12000, externalPort: 12000 }))
+      yield* passSteps(8, "100 millis")
+      const mapping = yield* Fiber.join(mapped)
+      yield* passSteps(3, "100 millis")
+      const released = yield* Effect.forkChild(mapping.release)
+      yield* passSteps(40, "100 millis")
+      yield* Fiber.join(released)
+      assert.deepStrictEqual(router.entries, [])
+      assert.strictEqual(router.calls.filter((call) => call.startsWith("AddPortMapping")).length, 2)
+    }).pipe(Effect.scoped, Effect.provide(layerOf(device)))
   })
 })

@@ -35,6 +35,7 @@ export const answering = (answer: (action: string, list: Soap.Arguments) => Answ
           calls.push(`${action}(${list.map(([name, value]) => `${name}=${value}`).join(", ")})`)
           return answer(action, list)
         }),
+      exclusively: (_, effect) => effect,
       isOneRouter: () => undefined
     }
   }

@@ -2,7 +2,7 @@
  * Calls the actions of routers, one at a time on each.
  *
  * Many routers answer wrongly, or not at all, when two calls overlap, even to different services. Routers do not wait
- * for each other. Each call is bounded in time, from the moment it is its turn.
+ * for each other. What must not be torn apart holds the router's turn for several calls. Each call is bounded in time, from the moment it is its turn.
  *
  * A service that has two control URLs, because its description contradicts itself, is called at the second where nobody
  * listens at the first, and from then on.
@@ -11,6 +11,7 @@
  */
 import * as Http from "@effect-nat/core/Http"
 import * as NatError from "@effect-nat/core/NatError"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
@@ -45,9 +46,22 @@ export interface SoapClient {
     action: string,
     list: Soap.Arguments
   ) => Effect.Effect<Soap.Arguments, NatError.NatError | Soap.UpnpFault>
+  /**
+   * Holds a router's turn for as long as an effect takes, so that no other call comes between its calls of that router.
+   * Such an effect must not wait for anybody else who may call the router.
+   */
+  readonly exclusively: <A, E, R>(
+    service: DeviceDescription.Service,
+    effect: Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E, R>
   /** Says that two addresses, as of IPv4 and IPv6, are those of one router: its calls wait for each other. */
   readonly isOneRouter: (address: NetAddress.IpAddress, other: NetAddress.IpAddress) => void
 }
+
+/** The turn that is held already; what is called within it needs no other. */
+const HeldTurn = Context.Reference<Semaphore.Semaphore | undefined>("@effect-nat/upnp/SoapClient/HeldTurn", {
+  defaultValue: () => undefined
+})
 
 /** What a status means when the body is no SOAP answer. */
 const statusReason = (status: number, detail: string): NatError.NatErrorReason => {
@@ -133,16 +147,20 @@ export const make: Effect.Effect<SoapClient, never, Http.Http> = Effect.gen(func
     )
   }
 
+  const exclusively = <A, E, R>(service: DeviceDescription.Service, effect: Effect.Effect<A, E, R>) =>
+    Effect.flatMap(HeldTurn, (held) => {
+      const turn = turnOf(NetAddress.formatIp(service.controlUrl.address.address))
+      return held === turn ? effect : turn.withPermit(Effect.provideService(effect, HeldTurn, turn))
+    })
+
   const call = Effect.fn("SoapClient.call")(
     (service: DeviceDescription.Service, action: string, list: Soap.Arguments) =>
-      turnOf(NetAddress.formatIp(service.controlUrl.address.address)).withPermit(
-        exchangeAnywhere(service, action, list)
-      )
+      exclusively(service, exchangeAnywhere(service, action, list))
   )
 
   const isOneRouter = (address: NetAddress.IpAddress, other: NetAddress.IpAddress): void => {
     turns.set(NetAddress.formatIp(other), turnOf(NetAddress.formatIp(address)))
   }
 
-  return { call, isOneRouter }
+  return { call, exclusively, isOneRouter }
 })

@@ -19,6 +19,7 @@ const clientOf = (answer: Answers.Answer): SoapClient.SoapClient => ({
         error._tag === "UpnpFault" ? error : NatError.fromReason(new NatError.MalformedAnswer({ detail: error.detail }))
       )
     ),
+  exclusively: (_, effect) => effect,
   isOneRouter: () => undefined
 })
 

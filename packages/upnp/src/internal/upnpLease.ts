@@ -366,11 +366,16 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     return seen
   })
 
+  /** With the router's turn held, so that no other call comes between. */
+  const inTurn = <A, E, R>({ connection }: UpnpGateway.Usable, effect: Effect.Effect<A, E, R>) =>
+    current.client.exclusively(connection.wanService.service, effect)
+
   const isShownAfter = Effect.fnUntraced(function* (
     { session }: Handle,
     entry: PortMappingEntry.PortMappingEntry
   ): Effect.fn.Return<boolean, WanIpConnection.ActionError> {
-    yield* session.connection.addPortMapping(entry)
+    // Given up on its way it would still arrive, and after the deletion that it was given up for.
+    yield* inTurn(session, Effect.uninterruptible(session.connection.addPortMapping(entry)))
     return (yield* learn({ session, entry }))._tag === "Entry"
   })
 
@@ -391,7 +396,8 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
       return yield* registration.wake
     }
     habits.hidesMappings = true
-    if (Result.isSuccess(permanent)) yield* session.connection.addPortMapping(entry)
+    if (Result.isSuccess(permanent))
+      yield* inTurn(session, Effect.uninterruptible(session.connection.addPortMapping(entry)))
   })
 
   const study = (handle: Handle) =>
