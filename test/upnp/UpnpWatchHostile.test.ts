@@ -1,3 +1,4 @@
+import type * as HttpListener from "@effect-nat/core/HttpListener"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as Upnp from "@effect-nat/upnp/Upnp"
 import { assert, describe, it } from "@effect/vitest"
@@ -5,6 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as NetAddress from "effect/net/NetAddress"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as RestartLimit from "../../packages/upnp/src/internal/restartLimit.ts"
@@ -90,4 +92,50 @@ describe("somebody who says again and again that the router restarted", () => {
       assert.lengthOf(acted, 6)
     })
   )
+})
+
+/** Ports to listen on, where nothing ever comes in. */
+const listener: HttpListener.HttpListener["Service"] = {
+  listen: ({ address }) => Effect.succeed(NetAddress.inetAddressUnsafe(address, 40_001))
+}
+
+describe("a router that refuses the first subscriptions to its events", () => {
+  it.effect("is asked again, ever less often, until it grants one, and is told the end of that one", () => {
+    const router = Router.makeRouter()
+    const methods: Array<string> = []
+    let isRefusing = true
+    const device: Network.Device = {
+      ...router,
+      onRequest: (request) => {
+        if (request.path !== "/evt") return router.onRequest(request)
+        methods.push(request.method)
+        if (isRefusing) return Effect.succeed(Network.respond(503, ""))
+        return Effect.succeed({ ...Network.respond(200, ""), headers: { sid: "uuid:1", timeout: "Second-1800" } })
+      }
+    }
+    return watched(
+      device,
+      () =>
+        Effect.gen(function* () {
+          const mapping = yield* map()
+          yield* passes("2 seconds")
+          assert.lengthOf(methods, 1)
+          yield* passes("1 minute")
+          assert.lengthOf(methods, 2)
+          yield* passes("1 minute")
+          assert.lengthOf(methods, 2)
+          yield* passes("1 minute")
+          assert.lengthOf(methods, 3)
+          isRefusing = false
+          yield* passes("4 minutes")
+          assert.lengthOf(methods, 4)
+          yield* passes("8 minutes")
+          assert.lengthOf(methods, 4)
+          yield* mapping.release
+          yield* settle
+          assert.deepStrictEqual(methods.slice(3), ["SUBSCRIBE", "UNSUBSCRIBE"])
+        }),
+      { listener }
+    )
+  })
 })

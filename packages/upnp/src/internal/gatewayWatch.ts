@@ -106,25 +106,42 @@ const polls = Effect.fnUntraced(function* (
   }
 })
 
-const subscription = ({ found }: Watched) => {
-  const { service } = found.connection.wanService
-  if (service.eventSubUrl === undefined) return Effect.succeed(undefined)
-  return EventSubscription.subscribe({ service, gateway: found.gateway.address }).pipe(
-    Effect.catch((error) =>
-      Effect.as(Effect.logDebug(`no events from ${found.gateway.name}: ${error.message}`), undefined)
-    )
-  )
-}
+/** After a subscription that was refused the next one is tried; the pauses double. */
+const firstRetry = Duration.minutes(1)
+const longestRetry = Duration.minutes(30)
+
+/** Hears the gateway's events as soon as it grants a subscription: one that has just started may refuse at first. */
+const listens = Effect.fnUntraced(function* (
+  watched: Watched,
+  hears: (subscribed: EventSubscription.EventSubscription) => void
+) {
+  const { connection, gateway } = watched.found
+  const { service } = connection.wanService
+  if (service.eventSubUrl === undefined) return
+  const attempt = Effect.gen(function* () {
+    const subscribed = yield* EventSubscription.subscribe({ service, gateway: gateway.address })
+    hears(subscribed)
+    yield* addresses(watched, subscribed)
+  })
+  let pause = firstRetry
+  while (true) {
+    const outcome = yield* Effect.result(Effect.scoped(attempt))
+    if (Result.isSuccess(outcome)) return
+    yield* Effect.logDebug(`no events from ${gateway.name}: ${outcome.failure.message}`)
+    yield* Effect.sleep(pause)
+    pause = Duration.min(Duration.times(pause, 2), longestRetry)
+  }
+})
 
 const eventsOrPolls = (watched: Watched) =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const subscribed = yield* subscription(watched)
-      if (subscribed === undefined) return yield* polls(watched, Effect.succeed(false))
-      yield* Effect.forkScoped(addresses(watched, subscribed))
-      return yield* polls(watched, subscribed.isWorking)
+  Effect.suspend(() => {
+    let subscribed: EventSubscription.EventSubscription | undefined
+    const hasEvents = Effect.suspend(() => subscribed?.isWorking ?? Effect.succeed(false))
+    const listening = listens(watched, (granted) => {
+      subscribed = granted
     })
-  )
+    return Effect.all([listening, polls(watched, hasEvents)], { concurrency: "unbounded", discard: true })
+  })
 
 /** Whoever maps has calls to make first, and many mappings are gone again at once. */
 const calm = Duration.seconds(1)
