@@ -1,5 +1,7 @@
 import type * as HttpListener from "@effect-nat/core/HttpListener"
+import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
+import type * as PortMappingEntry from "@effect-nat/upnp/PortMappingEntry"
 import * as Upnp from "@effect-nat/upnp/Upnp"
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
@@ -9,6 +11,7 @@ import * as Logger from "effect/Logger"
 import * as NetAddress from "effect/net/NetAddress"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
+import * as CurrentGateway from "../../packages/upnp/src/internal/currentGateway.ts"
 import * as RestartLimit from "../../packages/upnp/src/internal/restartLimit.ts"
 import * as Network from "./network.ts"
 import * as Router from "./router.ts"
@@ -137,5 +140,44 @@ describe("a router that refuses the first subscriptions to its events", () => {
         }),
       { listener }
     )
+  })
+})
+
+describe("a session that was given up", () => {
+  const timedOut = NatError.fromReason(new NatError.TimedOut({ detail: "no answer" }))
+
+  it.effect("is not watched again by a renewal that ends after others have found the router anew", () => {
+    const router = Router.makeRouter()
+    const network = Network.makeNetwork({ devices: [router] })
+    return Effect.gen(function* () {
+      const gateway = yield* CurrentGateway.make
+      const registration = yield* gateway.register
+      const entry = { externalPort: 12001, protocol: "tcp" } as PortMappingEntry.PortMappingEntry
+      const use = (f: (session: CurrentGateway.Session) => Effect.Effect<void, NatError.NatError>) =>
+        Effect.forkScoped(Effect.exit(gateway.use(f)))
+      const sessions: Array<CurrentGateway.Session> = []
+      const follow = (session: CurrentGateway.Session) =>
+        Effect.sync(() => sessions.push(session)).pipe(
+          Effect.andThen(registration.hold({ session, entry })),
+          Effect.andThen(registration.follow(session, undefined))
+        )
+      // One renewal is slow; meanwhile the router restarts, and another one finds it again.
+      yield* use((session) => Effect.andThen(Effect.sleep("30 seconds"), follow(session)))
+      yield* passes("10 seconds")
+      yield* use(() => Effect.fail(timedOut))
+      yield* passes("1 second")
+      router.restart(6000)
+      yield* use(follow)
+      yield* passes("30 seconds")
+      assert.lengthOf(sessions, 2)
+      assert.notStrictEqual(sessions[0], sessions[1])
+      // Of the two sessions the one that is in use is watched: it is the one that a restart puts an end to.
+      network.announce(router.address, router.notify("alive", { bootId: 99 }))
+      yield* settle
+      yield* use(follow)
+      yield* passes("30 seconds")
+      assert.lengthOf(sessions, 3)
+      assert.notStrictEqual(sessions[2], sessions[0])
+    }).pipe(Effect.scoped, Effect.provide(network.layer), Effect.provide(Logger.layer([])))
   })
 })

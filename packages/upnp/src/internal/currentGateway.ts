@@ -290,7 +290,14 @@ export const makeFrom = Effect.fnUntraced(function* ({
     saysItRestarted: restartLimit(deviceOf(one.gateway), restarted(one))
   })
 
-  const watchOnly = Effect.fnUntraced(function* (one: Session) {
+  /** A renewal that began before its session was given up ends after others have found the gateway anew. */
+  const latest = (one: Session): Session => {
+    const sought = SynchronizedRef.getUnsafe(state)
+    return sought !== undefined && Result.isSuccess(sought.result) ? sought.result.success : (watch?.session ?? one)
+  }
+
+  const watchOnly = Effect.fnUntraced(function* (used: Session) {
+    const one = latest(used)
     if (watch?.session === one) return
     unwatch()
     const fiber = yield* Effect.forkIn(Effect.provideContext(GatewayWatch.watch(watched(one)), context), scope)
