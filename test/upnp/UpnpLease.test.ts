@@ -4,6 +4,7 @@ import * as Upnp from "@effect-nat/upnp/Upnp"
 import { assert, describe, it } from "@effect/vitest"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -77,5 +78,28 @@ describe("finding out why a router does not show a mapping", () => {
       assert.deepStrictEqual(router.entries, [])
       assert.strictEqual(router.calls.filter((call) => call.startsWith("AddPortMapping")).length, 2)
     }).pipe(Effect.scoped, Effect.provide(layerOf(device)))
+  })
+})
+
+describe("an entry of an earlier run that is used again", () => {
+  it.effect("is deleted where the request is not answered", () => {
+    const router = Router.makeRouter({
+      after: ({ action }) => (action === "AddPortMapping" ? Effect.never : Effect.void)
+    })
+    router.entries.push({
+      ...otherProgram,
+      externalPort: 15000,
+      internalPort: 12000,
+      description: "effect-nat",
+      leaseDuration: 0
+    })
+    return Effect.gen(function* () {
+      const mapped = yield* Effect.forkChild(
+        Effect.exit(map({ internalPort: 12000, externalPort: 12001, lifetime: 0 }))
+      )
+      yield* passSteps(30, "1 second")
+      assert.isTrue(Exit.isFailure(yield* Fiber.join(mapped)))
+      assert.deepStrictEqual(router.entries, [])
+    }).pipe(Effect.scoped, Effect.provide(layerOf(router)))
   })
 })

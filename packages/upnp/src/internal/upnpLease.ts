@@ -454,7 +454,9 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
         if (ours.length === 0 || ours.some((one) => one.externalPort === permanent.externalPort)) return permanent
         const externalPort = ours[0]?.externalPort ?? permanent.externalPort
         yield* Effect.logDebug(`external port ${externalPort} is ours from an earlier run: it is used again`)
-        return { ...permanent, externalPort }
+        const entry = { ...permanent, externalPort }
+        yield* Ref.set(attempted, { session, entry, wasFree: false, isOursByHost: false, isAnyPort: false })
+        return entry
       })
 
   const addAfter = Effect.fnUntraced(function* (
