@@ -81,6 +81,32 @@ describe("finding out why a router does not show a mapping", () => {
   })
 })
 
+describe("finding out why a router does not show a mapping, without an answer", () => {
+  it.effect("leaves the limited lease, and another mapping finds out", () => {
+    let adds = 0
+    const router = Router.makeRouter({
+      before: ({ action }) => (action === "GetSpecificPortMappingEntry" ? Effect.fail(Router.fault(714)) : Effect.void),
+      after: ({ action }) => (action === "AddPortMapping" && ++adds === 3 ? Effect.never : Effect.void)
+    })
+    return Effect.gen(function* () {
+      yield* map({ internalPort: 12000, externalPort: 12000 })
+      yield* passSteps(10, "1 second")
+      assert.deepStrictEqual(
+        router.entries.map((entry) => entry.leaseDuration),
+        [7200]
+      )
+      const before = router.calls.length
+      yield* map({ internalPort: 12001, externalPort: 12001 })
+      yield* passSteps(10, "1 second")
+      const asked = router.calls.slice(before).filter((call) => call.startsWith("AddPortMapping"))
+      assert.deepStrictEqual(
+        asked.map((call) => call.slice(call.lastIndexOf(" ") + 1)),
+        ["7200)", "7200)", "0)", "7200)"]
+      )
+    }).pipe(Effect.scoped, Effect.provide(layerOf(router)))
+  })
+})
+
 describe("an entry of an earlier run that is used again", () => {
   it.effect("is deleted where the request is not answered", () => {
     const router = Router.makeRouter({

@@ -370,34 +370,39 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
   const inTurn = <A, E, R>({ connection }: UpnpGateway.Usable, effect: Effect.Effect<A, E, R>) =>
     current.client.exclusively(connection.wanService.service, effect)
 
-  const isShownAfter = Effect.fnUntraced(function* (
+  // Given up on its way it would still arrive, and after the deletion that it was given up for.
+  const addWhole = (session: CurrentGateway.Session, entry: PortMappingEntry.PortMappingEntry) =>
+    inTurn(session, Effect.uninterruptible(session.connection.addPortMapping(entry)))
+
+  const seenAfter = Effect.fnUntraced(function* (
     { session }: Handle,
     entry: PortMappingEntry.PortMappingEntry
-  ): Effect.fn.Return<boolean, WanIpConnection.ActionError> {
-    // Given up on its way it would still arrive, and after the deletion that it was given up for.
-    yield* inTurn(session, Effect.uninterruptible(session.connection.addPortMapping(entry)))
-    return (yield* learn({ session, entry }))._tag === "Entry"
+  ): Effect.fn.Return<Seen, WanIpConnection.ActionError> {
+    yield* addWhole(session, entry)
+    return yield* learn({ session, entry })
   })
 
   /**
    * A router that does not show what it has just confirmed hides everything, or forgets limited leases at once. What it
-   * does with one that has no end tells. Asked once of each router: one that hides is left alone.
+   * does with one that has no end tells. Asked once of each router: one that hides is left alone. A call that is not
+   * answered tells nothing, and may have left the entry without an end.
    */
   const findOutWhyHidden = Effect.fnUntraced(function* (handle: Handle) {
     const { entry, session } = handle
     const { habits } = session
     if (entry.leaseDuration === 0 || habits.hidesMappings || habits.takesOnlyPermanentLeases) return
     // A restart in between, or another's deletion, is not the lease's fault.
-    if (yield* isShownAfter(handle, entry)) return
-    const permanent = yield* Effect.result(isShownAfter(handle, { ...entry, leaseDuration: 0 }))
-    if (Result.isSuccess(permanent) && permanent.success) {
+    if ((yield* seenAfter(handle, entry))._tag !== "Nothing") return
+    const permanent = yield* Effect.result(seenAfter(handle, { ...entry, leaseDuration: 0 }))
+    if (Result.isSuccess(permanent) && permanent.success._tag === "Entry") {
       habits.takesOnlyPermanentLeases = true
       yield* Effect.logDebug(`${session.gateway.name} forgets limited leases: permanent ones are used from now on`)
       return yield* registration.wake
     }
-    habits.hidesMappings = true
-    if (Result.isSuccess(permanent))
-      yield* inTurn(session, Effect.uninterruptible(session.connection.addPortMapping(entry)))
+    const isRefused = Result.isFailure(permanent) && permanent.failure._tag === "UpnpFault"
+    const isNotThere = Result.isSuccess(permanent) && permanent.success._tag === "Nothing"
+    if (isRefused || isNotThere) habits.hidesMappings = true
+    if (!isRefused) yield* addWhole(session, entry)
   })
 
   const study = (handle: Handle) =>
