@@ -66,10 +66,10 @@ const expected = [
   [730, "GetListOfPortMappings", "PortMappingNotFound", "NoSuchMapping"],
   [731, "AddPortMapping", "ReadOnly", "NotAuthorized"],
   [732, "AddPortMapping", "WildCardNotPermittedInIntPort", "Unsupported"],
-  [733, "DeletePortMappingRange", "InconsistentParameters", "Unsupported"]
+  [733, "DeletePortMappingRange", "InconsistentParameters", "InvalidRequest"]
 ] as const
 
-describe("error codes [IP1 2.4.16-e, IP2 2.5.16-a, 2.5.17-c, FW1 2.6.3-b, 2.6.7-a]", () => {
+describe("error codes [IP1 2.4.16-e, IP2 2.5.16-a, 2.5.17-c, FW1 2.6.3-b]", () => {
   it.each(expected)("%i of %s is %s: %s", (code, action, name, tag) => {
     assert.strictEqual(UpnpErrorCode.nameOf(code, action), name)
     const { message, reason } = read(code, "own words", { action, externalPort: 12001 })
@@ -84,11 +84,23 @@ describe("error codes [IP1 2.4.16-e, IP2 2.5.16-a, 2.5.17-c, FW1 2.6.3-b, 2.6.7-
     )
   })
 
-  it.each([0, 499, 717, 722, 734, 799, 801, 899, 4_294_967_295])("%i is the vendor's own [UDA 3.2.5-b]", (code) => {
+  it.each([
+    [0, ""],
+    [499, ""],
+    [599, ""],
+    [613, "(a common error): "],
+    [699, "(a common error): "],
+    [717, "(an error of this action): "],
+    [799, "(an error of this action): "],
+    [800, "(an error of the vendor's own): "],
+    [899, "(an error of the vendor's own): "],
+    [900, ""],
+    [4_294_967_295, ""]
+  ])("%i has no name of its own, and is said to be of its range: %j [UDA 3.2.5-b]", (code, range) => {
     assert.isUndefined(UpnpErrorCode.nameOf(code))
     const { message, reason } = read(code, "own words", asked)
     assert.strictEqual(reason._tag, "Unsupported")
-    assert.include(message, `error ${code} own words`)
+    assert.include(message, `error ${code} ${range}own words`)
   })
 
   it("say the name once where the device repeats it", () => {
@@ -102,7 +114,32 @@ describe("error codes [IP1 2.4.16-e, IP2 2.5.16-a, 2.5.17-c, FW1 2.6.3-b, 2.6.7-
   it("a conflict carries the port, where there is one to speak of", () => {
     const { reason } = read(718, "", asked)
     assert.strictEqual(reason._tag === "Conflict" && reason.externalPort, 12001)
-    assert.strictEqual(read(718, "", { action: "AddPortMapping" }).reason._tag, "Unsupported")
+  })
+
+  it.each([501, 704, 718, 729])("%i is about room for a mapping only where one was to be added", (code) => {
+    const tagOf = (action: string) => read(code, "", { action }).reason._tag
+    assert.strictEqual(tagOf("AddPortMapping"), "OutOfResources")
+    assert.strictEqual(tagOf("AddAnyPortMapping"), "OutOfResources")
+    assert.strictEqual(tagOf("DeletePortMapping"), "NotAuthorized")
+    assert.strictEqual(tagOf("GetStatusInfo"), "Unsupported")
+  })
+
+  it("402 to a mapping is about its values", () => {
+    assert.include(read(402, "", asked).message, "not supported: a mapping with these values (")
+  })
+
+  it.each([600, 601, 605, 733])("%i is about the values, and not about the action", (code) => {
+    const { message, reason } = read(code, "", { action: "DeletePortMapping", externalPort: 12001 })
+    assert.strictEqual(reason._tag, "InvalidRequest")
+    assert.include(message, `DeletePortMapping was refused with error ${code}`)
+    // Checked before it was sent: another strategy may take it, so it is no invalid request.
+    const added = read(code, "", asked)
+    assert.strictEqual(added.reason._tag, "Unsupported")
+    assert.include(added.message, "not supported: a mapping with these values (AddPortMapping was refused")
+  })
+
+  it("724 names what the router cannot do", () => {
+    assert.include(read(724, "", asked).message, "not supported: an external port other than the internal port (")
   })
 
   it.each<readonly [string, (fault: Soap.UpnpFault) => boolean, ReadonlyArray<number>]>([

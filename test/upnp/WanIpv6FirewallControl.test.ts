@@ -1,10 +1,12 @@
 import type * as NatError from "@effect-nat/core/NatError"
 import * as DeviceDescription from "@effect-nat/upnp/DeviceDescription"
 import type * as Soap from "@effect-nat/upnp/Soap"
+import * as UpnpErrorCode from "@effect-nat/upnp/UpnpErrorCode"
 import * as WanIpv6FirewallControl from "@effect-nat/upnp/WanIpv6FirewallControl"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Answering from "./answering.ts"
+import * as Router from "./router.ts"
 
 const service = Answering.service(`${DeviceDescription.serviceTypes.wanIpv6FirewallControl}:1`)
 
@@ -84,6 +86,19 @@ describe("the IPv6 firewall [FW1 2.4.7-a, 2.4.9-a, 2.6.1-a, 2.6.2-a, 2.6.3-a, 2.
         Effect.flip(one.getOutboundPinholeTimeout(flow))
       ])
       assert.deepStrictEqual(new Set(errors.map(reasonOf)), new Set(["MalformedAnswer"]))
+    })
+  )
+
+  it.effect("that has seen no packet yet does not say that the pinhole fails [FW1 2.6.7-a]", () =>
+    Effect.gen(function* () {
+      const checked = (answer: Answering.Answer) =>
+        WanIpv6FirewallControl.make(Answering.answering(() => answer).client, service).checkPinholeWorking(1)
+      assert.isFalse(yield* checked(Effect.succeed([["IsWorking", "0"]])))
+      const fault = yield* Effect.flip(checked(Router.fault(709)))
+      assert.strictEqual(reasonOf(fault), "fault 709")
+      if (fault._tag !== "UpnpFault") return
+      const { message } = UpnpErrorCode.toNatError(fault, { action: "CheckPinholeWorking" })
+      assert.include(message, "not supported: to tell whether a pinhole works before a packet was sent through it (")
     })
   )
 })

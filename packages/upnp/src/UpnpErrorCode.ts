@@ -21,20 +21,42 @@ export interface Asked {
 type Reason = (detail: string, asked: Asked) => NatError.NatErrorReason
 
 const unsupported: Reason = (detail, asked) => new NatError.Unsupported({ operation: asked.action, detail })
+const cannot =
+  (operation: string): Reason =>
+  (detail) =>
+    new NatError.Unsupported({ operation, detail })
 const notAuthorized: Reason = (detail) => new NatError.NotAuthorized({ detail })
 const noSuchMapping: Reason = (detail) => new NatError.NoSuchMapping({ detail })
 const outOfResources: Reason = (detail) => new NatError.OutOfResources({ detail })
 const permanentOnly: Reason = (detail) => new NatError.OnlyPermanentLeases({ detail })
-const conflict: Reason = (detail, asked) =>
-  asked.externalPort === undefined
-    ? unsupported(detail, asked)
-    : new NatError.Conflict({ externalPort: asked.externalPort, detail })
+
+const isAdding = ({ action }: Asked): boolean => action.startsWith("Add")
+
 /**
  * "Action failed" says nothing; what it mostly means depends on the action. A line that is down means the same: there
- * is no address now, and no mapping can be made.
+ * is no address now, and no mapping can be made. What else was to be changed is refused; what else was asked cannot be
+ * told.
  */
-const failed: Reason = (detail, asked) =>
-  asked.action === "GetExternalIPAddress" ? new NatError.NoExternalAddress({ detail }) : outOfResources(detail, asked)
+const failed: Reason = (detail, asked) => {
+  if (asked.action === "GetExternalIPAddress") return new NatError.NoExternalAddress({ detail })
+  if (isAdding(asked)) return outOfResources(detail, asked)
+  return asked.action.startsWith("Get") ? unsupported(detail, asked) : notAuthorized(detail, asked)
+}
+const conflict: Reason = (detail, asked) =>
+  asked.externalPort === undefined
+    ? failed(detail, asked)
+    : new NatError.Conflict({ externalPort: asked.externalPort, detail })
+
+/**
+ * What is to be mapped has been checked before it was sent: a router that does not take it has limits of its own, and
+ * another way to map the same may be without them. Other requests are as wrong for every router.
+ */
+const invalid: Reason = (detail, asked) =>
+  isAdding(asked) ? cannot("a mapping with these values")(detail, asked) : new NatError.InvalidRequest({ detail })
+
+/** Sent for most that a router does not like, and for actions that it does not have all of. */
+const invalidArguments: Reason = (detail, asked) =>
+  isAdding(asked) ? invalid(detail, asked) : unsupported(detail, asked)
 
 const invalidAction = 401
 const invalidArgs = 402
@@ -113,16 +135,16 @@ const firewall = of("firewall")
  */
 export const codes: ReadonlyArray<ErrorCode> = [
   common(invalidAction, "Invalid Action", unsupported),
-  common(invalidArgs, "Invalid Args", unsupported),
+  common(invalidArgs, "Invalid Args", invalidArguments),
   common(403, "Out of Sync", unsupported),
   common(404, "Invalid Var", unsupported),
   common(actionFailed, "Action Failed", failed),
-  common(600, "Argument Value Invalid", unsupported),
-  common(601, "Argument Value Out of Range", unsupported),
+  common(600, "Argument Value Invalid", invalid),
+  common(601, "Argument Value Out of Range", invalid),
   common(602, "Optional Action Not Implemented", unsupported),
   common(603, "Out of Memory", outOfResources),
   common(604, "Human Intervention Required", notAuthorized),
-  common(605, "String Argument Too Long", unsupported),
+  common(605, "String Argument Too Long", invalid),
   common(actionNotAuthorized, "Action not authorized", notAuthorized),
   common(607, "Signature failure", notAuthorized),
   common(608, "Signature missing", notAuthorized),
@@ -149,7 +171,7 @@ export const codes: ReadonlyArray<ErrorCode> = [
   firewall(706, "InternalPortWildcardingNotAllowed", unsupported),
   firewall(707, "ProtocolWildcardingNotAllowed", unsupported),
   firewall(708, "WildCardNotPermittedInSrcIP", unsupported),
-  firewall(709, "NoPacketSent", unsupported),
+  firewall(709, "NoPacketSent", cannot("to tell whether a pinhole works before a packet was sent through it")),
   common(712, "NullValueAtSpecifiedArrayIndex", noSuchMapping),
   common(specifiedArrayIndexInvalid, "SpecifiedArrayIndexInvalid", noSuchMapping),
   common(noSuchEntryInArray, "NoSuchEntryInArray", noSuchMapping),
@@ -160,7 +182,7 @@ export const codes: ReadonlyArray<ErrorCode> = [
   common(720, "InvalidDeviceUUID", unsupported),
   common(721, "InvalidServiceID", unsupported),
   common(723, "InvalidConnServiceSelection", unsupported),
-  common(samePortValuesRequired, "SamePortValuesRequired", unsupported),
+  common(samePortValuesRequired, "SamePortValuesRequired", cannot("an external port other than the internal port")),
   common(725, "OnlyPermanentLeasesSupported", permanentOnly),
   common(726, "RemoteHostOnlySupportsWildcard", unsupported),
   common(727, "ExternalPortOnlySupportsWildcard", unsupported),
@@ -169,7 +191,7 @@ export const codes: ReadonlyArray<ErrorCode> = [
   common(portMappingNotFound, "PortMappingNotFound", noSuchMapping),
   common(731, "ReadOnly", notAuthorized),
   common(732, "WildCardNotPermittedInIntPort", unsupported),
-  common(733, "InconsistentParameters", unsupported)
+  common(733, "InconsistentParameters", invalid)
 ]
 
 const isFirewallAction = /Pinhole|FirewallStatus$/i
@@ -188,15 +210,23 @@ const find = (code: number, action: string): ErrorCode | undefined => {
  */
 export const nameOf = (code: number, action = ""): string | undefined => find(code, action)?.name
 
+/** What the ranges of codes are for (UPnP Device Architecture 1.1 §3.2.5). */
+const rangeOf = (code: number): string => {
+  if (code >= 600 && code <= 699) return "(a common error)"
+  if (code >= 700 && code <= 799) return "(an error of this action)"
+  return code >= 800 && code <= 899 ? "(an error of the vendor's own)" : ""
+}
+
 const detailOf = (fault: Soap.UpnpFault, asked: Asked): string => {
-  const name = nameOf(fault.code, asked.action) ?? ""
+  const name = nameOf(fault.code, asked.action) ?? rangeOf(fault.code)
   // Most routers repeat the name; a text of their own is worth showing beside it.
   const said = [name, fault.description === name ? "" : fault.description].filter((text) => text !== "").join(": ")
   return `${asked.action} was refused with error ${fault.code}${said === "" ? "" : ` ${said}`}`
 }
 
 /**
- * What a refusal means to a caller. Codes that no document names become `Unsupported`, with what the device said.
+ * What a refusal means to a caller. Codes that no document names become `Unsupported`, with what
+ * their range is for and what the device said.
  *
  * @category conversions
  * @since 0.1.0
