@@ -151,23 +151,52 @@ describe("where it listens", () => {
   )
 })
 
-it.effect("a port that cannot be had is an empty stream", () =>
+const closed = new DatagramSocket.DatagramSocketError({ reason: new DatagramSocket.DatagramSocketClosedError({}) })
+
+const adjust = (seconds: number) => Effect.andThen(TestClock.adjust(seconds * 1000), settle)
+
+it.effect("a port that cannot be had is tried again, ever later, every minute in the end, and heard then", () =>
   Effect.gen(function* () {
-    const ear = Ear.make(Network.makeNetwork({ devices: [] }), { cannotBind: ["239.255.255.250", "any"] })
-    const all = yield* Stream.runCollect(SsdpListener.announcements).pipe(Effect.provide(ear.layer))
-    assert.deepStrictEqual(all, [])
+    const cannotBind = ["239.255.255.250", "any"]
+    const ear = Ear.make(Network.makeNetwork({ devices: [] }), { cannotBind })
+    const { all, fiber } = yield* collecting(ear)
+    // Each attempt asks for the group alone, then for every address.
+    const attempts = () => ear.opened().length / 2
+    assert.strictEqual(attempts(), 1)
+    for (const seconds of [1, 2, 4, 8, 16, 32, 60, 60]) {
+      const before = attempts()
+      yield* adjust(seconds - 0.5)
+      assert.strictEqual(attempts(), before)
+      yield* adjust(0.5)
+      assert.strictEqual(attempts(), before + 1)
+    }
+    cannotBind.length = 0
+    yield* adjust(60)
+    ear.notify(Network.routerAddress, { kind: "byebye" })
+    yield* settle
+    assert.lengthOf(all, 1)
+    yield* Fiber.interrupt(fiber)
+    assert.strictEqual(ear.openSockets(), 0)
   })
 )
 
-it.effect("a socket that breaks is the end of the stream", () =>
+it.effect("a socket that breaks is closed, and opened again", () =>
   Effect.gen(function* () {
     const ear = home()
     const { all, fiber } = yield* collecting(ear)
-    ear.notify(Network.routerAddress, { kind: "byebye" })
-    yield* settle
-    ear.break(new DatagramSocket.DatagramSocketError({ reason: new DatagramSocket.DatagramSocketClosedError({}) }))
-    yield* Fiber.join(fiber)
-    assert.strictEqual(all.length, 1)
+    for (let times = 1; times <= 3; times++) {
+      ear.notify(Network.routerAddress, { kind: "byebye" })
+      yield* settle
+      assert.lengthOf(all, times)
+      ear.break(closed)
+      yield* settle
+      assert.strictEqual(ear.openSockets(), 0)
+      assert.deepStrictEqual(ear.joined(), [])
+      // What was heard in between ends the series of failures.
+      yield* adjust(1)
+      assert.deepStrictEqual(ear.joined(), ["192.168.1.2"])
+    }
+    yield* Fiber.interrupt(fiber)
     assert.strictEqual(ear.openSockets(), 0)
   })
 )

@@ -1,7 +1,6 @@
 import type * as HttpListener from "@effect-nat/core/HttpListener"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
-import type * as PortMappingEntry from "@effect-nat/upnp/PortMappingEntry"
 import * as Upnp from "@effect-nat/upnp/Upnp"
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
@@ -152,13 +151,12 @@ describe("a session that was given up", () => {
     return Effect.gen(function* () {
       const gateway = yield* CurrentGateway.make
       const registration = yield* gateway.register
-      const entry = { externalPort: 12001, protocol: "tcp" } as PortMappingEntry.PortMappingEntry
       const use = (f: (session: CurrentGateway.Session) => Effect.Effect<void, NatError.NatError>) =>
         Effect.forkScoped(Effect.exit(gateway.use(f)))
       const sessions: Array<CurrentGateway.Session> = []
       const follow = (session: CurrentGateway.Session) =>
         Effect.sync(() => sessions.push(session)).pipe(
-          Effect.andThen(registration.hold({ session, entry })),
+          Effect.andThen(registration.holdFlow(session, "one")),
           Effect.andThen(registration.follow(session, undefined))
         )
       // One renewal is slow; meanwhile the router restarts, and another one finds it again.

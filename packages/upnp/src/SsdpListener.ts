@@ -49,6 +49,7 @@ import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type * as DatagramSocket from "effect/socket/DatagramSocket"
@@ -164,10 +165,8 @@ const follow = (listening: Listening, scope: Scope.Scope) =>
     yield* joinAll(listening, scope)
   }).pipe(Effect.forever)
 
-const deaf = (error: DatagramSocket.DatagramSocketError) =>
-  Stream.fromEffectDrain(
-    Effect.logDebug(`no announcements: UDP port ${Ssdp.port} cannot be had: ${Udp.describeError(error)}`)
-  )
+/** Another program may give the port back, and a network that went away takes a socket with it. */
+const reopening = Schedule.min([Schedule.exponential("1 second"), Schedule.spaced("1 minute")])
 
 const heard = Effect.gen(function* () {
   const scope = yield* Effect.scope
@@ -184,8 +183,7 @@ const heard = Effect.gen(function* () {
       const { gateways, interfaces } = listening.surroundings
       return trust(datagram, interfaces, gateways)
     }),
-    Stream.filterMap((announcement) => announcement),
-    Stream.catch(deaf)
+    Stream.filterMap((announcement) => announcement)
   )
 })
 
@@ -193,8 +191,9 @@ const heard = Effect.gen(function* () {
  * Everything that devices announce from now on and that may be believed, as it comes, one by one: a device repeats
  * each of its announcements, and makes several at a time.
  *
- * A socket is open while the stream runs. UDP port 1900 is shared with other programs; where it cannot be had, that is
- * logged at debug level and the stream is empty. It follows this host to other networks within a minute. What nobody
+ * A socket is open while the stream runs. UDP port 1900 is shared with other programs; where it cannot be had, or is lost,
+ * that is logged at debug level and it is tried again, after a second at first, then ever later, every minute in the end.
+ * The stream does not end by itself. It follows this host to other networks within a minute. What nobody
  * takes in time is dropped.
  *
  * @category constructors
@@ -204,7 +203,14 @@ export const announcements: Stream.Stream<
   Announcement,
   never,
   Udp.Udp | NetworkInterfaces.NetworkInterfaces | DefaultRoute.DefaultRoute
-> = Stream.unwrap(Effect.catch(heard, (error) => Effect.succeed(deaf(error))))
+> = Stream.unwrap(heard).pipe(
+  Stream.tapError((error) =>
+    Effect.logDebug(`no announcements: UDP port ${Ssdp.port} cannot be had: ${Udp.describeError(error)}`)
+  ),
+  Stream.retry(reopening),
+  // It is tried again for ever.
+  Stream.catch(() => Stream.never)
+)
 
 /**
  * The seams to the network that the listener needs.
