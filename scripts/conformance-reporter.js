@@ -1,9 +1,11 @@
 /**
  * A vitest reporter that fails a run of all tests when a requirement in test/conformance has not been shown: no test
- * that names it passed, or one of them failed or did not run. A run of a part says nothing about requirements.
+ * that names it passed, or one of those in the sources failed, did not run, or is to fail. A run of a part says nothing
+ * about requirements.
  */
+import * as Path from "node:path"
 import * as Conformance from "../test/conformance/Conformance.ts"
-import { readPages } from "./lib/conformance.js"
+import { readPages, readTests } from "./lib/conformance.js"
 
 /** @typedef {import("vitest/node").Reporter} Reporter */
 /** @typedef {import("vitest/node").Vitest} Vitest */
@@ -23,8 +25,9 @@ export default class ConformanceReporter {
   async onTestRunEnd(modules) {
     const vitest = this.#vitest
     if (vitest === undefined || !(await isWhole(vitest, modules))) return
-    const pages = (await readPages(vitest.config.root)).map(({ page }) => page)
-    const missing = Conformance.notShown(pages, outcomesOf(modules))
+    const { root } = vitest.config
+    const pages = (await readPages(root)).map(({ page }) => page)
+    const missing = Conformance.notShown(pages, readTests(root), resultsOf(root, modules))
     if (missing.length === 0) return
     console.error(`\nRequirements that this run has not shown (test/conformance):`)
     for (const line of missing) console.error(`  ${line}`)
@@ -44,23 +47,29 @@ const isWhole = async (vitest, modules) => {
   return (await vitest.globTestSpecifications()).every(({ moduleId }) => ran.has(moduleId))
 }
 
-/** @param {ReadonlyArray<TestModule>} modules */
-const outcomesOf = (modules) => {
-  /** @type {Map<string, import("../test/conformance/Conformance.ts").Outcome>} */
-  const outcomes = new Map()
-  for (const module of modules) {
-    for (const test of module.children.allTests()) {
-      const { state } = test.result()
-      for (const id of Conformance.idsOf(test.fullName)) {
-        const { failed, passed, skipped } = outcomes.get(id) ?? { failed: 0, passed: 0, skipped: 0 }
-        outcomes.set(id, {
-          failed: failed + (state === "failed" ? 1 : 0),
-          passed: passed + (state === "passed" ? 1 : 0),
-          // What was still pending when the run ended did not run either.
-          skipped: skipped + (state === "skipped" || state === "pending" ? 1 : 0)
-        })
-      }
-    }
-  }
-  return outcomes
+/**
+ * @param {string} root
+ * @param {ReadonlyArray<TestModule>} modules
+ * @returns {ReadonlyArray<import("../test/conformance/Conformance.ts").TestResult>}
+ */
+const resultsOf = (root, modules) =>
+  modules.flatMap((module) => {
+    const file = Path.relative(Path.join(root, "test"), module.moduleId).split(Path.sep).join("/")
+    return Array.from(module.children.allTests(), (test) => ({
+      file,
+      titles: titlesOf(test),
+      // One that is to fail shows that the requirement is not met.
+      state: test.options.fails === true ? "failed" : test.result().state
+    }))
+  })
+
+/**
+ * The titles around a test, and its own.
+ *
+ * @param {import("vitest/node").TestCase} test
+ */
+const titlesOf = (test) => {
+  const titles = [test.name]
+  for (let { parent } = test; parent.type === "suite"; { parent } = parent) titles.unshift(parent.name)
+  return titles
 }

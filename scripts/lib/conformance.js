@@ -84,6 +84,6 @@ export const readTests = (base = root) =>
       const ids = Conformance.idsOf(titles.at(-1) ?? "")
       if (ids.length === 0) return []
       const title = titles.map(Conformance.withoutIds).join(" › ")
-      return [{ file: file.split(Path.sep).join("/"), title, ids }]
+      return [{ file: file.split(Path.sep).join("/"), title, titles, ids }]
     })
   })

@@ -41,14 +41,18 @@ export interface TaggedTest {
   readonly file: string
   /** Without its tags. */
   readonly title: string
+  /** Those of the blocks around it, and its own, as they stand in the sources: what is only known later is an ellipsis. */
+  readonly titles: ReadonlyArray<string>
   readonly ids: ReadonlyArray<string>
 }
 
-/** How often tests that carry a tag ended so in a run. */
-export interface Outcome {
-  readonly passed: number
-  readonly failed: number
-  readonly skipped: number
+/** How a test ended in a run. */
+export interface TestResult {
+  /** Relative to the folder of the tests. */
+  readonly file: string
+  /** Those of the blocks around it, and its own, as they are shown. */
+  readonly titles: ReadonlyArray<string>
+  readonly state: "passed" | "failed" | "skipped" | "pending"
 }
 
 export const must = (text: string, doesNotApply?: string): Requirement => ({ level: "MUST", text, doesNotApply })
@@ -120,15 +124,49 @@ export const mistakes = (pages: ReadonlyArray<Page>, tests: ReadonlyArray<Tagged
   ]
 }
 
+const special = /[\\^$.*+?()[\]{}|/]/g
+
+/** What is only known when the test runs: the sources' ellipsis, and what `each` fills in, `$name` and `%s`. */
+const unknown = /…|%%|%[sdifjoOc#$]|\$[A-Za-z_#][\w.]*/g
+
+/** A title as it is shown, by what the sources have. */
+const shownAs = (title: string): RegExp => {
+  const known = title.split(unknown).map((text) => text.replaceAll(special, "\\$&"))
+  return new RegExp(`^${known.join("[^]*")}$`)
+}
+
+/** Whether a result is of a test, or of one within a block of tests. */
+const isOf = (test: TaggedTest): ((result: TestResult) => boolean) => {
+  const patterns = test.titles.map(shownAs)
+  return ({ file, titles }) =>
+    file === test.file && patterns.every((pattern, index) => pattern.test(titles[index] ?? ""))
+}
+
+const isState =
+  (...states: ReadonlyArray<TestResult["state"]>) =>
+  ({ state }: TestResult): boolean =>
+    states.includes(state)
+
+/** What is wrong with the results of a test, or of those in a block; `undefined` where all passed. */
+const complaint = (results: ReadonlyArray<TestResult>): string | undefined => {
+  if (results.some(isState("failed"))) return "a test failed"
+  return results.length === 0 || results.some(isState("skipped", "pending")) ? "a test did not run" : undefined
+}
+
 /** The requirements that a run of all tests has not shown, one line each, with why. */
-export const notShown = (pages: ReadonlyArray<Page>, outcomes: ReadonlyMap<string, Outcome>): ReadonlyArray<string> =>
-  [...requirements(pages)].flatMap(([id, { doesNotApply }]) => {
+export const notShown = (
+  pages: ReadonlyArray<Page>,
+  tests: ReadonlyArray<TaggedTest>,
+  results: ReadonlyArray<TestResult>
+): ReadonlyArray<string> => {
+  const complaints = tests.map((test) => [test, complaint(results.filter(isOf(test)))] as const)
+  return [...requirements(pages)].flatMap(([id, { doesNotApply }]) => {
     if (doesNotApply !== undefined) return []
-    const { failed, passed, skipped } = outcomes.get(id) ?? { failed: 0, passed: 0, skipped: 0 }
-    if (failed > 0) return [`${id}: a test failed`]
-    if (skipped > 0) return [`${id}: a test did not run`]
-    return passed === 0 ? [`${id}: no test ran`] : []
+    const those = complaints.filter(([{ ids }]) => ids.includes(id))
+    if (those.length === 0) return [`${id}: no test ran`]
+    return those.flatMap(([{ file, title }, why]) => (why === undefined ? [] : [`${id}: ${why} (${file}: ${title})`]))
   })
+}
 
 const escapeCell = (text: string): string => text.replaceAll("|", "\\|").replaceAll(/\s+/g, " ")
 

@@ -128,12 +128,42 @@ describe("a run of the tests", () => {
     assert.strictEqual(status, 0, output)
   })
 
+  it("passes where titles are only known when the tests run", async () => {
+    lay({
+      tests: `${shown}for (const one of ["(1)", "2"]) it(\`three \${one} [DOC 1.1-a]\`, () => {})
+it.each([["a", { b: "c" }]])("four %s of %j, 100 %% [DOC 1.1-a]", () => {})
+it.each([{ name: "(x)" }])("five $name? [DOC 1.1-a]", () => {})
+describe.each(["a", "b"])("six %s", () => { it("a [1] (b) [DOC 1.1-a]", () => {}) })\n`
+    })
+    const { output, status } = await vitest()
+    assert.strictEqual(status, 0, output)
+  })
+
+  const neverRan = "DOC 1.1-a: a test did not run (a.test.ts: three"
+
   it.each([
     ["no test shows a requirement", shown.replace("[DOC 1.1-a]", ""), "DOC 1.1-a: no test ran"],
     ["a test that shows one is skipped", shown.replace("it(", "it.skip("), "DOC 1.1-a: a test did not run"],
     ["all of a describe are", shown.replace("describe(", "describe.skip("), "DOC 1.2-a: a test did not run"],
     ["one of several is", `${shown}it.skip("three [DOC 1.1-a]", () => {})\n`, "DOC 1.1-a: a test did not run"],
-    ["one of several fails", `${shown}it("three [DOC 1.1-a]", () => { throw 1 })\n`, "DOC 1.1-a: a test failed"]
+    ["one of several fails", `${shown}it("three [DOC 1.1-a]", () => { throw 1 })\n`, "DOC 1.1-a: a test failed"],
+    ["one of several is never declared", `${shown}if (false) it("three [DOC 1.1-a]", () => {})\n`, neverRan],
+    ["one of several has no case", `${shown}it.each([])("three %s [DOC 1.1-a]", () => {})\n`, neverRan],
+    [
+      "the one test is to fail",
+      shown.replace("it(", "it.fails(").replace("{}", "{ throw 1 }"),
+      "DOC 1.1-a: a test failed"
+    ],
+    [
+      "one of several is to fail",
+      `${shown}it.fails("three [DOC 1.1-a]", () => { throw 1 })\n`,
+      "DOC 1.1-a: a test failed (a.test.ts: three)"
+    ],
+    [
+      "all of a describe are to fail",
+      `${shown}describe("three [DOC 1.1-a]", () => { it.fails("inside", () => { throw 1 }) })\n`,
+      "DOC 1.1-a: a test failed (a.test.ts: three)"
+    ]
   ])("fails where %s", async (_, tests, complaint) => {
     lay({ tests })
     const { output, status, stderr } = await vitest()
@@ -145,7 +175,7 @@ describe("a run of the tests", () => {
     lay()
     const { output, status, stderr } = await vitest("--exclude", "test/a.test.ts")
     assert.strictEqual(status, 1, output)
-    assert.include(stderr, "DOC 1.1-a: no test ran")
+    assert.include(stderr, "DOC 1.1-a: a test did not run (a.test.ts: one)")
   })
 
   it("says nothing where it is a run of a part", async () => {
