@@ -220,6 +220,20 @@ describe("LeaseEngine", () => {
       })
     )
 
+    it.effect("the time for a release counts from when the gateway has time for it", () =>
+      Effect.gen(function* () {
+        const { protocol } = scripted({ release: () => Effect.never })
+        const waiting = { ...protocol, whenReleasing: Effect.sleep("1 minute") }
+        const fiber = yield* Effect.forkChild(logged(Effect.scoped(LeaseEngine.map(waiting, request))))
+        yield* TestClock.adjust("1 minute")
+        yield* TestClock.adjust(Duration.subtract(LeaseEngine.releaseTimeout, Duration.millis(1)))
+        assert.isUndefined(fiber.pollUnsafe())
+        yield* TestClock.adjust(1)
+        const { lines } = yield* Fiber.join(fiber)
+        assert.match(lines.join("\n"), /^Warn .*may be left on the gateway/)
+      })
+    )
+
     it.effect("a release that cannot even be interrupted is not waited for", () =>
       Effect.gen(function* () {
         const { protocol } = scripted({ release: () => Effect.uninterruptible(Effect.sleep("1 hour")) })

@@ -8,6 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Network from "./network.ts"
 import * as Router from "./router.ts"
@@ -126,6 +127,36 @@ describe("an entry of an earlier run that is used again", () => {
       yield* passSteps(30, "1 second")
       assert.isTrue(Exit.isFailure(yield* Fiber.join(mapped)))
       assert.deepStrictEqual(router.entries, [])
+    }).pipe(Effect.scoped, Effect.provide(layerOf(router)))
+  })
+})
+
+describe("many mappings in one parallel scope", () => {
+  it.effect("are all deleted on a slow router, each looked at and deleted before the next", () => {
+    const router = Router.makeRouter({ before: () => Effect.sleep("200 millis") })
+    return Effect.gen(function* () {
+      const scope = yield* Scope.make("parallel")
+      const ports = Array.from({ length: 40 }, (_, index) => 20_000 + index)
+      const mapped = yield* Effect.forkChild(
+        Effect.forEach(ports, (port) => map({ internalPort: port, externalPort: port }).pipe(Scope.provide(scope)), {
+          concurrency: "unbounded"
+        })
+      )
+      yield* passSteps(60, "1 second")
+      yield* Fiber.join(mapped)
+      assert.lengthOf(router.entries, 40)
+      const before = router.calls.length
+      const closed = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* passSteps(20, "1 second")
+      yield* Fiber.join(closed)
+      assert.deepStrictEqual(router.entries, [])
+      const names = router.calls.slice(before, before + 4).map((call) => call.slice(0, call.indexOf("(")))
+      assert.deepStrictEqual(names, [
+        "GetSpecificPortMappingEntry",
+        "DeletePortMapping",
+        "GetSpecificPortMappingEntry",
+        "DeletePortMapping"
+      ])
     }).pipe(Effect.scoped, Effect.provide(layerOf(router)))
   })
 })

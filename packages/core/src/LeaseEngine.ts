@@ -66,12 +66,17 @@ export interface LeaseProtocol<Handle> {
   readonly whenChanged?: ((lease: Lease<Handle>) => Effect.Effect<void>) | undefined
   /** Deletes a lease. A lease that the gateway no longer has counts as deleted. */
   readonly release: (lease: Lease<Handle>) => Effect.Effect<void, NatError.NatError>
+  /**
+   * Completes when the gateway has time for the release that has begun: many mappings may be released at once, on a
+   * gateway that takes one call at a time. The time for the release counts from then; without it from the beginning.
+   */
+  readonly whenReleasing?: Effect.Effect<void> | undefined
   /** Deletes what a request of unknown outcome may have left on the gateway, and nothing else. */
   readonly abandon: (request: MappingRequest.Resolved) => Effect.Effect<void, NatError.NatError>
 }
 
 /**
- * How long the deletion of a mapping may take before its scope closes without it.
+ * How long the deletion of a mapping may take before its scope closes without it, from when the gateway has time for it.
  *
  * @category defaults
  * @since 0.1.0
@@ -135,14 +140,21 @@ const hold = <Handle>(lease: Lease<Handle>) =>
   }))
 
 /** In a fiber of its own: what does not even end when it is interrupted is not waited for either. */
-const bounded = <A>(effect: Effect.Effect<A, NatError.NatError>, what: string) =>
+const bounded = <A>(
+  effect: Effect.Effect<A, NatError.NatError>,
+  what: string,
+  whenBegun: Effect.Effect<void> = Effect.void
+) =>
   Effect.uninterruptibleMask((restore) =>
     Effect.flatMap(Effect.forkDetach(effect), (fiber) =>
       restore(
-        Effect.timeoutOrElse(Fiber.join(fiber), {
-          duration: releaseTimeout,
-          orElse: () => Effect.fail(NatError.fromReason(new NatError.TimedOut({ detail: what })))
-        })
+        Effect.raceFirst(
+          Fiber.join(fiber),
+          whenBegun.pipe(
+            Effect.andThen(Effect.sleep(releaseTimeout)),
+            Effect.andThen(Effect.fail(NatError.fromReason(new NatError.TimedOut({ detail: what }))))
+          )
+        )
       ).pipe(Effect.onExit(() => Effect.sync(() => fiber.interruptUnsafe())))
     )
   )
@@ -177,7 +189,7 @@ const sameContact = (resolved: MappingRequest.Resolved, held: Held<unknown>): Ma
  * its port is another's now (`Conflict`), or this host has another address and no new lease for it, the mapping's status
  * becomes `"lost"`, and a new lease with the same external port is asked for until there is one.
  *
- * The release takes at most `releaseTimeout`, whatever the protocol does; a release that is not confirmed is logged as a
+ * The release takes at most `releaseTimeout` from when the gateway has time for it, whatever the protocol does; a release that is not confirmed is logged as a
  * warning when the scope closes, and so is one for which it is too late, since the protocol was closed before the scope.
  *
  * @category constructors
@@ -308,7 +320,9 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
           Effect.flatMap((was) =>
             was
               ? Deferred.await(released)
-              : Effect.exit(bounded(releaseNow, `deleting ${PortMapping.format(first.lease.mapping)}`)).pipe(
+              : Effect.exit(
+                  bounded(releaseNow, `deleting ${PortMapping.format(first.lease.mapping)}`, protocol.whenReleasing)
+                ).pipe(
                   Effect.tap((exit) => Deferred.done(released, exit)),
                   Effect.flatten
                 )

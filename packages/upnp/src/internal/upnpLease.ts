@@ -15,6 +15,7 @@ import type * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapping from "@effect-nat/core/PortMapping"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -316,6 +317,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
   const shown = yield* Ref.make(notShown)
   const learning = yield* Ref.make<Fiber.Fiber<void> | undefined>(undefined)
   const hasHeld = yield* Ref.make(false)
+  const releasing = yield* Deferred.make<void>()
   const registration = yield* current.register
 
   /** What is there once a mapping was held may be there in its place: it was lost to another program, say. */
@@ -626,14 +628,25 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
       ? Effect.map(handle.session.ownAddress, (own) => NetAddress.formatIp(own) !== handle.entry.internalClient)
       : Effect.succeed(false)
 
-  const releaseNow = ({ handle: { entry, session } }: Lease) =>
-    Effect.catchReason(clearOurs(session, entry), "NatError", "Unreachable", (_, error) =>
-      // It may have restarted at another place; another router's mapping of this port is not ours to delete.
-      current.use((now) => (UpnpGateway.isSameDevice(now, session) ? clearOurs(now, entry) : Effect.fail(error)))
+  /** Many are deleted at once where a program ends: each is looked at and deleted before the next is looked at. */
+  const clearInTurn = (handle: Handle) =>
+    inTurn(
+      handle.session,
+      Deferred.succeed(releasing, undefined).pipe(
+        Effect.andThen(endStudy(handle)),
+        Effect.andThen(clearOurs(handle.session, handle.entry))
+      )
     )
 
-  const release = (lease: Lease) =>
-    Effect.ensuring(Effect.andThen(endStudy(lease.handle), releaseNow(lease)), registration.letGo)
+  const releaseNow = ({ handle }: Lease) =>
+    Effect.catchReason(clearInTurn(handle), "NatError", "Unreachable", (_, error) =>
+      // It may have restarted at another place; another router's mapping of this port is not ours to delete.
+      current.use((now) =>
+        UpnpGateway.isSameDevice(now, handle.session) ? clearOurs(now, handle.entry) : Effect.fail(error)
+      )
+    )
+
+  const release = (lease: Lease) => Effect.ensuring(releaseNow(lease), registration.letGo)
 
   /** The request went out on another connection: a look that finds nothing may have overtaken it. */
   const lookAgain = Effect.fnUntraced(function* (
@@ -670,6 +683,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     renew,
     isStale,
     whenChanged: () => registration.whenWoken,
+    whenReleasing: Deferred.await(releasing),
     release,
     abandon
   }
