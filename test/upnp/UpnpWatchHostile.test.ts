@@ -179,3 +179,62 @@ describe("a session that was given up", () => {
     }).pipe(Effect.scoped, Effect.provide(network.layer), Effect.provide(Logger.layer([])))
   })
 })
+
+describe("a router that forgets the subscription to its events", () => {
+  /** Grants subscriptions for so long, and knows none of them while it is forgetful. */
+  const forgetting = (router: Router.Router, seconds: number) => {
+    const habit = { isForgetful: false, renewals: 0 }
+    const device: Network.Device = {
+      ...router,
+      onRequest: (request) => {
+        if (request.path !== "/evt") return router.onRequest(request)
+        const isRenewal = request.headers?.some(([name]) => name.toUpperCase() === "SID") === true
+        if (request.method === "SUBSCRIBE" && isRenewal) {
+          habit.renewals++
+          if (habit.isForgetful) return Effect.succeed(Network.respond(412, ""))
+        }
+        const headers = { sid: "uuid:1", timeout: `Second-${seconds}` }
+        return Effect.succeed({ ...Network.respond(200, ""), headers })
+      }
+    }
+    return { device, habit }
+  }
+
+  it.effect("has its mappings again when the subscription is renewed", () => {
+    const router = Router.makeRouter()
+    const { device, habit } = forgetting(router, 600)
+    return watched(
+      device,
+      () =>
+        Effect.gen(function* () {
+          yield* map()
+          yield* passes("6 minutes")
+          assert.strictEqual(habit.renewals, 1)
+          assert.strictEqual(count(router.calls, "AddPortMapping"), 1)
+          router.entries.length = 0
+          habit.isForgetful = true
+          yield* passes("5 minutes")
+          assert.strictEqual(habit.renewals, 2)
+          assert.lengthOf(router.entries, 1)
+        }),
+      { listener }
+    )
+  })
+
+  it.effect("each time, and soon, is asked for its mappings ever less often", () => {
+    const router = Router.makeRouter()
+    const { device, habit } = forgetting(router, 120)
+    habit.isForgetful = true
+    return watched(
+      device,
+      () =>
+        Effect.gen(function* () {
+          yield* map()
+          yield* passes("30 minutes", 600)
+          assert.isAbove(habit.renewals, 20)
+          assert.isAtMost(count(router.calls, "AddPortMapping"), 15)
+        }),
+      { listener }
+    )
+  })
+})

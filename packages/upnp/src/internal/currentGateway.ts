@@ -286,6 +286,8 @@ export const makeFrom = Effect.fnUntraced(function* ({
     ask: Effect.tap(one.askAgain, spread),
     hasAddress: (address) => Effect.andThen(one.report(address), spread(address)),
     mayHaveForgotten: wakeThose(isHolding),
+    // Some routers forget each subscription soon, and nothing else.
+    hasForgottenSubscription: restartLimit(`${deviceOf(one.gateway)} subscription`, wakeThose(isHolding)),
     hasRestarted: restarted(one),
     saysItRestarted: restartLimit(deviceOf(one.gateway), restarted(one))
   })

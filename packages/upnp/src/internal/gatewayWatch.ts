@@ -5,6 +5,7 @@
  * Three sources, from the quickest to the surest: what the gateway announces to its network, what it says to
  * subscribers of its events, and, while events do not arrive, its answer when it is asked now and then.
  */
+import * as Http from "@effect-nat/core/Http"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -29,6 +30,8 @@ export interface Watched {
   readonly hasAddress: (address: NetAddress.IpAddress | undefined) => Effect.Effect<void>
   /** The gateway may have lost every mapping, but is still where it was. */
   readonly mayHaveForgotten: Effect.Effect<void>
+  /** The same, if it is to be believed: what it has forgotten for certain is a subscription. */
+  readonly hasForgottenSubscription: Effect.Effect<void>
   /** The gateway has restarted, and may be elsewhere now. */
   readonly hasRestarted: Effect.Effect<void>
   /** The same, if it is to be believed: what says so may come from anybody in the network. */
@@ -106,6 +109,28 @@ const polls = Effect.fnUntraced(function* (
   }
 })
 
+/** The answer to the renewal of a subscription that is not known (UPnP Device Architecture 1.1 §4.1.3). */
+const unknownSubscription = 412
+
+/** A gateway that no longer knows a subscription that has not run out has most likely restarted. */
+const noticing = (
+  { found, hasForgottenSubscription }: Watched,
+  { request }: Http.Http["Service"]
+): Http.Http["Service"] => {
+  const isRenewal = ({ headers, method }: Http.HttpRequest) =>
+    method === "SUBSCRIBE" && headers?.some(([name]) => name.toUpperCase() === "SID") === true
+  return {
+    request: (asked) =>
+      Effect.tap(request(asked), ({ status }) => {
+        if (status !== unknownSubscription || !isRenewal(asked)) return Effect.void
+        return Effect.andThen(
+          Effect.logDebug(`${found.gateway.name} has forgotten the subscription to its events`),
+          hasForgottenSubscription
+        )
+      })
+  }
+}
+
 /** After a subscription that was refused the next one is tried; the pauses double. */
 const firstRetry = Duration.minutes(1)
 const longestRetry = Duration.minutes(30)
@@ -118,11 +143,12 @@ const listens = Effect.fnUntraced(function* (
   const { connection, gateway } = watched.found
   const { service } = connection.wanService
   if (service.eventSubUrl === undefined) return
+  const http = noticing(watched, yield* Http.Http)
   const attempt = Effect.gen(function* () {
     const subscribed = yield* EventSubscription.subscribe({ service, gateway: gateway.address })
     hears(subscribed)
     yield* addresses(watched, subscribed)
-  })
+  }).pipe(Effect.provideService(Http.Http, http))
   let pause = firstRetry
   while (true) {
     const outcome = yield* Effect.result(Effect.scoped(attempt))
