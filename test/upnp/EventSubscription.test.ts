@@ -10,6 +10,7 @@ import * as EventSubscription from "@effect-nat/upnp/EventSubscription"
 import * as Gena from "@effect-nat/upnp/Gena"
 import type * as Soap from "@effect-nat/upnp/Soap"
 import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -436,13 +437,7 @@ describe("whether it works", () => {
 })
 
 describe("renewal", () => {
-  it.effect.each([
-    [1800, "15 minutes"],
-    [60, "30 seconds"],
-    [undefined, "30 minutes"],
-    [4294967295, "30 minutes"],
-    [1, "5 seconds"]
-  ] as const)("of %s granted seconds comes after %s [UDA 4.1.1-ce, 4.1.3-a]", ([seconds, interval]) =>
+  const renewedAfter = (seconds: number | undefined, interval: Duration.Input) =>
     Effect.gen(function* () {
       const self = ordinary(seconds)
       // An argument of `undefined` is taken for none.
@@ -456,6 +451,23 @@ describe("renewal", () => {
       assert.strictEqual(subject.asked[1]?.headers["timeout"], "Second-1800")
       assert.isUndefined(subject.asked[1]?.headers["callback"])
     })
+
+  it.effect.each([
+    [1800, "15 minutes"],
+    [60, "30 seconds"],
+    [12, "6 seconds"],
+    [undefined, "30 minutes"],
+    [4294967295, "30 minutes"]
+  ] as const)(
+    "of %s granted seconds comes after %s, before they end [UDA 4.1.1-ce, 4.1.3-a]",
+    ([seconds, interval]) => {
+      assert.isBelow(Duration.toSeconds(interval), seconds ?? Infinity)
+      return renewedAfter(seconds, interval)
+    }
+  )
+
+  it.effect("of one granted second comes after five: no router is asked without end", () =>
+    renewedAfter(1, "5 seconds")
   )
 
   const grantOf = (timeoutSeconds: number | undefined): Http.HttpResponse => ({

@@ -156,7 +156,7 @@ describe("an answer", () => {
 })
 
 describe("an entry", () => {
-  it("has its eight fields in the canonical order [IP1 2.2.18-a]", () => {
+  it("has its eight fields in the canonical order", () => {
     const fields = ["8.8.8.8", 12001, "UDP", 12000, "192.168.1.2", false, "games", 0] as const
     const of = PortMappingEntry.fromFields(fields)
     assert.deepStrictEqual(PortMappingEntry.toFields(of), fields)
@@ -166,6 +166,21 @@ describe("an entry", () => {
     assert.strictEqual(PortMapping.lifetimeSeconds(mapping), 0)
     assert.isFalse(mapping.enabled)
     assert.deepStrictEqual(PortMappingEntry.toFields(PortMappingEntry.fromPortMapping(mapping)), fields)
+  })
+
+  it.each([
+    ["TCP", "TCP"],
+    ["udp", "UDP"],
+    ["SCTP", undefined],
+    ["BOTH", undefined],
+    ["6", undefined],
+    ["", undefined]
+  ] as const)("of protocol %j is of %j [IP1 2.2.18-a]", (protocol, expected) => {
+    const fields = PortMappingEntry.toArguments(entry).map(
+      ([name, value]) => [name, name === "NewProtocol" ? protocol : value] as const
+    )
+    const read = PortMappingEntry.fromArguments(fields)
+    assert.strictEqual(Result.isSuccess(read) ? read.success.protocol : undefined, expected)
   })
 
   it.effect.prop(

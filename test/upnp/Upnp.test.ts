@@ -1112,6 +1112,23 @@ describe("choosing the gateway", () => {
     })
   )
 
+  it.effect.each([
+    "Unconfigured",
+    "Connecting",
+    "Authenticating",
+    "PendingDisconnect",
+    "Disconnecting",
+    "Disconnected",
+    ""
+  ])("takes a connected service before one that says %j [IP1 2.4.9-a]", (status) =>
+    Effect.gen(function* () {
+      const externalAddress = "11.22.33.2"
+      const router = Router.makeRouter({ services: two({ status, externalAddress }, { externalAddress: "0.0.0.0" }) })
+      const found = yield* inTime(Effect.provide(Upnp.probe, Network.makeNetwork({ devices: [router] }).layer))
+      assert.strictEqual(found.connection.wanService.kind, "ppp")
+    })
+  )
+
   it.effect("takes the default gateway as soon as it is described, and asks it nothing", () =>
     Effect.gen(function* () {
       const router = Router.makeRouter({ answersAfter: "20 millis" })

@@ -15,8 +15,8 @@ import * as TestClock from "effect/testing/TestClock"
 import * as Network from "./network.ts"
 import * as Router from "./router.ts"
 
-const map = (externalPort = 12001) =>
-  PortMapper.PortMapper.use((mapper) => mapper.map({ protocol: "tcp", internalPort: 12000, externalPort }))
+const map = (externalPort = 12001, lifetime: Duration.Input = "2 hours") =>
+  PortMapper.PortMapper.use((mapper) => mapper.map({ protocol: "tcp", internalPort: 12000, externalPort, lifetime }))
 
 /** Lets every fiber run until it waits for time or for the test. */
 const settle = Effect.forEach(Array.from({ length: 100 }), () => Effect.yieldNow, { discard: true })
@@ -62,12 +62,34 @@ describe("a router that announces itself", () => {
       })
     )
 
-  it.effect("with another boot id has its mappings again within 5 seconds [UDA 1.2.2-e, IP1 2.2.14-c]", () =>
+  it.effect("with another boot id has its mappings again within 5 seconds [UDA 1.2.2-e]", () =>
     announced((router, network) => {
       router.restart(6000)
       network.announce(router.address, router.notify("alive", { bootId: 2 }))
     }, true)
   )
+
+  it.effect("with another boot id has its mappings without an end again as well [IP1 2.2.14-c]", () => {
+    const router = Router.makeRouter()
+    return watched(router, (network) =>
+      Effect.gen(function* () {
+        yield* map(12001, 0)
+        yield* passes("1 second")
+        assert.deepStrictEqual(
+          router.entries.splice(0).map(({ leaseDuration }) => leaseDuration),
+          [0]
+        )
+        router.restart(6000)
+        network.announce(router.address, router.notify("alive", { bootId: 2 }))
+        yield* settle
+        yield* passes("5 seconds")
+        assert.deepStrictEqual(
+          router.entries.map(({ leaseDuration }) => leaseDuration),
+          [0]
+        )
+      })
+    )
+  })
 
   it.effect("with an update of its boot id is asked for its mappings", () =>
     announced((router, network) => network.announce(router.address, router.notify("update", { nextBootId: 2 })), true)

@@ -88,7 +88,7 @@ describe("actions on mappings", () => {
 })
 
 describe("actions on the line", () => {
-  it.effect("give what the router says [IP1 2.4.2-a, 2.4.9-a, 2.4.13-a]", () =>
+  it.effect("give what the router says [IP1 2.4.2-a, 2.4.13-a]", () =>
     Effect.gen(function* () {
       const { calls, client } = Answering.always([
         ["NewConnectionType", "IP_Routed"],
