@@ -113,6 +113,22 @@ describe("a gateway of the second version", () => {
     assert.strictEqual(call(model, "GetListOfPortMappings", range(1, 2, true), wanIp2), 402)
   })
 
+  it("says in its requests what changes the firewall", () => {
+    const model = newer()
+    const asked: ReadonlyArray<readonly [string, Soap.Arguments, boolean]> = [
+      ["AddPinhole", pinhole(), true],
+      ["UpdatePinhole", [...id("0"), ["NewLeaseTime", "60"]], true],
+      ["GetFirewallStatus", [], false],
+      ["CheckPinholeWorking", id("0"), false],
+      ["DeletePinhole", id("0"), true]
+    ]
+    for (const [action, list] of asked) call(model, action, list, firewall)
+    assert.deepStrictEqual(
+      model.asked.map(({ action, isMutating }) => [action, isMutating]),
+      asked.map(([action, , isMutating]) => [action, isMutating])
+    )
+  })
+
   it("says in its requests what changes the table", () => {
     const model = newer()
     call(model, "AddAnyPortMapping", entry(12001), wanIp2)

@@ -373,8 +373,6 @@ const serviceAt = (
   pathOf: (model: RouterModel.RouterModel, name: string) => string
 ): Documents.Service | undefined => Documents.services(model).find(({ name }) => path === pathOf(model, name))
 
-const mutating = new Set(["AddPortMapping", "AddAnyPortMapping", "DeletePortMapping", "DeletePortMappingRange"])
-
 /** The call in a request; `undefined` where it is none. */
 const callOf = (model: RouterModel.RouterModel, { body, headers, method }: Request): Soap.Call | undefined => {
   const header = method === "POST" ? soapAction(model, headers) : undefined
@@ -556,7 +554,13 @@ export const answerRequest = (
 ): Answer | undefined => {
   const call = callOf(model, request)
   const action = call?.action ?? request.method
-  const asked = { at: now, via: "upnp", client: requester.client, action, isMutating: mutating.has(action) } as const
+  const asked = {
+    at: now,
+    via: "upnp",
+    client: requester.client,
+    action,
+    isMutating: Documents.isMutating(action)
+  } as const
   return model.serve(asked, () => answer(model, now, place, request, call, requester))
 }
 

@@ -18,6 +18,8 @@ export interface Action {
   readonly name: string
   readonly takes: ReadonlyArray<string>
   readonly gives: ReadonlyArray<string>
+  /** Whether it changes what the router does; `false` by default. */
+  readonly isMutating?: boolean | undefined
 }
 
 const key = ["NewRemoteHost", "NewExternalPort", "NewProtocol"]
@@ -37,15 +39,15 @@ export const connectionActions: ReadonlyArray<Action> = [
   tells("GetNATRSIPStatus", "NewRSIPAvailable", "NewNATEnabled"),
   { name: "GetGenericPortMappingEntry", takes: ["NewPortMappingIndex"], gives: [...key, ...rest] },
   { name: "GetSpecificPortMappingEntry", takes: key, gives: rest },
-  { name: "AddPortMapping", takes: [...key, ...rest], gives: [] },
-  { name: "DeletePortMapping", takes: key, gives: [] },
+  { name: "AddPortMapping", takes: [...key, ...rest], gives: [], isMutating: true },
+  { name: "DeletePortMapping", takes: key, gives: [], isMutating: true },
   tells("GetExternalIPAddress", "NewExternalIPAddress")
 ]
 
 /** What WANIPConnection:2 §2.5 has beside that. */
 const newerActions: ReadonlyArray<Action> = [
-  { name: "AddAnyPortMapping", takes: [...key, ...rest], gives: ["NewReservedPort"] },
-  { name: "DeletePortMappingRange", takes: range, gives: [] },
+  { name: "AddAnyPortMapping", takes: [...key, ...rest], gives: ["NewReservedPort"], isMutating: true },
+  { name: "DeletePortMappingRange", takes: range, gives: [], isMutating: true },
   { name: "GetListOfPortMappings", takes: [...range, "NewNumberOfPorts"], gives: ["NewPortListing"] }
 ]
 
@@ -90,9 +92,9 @@ const flow = ["RemoteHost", "RemotePort", "InternalClient", "InternalPort", "Pro
 const firewallActions: ReadonlyArray<Action> = [
   tells("GetFirewallStatus", "FirewallEnabled", "InboundPinholeAllowed"),
   { name: "GetOutboundPinholeTimeout", takes: flow, gives: ["OutboundPinholeTimeout"] },
-  { name: "AddPinhole", takes: [...flow, "LeaseTime"], gives: ["UniqueID"] },
-  { name: "UpdatePinhole", takes: ["UniqueID", "NewLeaseTime"], gives: [] },
-  { name: "DeletePinhole", takes: ["UniqueID"], gives: [] },
+  { name: "AddPinhole", takes: [...flow, "LeaseTime"], gives: ["UniqueID"], isMutating: true },
+  { name: "UpdatePinhole", takes: ["UniqueID", "NewLeaseTime"], gives: [], isMutating: true },
+  { name: "DeletePinhole", takes: ["UniqueID"], gives: [], isMutating: true },
   { name: "GetPinholePackets", takes: ["UniqueID"], gives: ["PinholePackets"] },
   { name: "CheckPinholeWorking", takes: ["UniqueID"], gives: ["IsWorking"] }
 ]
@@ -217,6 +219,20 @@ export const services = (model: RouterModel.RouterModel): ReadonlyArray<Service>
   ...wanServices(model).map((wan) => described(model, wan)),
   ...(version(model) === 2 ? [firewall] : [])
 ]
+
+const everyAction = [
+  ...connectionActions,
+  ...newerActions,
+  ...pppActions,
+  ...commonActions,
+  ...forwardingActions,
+  ...firewallActions
+]
+
+const mutating = new Set(everyAction.filter(({ isMutating }) => isMutating).map(({ name }) => name))
+
+/** Whether an action changes what the router does, whichever service has it. */
+export const isMutating = (action: string): boolean => mutating.has(action)
 
 /** The service that packets to the internet take, as Layer3Forwarding:1 §2.3.1 writes it. */
 export const defaultConnection = (model: RouterModel.RouterModel): string => {
