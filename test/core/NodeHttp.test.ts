@@ -455,9 +455,95 @@ describe("NodeHttp", () => {
           else socket.resetAndDestroy()
         })
         yield* request(server.address)
-        assert.strictEqual(text(yield* request(server.address, { method: "POST", body: "<a/>" })), "hello")
+        assert.strictEqual(text(yield* request(server.address)), "hello")
         assert.strictEqual(server.connections(), 2)
         assert.strictEqual(requestsOf(server), 3)
+      }).pipe(Effect.provide(NodeHttp.layer))
+    )
+
+    it.live.each(["POST", "SUBSCRIBE", "UNSUBSCRIBE"])(
+      "but no %s, which the router may have carried out; and its connections are not used again any more",
+      (method) =>
+        Effect.gen(function* () {
+          const server = yield* keeper((socket, before) => {
+            if (before === 0) socket.write(ok())
+            else socket.resetAndDestroy()
+          })
+          yield* request(server.address)
+          const error = yield* Effect.flip(request(server.address, { method, body: "<a/>" }))
+          assert.strictEqual(error.kind, "Closed")
+          assert.strictEqual(server.connections(), 1)
+          assert.strictEqual(requestsOf(server), 2)
+          for (let number = 0; number < 3; number++) {
+            assert.strictEqual(text(yield* request(server.address, { method, body: "<a/>" })), "hello")
+          }
+          assert.strictEqual(server.connections(), 4)
+          assert.strictEqual(server.received().split("Connection: close").length, 4)
+        }).pipe(Effect.provide(NodeHttp.layer))
+    )
+
+    it.live("an answer that comes twice, the second time late, is no answer to the next request", () =>
+      Effect.gen(function* () {
+        let requests = 0
+        const server = yield* keeper((socket) => {
+          requests += 1
+          const answer = ok(`to ${requests}`)
+          socket.write(answer)
+          setTimeout(() => socket.destroyed || socket.write(answer), 2)
+        })
+        for (let number = 1; number <= 3; number++) {
+          assert.strictEqual(text(yield* request(server.address, { method: "POST", body: "<a/>" })), `to ${number}`)
+        }
+        assert.strictEqual(server.connections(), 3)
+        assert.strictEqual(server.received().split("Connection: keep-alive").length, 2)
+      }).pipe(Effect.provide(NodeHttp.layer))
+    )
+
+    it.live("the rest of an answer that is longer than it says fails no later request", () =>
+      Effect.gen(function* () {
+        const server = yield* keeper((socket) => {
+          socket.setNoDelay(true)
+          socket.write(ok())
+          setTimeout(() => socket.destroyed || socket.write("</rest>"), 2)
+        })
+        for (let number = 0; number < 3; number++) {
+          assert.strictEqual(text(yield* request(server.address, { method: "POST", body: "<a/>" })), "hello")
+        }
+        assert.strictEqual(server.received().split("Connection: keep-alive").length, 2)
+      }).pipe(Effect.provide(NodeHttp.layer))
+    )
+
+    it.live("what no HTTP is on a connection used again is so once", () =>
+      Effect.gen(function* () {
+        const server = yield* keeper((socket, before) => socket.write(before === 0 ? ok() : `</rest>${ok()}`))
+        yield* request(server.address)
+        assert.strictEqual((yield* Effect.flip(request(server.address))).kind, "Malformed")
+        for (let number = 0; number < 3; number++) assert.strictEqual(text(yield* request(server.address)), "hello")
+      }).pipe(Effect.provide(NodeHttp.layer))
+    )
+
+    it.live("a router that keeps the connection and serves one request on it costs one time limit", () =>
+      Effect.gen(function* () {
+        const server = yield* keeper((socket, before) => {
+          if (before === 0) socket.write(ok())
+        })
+        const outcomes: Array<string> = []
+        for (let number = 0; number < 6; number++) {
+          const outcome = yield* Effect.result(Effect.timeout(request(server.address), "100 millis"))
+          outcomes.push(outcome._tag)
+        }
+        assert.deepStrictEqual(outcomes, ["Success", "Failure", "Success", "Success", "Success", "Success"])
+      }).pipe(Effect.provide(NodeHttp.layer))
+    )
+
+    it.live("a connection that a busy process could not close in time is not used again", () =>
+      Effect.gen(function* () {
+        const server = yield* keeper((socket) => socket.write(ok()))
+        yield* request(server.address)
+        const until = performance.now() + 1100
+        while (performance.now() < until);
+        yield* request(server.address, { method: "POST", body: "<a/>" })
+        assert.strictEqual(server.connections(), 2)
       }).pipe(Effect.provide(NodeHttp.layer))
     )
 
@@ -586,17 +672,15 @@ describe("NodeHttp", () => {
       }).pipe(Effect.provide(NodeHttp.layer))
     )
 
-    it.live(
-      "an unused connection is closed after a few seconds",
-      () =>
-        Effect.gen(function* () {
-          const server = yield* keeper((socket) => socket.write(ok()))
-          yield* request(server.address)
-          yield* Effect.sleep("3 seconds")
-          assert.strictEqual(server.open(), 1)
-          yield* until(() => server.open() === 0)
-        }).pipe(Effect.provide(NodeHttp.layer)),
-      15_000
+    it.live("an unused connection is closed after a second", () =>
+      Effect.gen(function* () {
+        const server = yield* keeper((socket) => socket.write(ok()))
+        yield* request(server.address)
+        yield* Effect.sleep("600 millis")
+        assert.strictEqual(server.open(), 1)
+        yield* Effect.sleep("900 millis")
+        assert.strictEqual(server.open(), 0)
+      }).pipe(Effect.provide(NodeHttp.layer))
     )
   })
 })

@@ -4,8 +4,17 @@
  * Node's lenient parser is used on purpose: many routers end header lines with a bare line feed, which the strict
  * parser and `fetch` refuse.
  *
- * Where a router keeps a connection open, the next requests to it use it too; unused it is closed after 5 seconds, and
- * it keeps no process alive.
+ * Where a router keeps a connection open, the next requests to it use it too, one after the other. That must never have
+ * a request carried out twice, nor have it take the answer to another:
+ *
+ * - A connection is used again only after it has been quiet for 5 milliseconds: a router that answers twice, or more than
+ *   its length says, shows it then. It is closed when a byte comes unasked.
+ * - Unused it is closed after a second, before a router does so by itself: a request may cross with that. It keeps no
+ *   process alive.
+ * - Only a `GET` is sent again, once, where the router closes the connection as it comes. Any other fails with
+ *   `"Closed"`: the router may have done what it asks for.
+ * - A router that has broken a connection so, says something unasked or leaves a second request without an answer is
+ *   asked to close each of its connections from then on.
  *
  * @since 0.1.0
  */
@@ -13,6 +22,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
+import * as Semaphore from "effect/Semaphore"
 import * as NodeHttpClient from "node:http"
 import type * as Net from "node:net"
 import * as Os from "node:os"
@@ -27,8 +37,11 @@ const maxInterims = 16
 /** At a time, to one router: most of them serve few. Further requests wait. */
 const maxConnections = 4
 
-/** How long an unused connection is kept, in milliseconds. */
-const idleTime = 5_000
+/** How long an unused connection is kept, in milliseconds: few routers close theirs as soon. */
+const idleTime = 1_000
+
+/** How long a connection is quiet before it is used again, in milliseconds. */
+const quietTime = 5
 
 /** A host has few routers; whoever makes it up to more than this is forgotten first. */
 const maxRemembered = 64
@@ -82,9 +95,76 @@ const localAddressOf = (socket: Net.Socket) => {
   return NetAddress.ipFromString(address)
 }
 
+/** What connections to a host are found by. */
+type Peer = Pick<NodeHttpClient.ClientRequestArgs, "host" | "port">
+
+/** What was read of an unused connection when it became so. */
+interface Idle {
+  /** In milliseconds of the monotonic clock. */
+  readonly since: number
+  readonly bytesRead: number
+}
+
 /** Node closes the ones that are unused as soon as anything comes: nobody's words are taken for the next answer. */
-const makeAgent = () =>
-  new NodeHttpClient.Agent({ keepAlive: true, maxSockets: maxConnections, maxFreeSockets: 2, timeout: idleTime })
+class Agent extends NodeHttpClient.Agent {
+  private readonly idle = new WeakMap<object, Idle>()
+  private readonly heardUnasked = new WeakMap<object, () => void>()
+
+  constructor() {
+    // No more are asked for at once than are allowed, so none waits here: it would get the next connection unproved.
+    super({ keepAlive: true, maxFreeSockets: 2, timeout: idleTime })
+  }
+
+  /** Says where something comes on a connection that nobody uses. */
+  onUnasked(socket: Net.Socket, listener: () => void): void {
+    if (!this.heardUnasked.has(socket)) {
+      socket.once("close", () => {
+        const idle = this.idle.get(socket)
+        if (idle !== undefined && socket.bytesRead > idle.bytesRead) this.heardUnasked.get(socket)?.()
+      })
+    }
+    this.heardUnasked.set(socket, listener)
+  }
+
+  override keepSocketAlive(socket: Net.Socket): boolean {
+    this.idle.set(socket, { since: performance.now(), bytesRead: socket.bytesRead })
+    // Declared without a result, which it has: `false` where the router said that it closes at once.
+    const isKept: unknown = super.keepSocketAlive(socket)
+    return isKept !== false
+  }
+
+  override reuseSocket(socket: Net.Socket, request: NodeHttpClient.ClientRequest): void {
+    this.idle.delete(socket)
+    super.reuseSocket(socket, request)
+  }
+
+  /** The unused connections to a host with how long they have been so. One that is too old does not count. */
+  private unused(peer: Peer): ReadonlyArray<number> {
+    const now = performance.now()
+    const ages: Array<number> = []
+    for (const socket of [...(this.freeSockets[this.getName(peer)] ?? [])]) {
+      const age = now - (this.idle.get(socket)?.since ?? now)
+      // A process that was busy or asleep closes it late.
+      if (age < idleTime) ages.push(age)
+      else this.forget(socket, peer)
+    }
+    return ages
+  }
+
+  private forget(socket: Net.Socket, peer: Peer): void {
+    const free = this.freeSockets[this.getName(peer)]
+    const index = free?.indexOf(socket) ?? -1
+    // It leaves the list by itself only when it has closed.
+    if (index >= 0) free?.splice(index, 1)
+    socket.destroy()
+  }
+
+  /** How long the next request to a host has to wait until no unused connection could still say something, at least. */
+  wait(peer: Peer): number {
+    const ages = this.unused(peer)
+    return ages.length === 0 ? 0 : Math.max(0, quietTime - Math.min(...ages))
+  }
+}
 
 /** Why an exchange failed, and whether it was only that the router closed the kept connection as the request came. */
 interface Failure {
@@ -98,12 +178,12 @@ const stillOpen = ({ headers }: NodeHttpClient.IncomingMessage): boolean =>
   headers["content-length"] === undefined && headers["transfer-encoding"] === undefined
 
 interface Attempt {
-  readonly agent: NodeHttpClient.Agent | false
-  /** Told where an answer that only the end of its connection could end did not come to its end. */
-  readonly onUnended: () => void
+  readonly agent: Agent | false
+  /** Told where the router does not do with a kept connection what HTTP asks for. */
+  readonly onMisuse: () => void
 }
 
-const exchange = (options: Http.HttpRequest, { agent, onUnended }: Attempt) =>
+const exchange = (options: Http.HttpRequest, { agent, onMisuse }: Attempt) =>
   Effect.callback<Http.HttpResponse, Failure>((resume) => {
     const fail = (error: Http.HttpError) => resume(Effect.fail(failure(error)))
     if (!options.path.startsWith("/")) return fail(httpError("Malformed", "the path does not begin with a slash"))
@@ -133,6 +213,7 @@ const exchange = (options: Http.HttpRequest, { agent, onUnended }: Attempt) =>
     let readBefore = 0
     clientRequest.on("socket", (given) => {
       socket = given
+      if (agent !== false) agent.onUnasked(given, onMisuse)
       readBefore = given.bytesRead
     })
     const isStale = (code: string | undefined) =>
@@ -146,13 +227,16 @@ const exchange = (options: Http.HttpRequest, { agent, onUnended }: Attempt) =>
       fail(httpError("Malformed", "the answer switches to another protocol"))
     })
     clientRequest.on("error", (error: NodeJS.ErrnoException) => {
+      if (clientRequest.reusedSocket || answer?.complete === true) onMisuse()
       // Some routers count their own answer wrong: what comes after its end is no reason to lose it.
       if (answer?.complete === true) return
       resume(Effect.fail({ error: toHttpError(error), isStale: isStale(error.code) }))
     })
     // Whatever else ends a connection: a request must end with it. Once a response has begun, its own end comes later.
     clientRequest.on("close", () => {
-      if (answer === undefined) fail(httpError("Closed", "the connection was closed without an answer"))
+      if (answer !== undefined) return
+      if (clientRequest.reusedSocket) onMisuse()
+      fail(httpError("Closed", "the connection was closed without an answer"))
     })
     clientRequest.on("response", (response) => {
       answer = response
@@ -166,7 +250,9 @@ const exchange = (options: Http.HttpRequest, { agent, onUnended }: Attempt) =>
       })
       response.on("error", (error) => fail(toHttpError(error)))
       response.on("close", () => {
-        if (!response.readableEnded) fail(httpError("Closed", "the connection was closed before the end of the answer"))
+        if (response.readableEnded) return
+        if (clientRequest.reusedSocket) onMisuse()
+        fail(httpError("Closed", "the connection was closed before the end of the answer"))
       })
       response.on("end", () => {
         if (Result.isFailure(local)) return fail(httpError("Closed", "the connection has no local address"))
@@ -182,15 +268,13 @@ const exchange = (options: Http.HttpRequest, { agent, onUnended }: Attempt) =>
     })
     clientRequest.end(options.body)
     return Effect.sync(() => {
-      if (answer !== undefined && stillOpen(answer)) onUnended()
+      const isUnanswered = answer === undefined && clientRequest.reusedSocket
+      if (isUnanswered || (answer !== undefined && stillOpen(answer))) onMisuse()
       clientRequest.destroy()
     })
   })
 
-/**
- * Routers that were asked to keep the connection, gave an answer that only the end of the connection could end, and did
- * not end it: they are asked to close.
- */
+/** Routers that cannot keep a connection: they are asked to close. */
 const makeClosing = () => {
   const hosts = new Set<string>()
   return {
@@ -203,19 +287,53 @@ const makeClosing = () => {
   }
 }
 
+/** By the clock of the operating system, as what it waits for is no part of a program's time. */
+const sleep = (millis: number) =>
+  Effect.callback<void>((resume) => {
+    const timer = setTimeout(() => resume(Effect.void), millis)
+    return Effect.sync(() => clearTimeout(timer))
+  })
+
+/** Turns at a host. Nobody has to remember those that nobody waits for. */
+const makeTurns = () => {
+  const turns = new Map<string, { readonly semaphore: Semaphore.Semaphore; users: number }>()
+  return <A, E>(host: string, effect: Effect.Effect<A, E>) =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => {
+        const turn = turns.get(host) ?? { semaphore: Semaphore.makeUnsafe(maxConnections), users: 0 }
+        turn.users += 1
+        turns.set(host, turn)
+        return turn
+      }),
+      ({ semaphore }) => semaphore.withPermit(effect),
+      (turn) =>
+        Effect.sync(() => {
+          turn.users -= 1
+          if (turn.users === 0) turns.delete(host)
+        })
+    )
+}
+
 const make = Effect.gen(function* () {
-  const connections = yield* Effect.acquireRelease(Effect.sync(makeAgent), (agent) =>
+  const connections = yield* Effect.acquireRelease(Effect.sync(() => new Agent()), (agent) =>
     Effect.sync(() => agent.destroy())
   )
   const closing = makeClosing()
+  const inTurn = makeTurns()
   const request = (options: Http.HttpRequest) => {
     const host = NetAddress.formatInet(options.address)
-    const attempt = (agent: Attempt["agent"]) => exchange(options, { agent, onUnended: () => closing.add(host) })
-    return Effect.suspend(() => attempt(closing.has(host) ? false : connections)).pipe(
-      // The request did not arrive, or its connection was gone before anything was said about it: once more, afresh.
-      Effect.catch((first) => (first.isStale ? attempt(false) : Effect.fail(first))),
+    const peer = { host: hostOf(options.address), port: options.address.port }
+    const attempt = (agent: Attempt["agent"]) => exchange(options, { agent, onMisuse: () => closing.add(host) })
+    const attemptKept: ReturnType<typeof attempt> = Effect.suspend(() => {
+      if (closing.has(host)) return attempt(false)
+      const wait = connections.wait(peer)
+      return wait === 0 ? attempt(connections) : Effect.andThen(sleep(wait), attemptKept)
+    })
+    const attempts = attemptKept.pipe(
+      Effect.catch((first) => (first.isStale && options.method === "GET" ? attempt(false) : Effect.fail(first))),
       Effect.mapError(({ error }) => error)
     )
+    return inTurn(host, attempts)
   }
   return Http.Http.of({ request })
 })
