@@ -23,7 +23,7 @@ describe(`decoders that meet the network, seed ${seed}`, () => {
     assert.isAtLeast(outcome.refused, inputs / 20)
   })
 
-  it("take time that grows no faster than the input", () => {
+  it("take time that grows no faster than the input", { timeout: 300_000 }, () => {
     assert.deepStrictEqual(
       decoders.flatMap((decoder) => Work.slowOnes(decoder, 7)),
       []

@@ -15,17 +15,30 @@ const print = (question: string, answer: unknown) => {
 
 const silence = 1200
 
-/** All answers to one datagram, until nothing comes any more. */
-const datagrams = (payload: string | Uint8Array, port: number, address = gateway, until = silence) =>
+/** All answers to one datagram, until nothing comes any more: `until` then, or `whenAnswered` after the first one. */
+const datagrams = (
+  payload: string | Uint8Array,
+  port: number,
+  address = gateway,
+  until = silence,
+  whenAnswered?: number
+) =>
   new Promise<ReadonlyArray<{ readonly port: number; readonly bytes: Buffer }>>((resolve, reject) => {
     const socket = createSocket("udp4")
     const received: Array<{ readonly port: number; readonly bytes: Buffer }> = []
     socket.on("error", reject)
-    socket.on("message", (bytes, from) => void received.push({ port: from.port, bytes }))
+    const end = () => socket.close(() => resolve(received))
+    let ending: NodeJS.Timeout | undefined
+    socket.on("message", (bytes, from) => {
+      received.push({ port: from.port, bytes })
+      if (whenAnswered === undefined || received.length > 1) return
+      clearTimeout(ending)
+      ending = setTimeout(end, whenAnswered)
+    })
     socket.bind(0, own, () => {
       socket.setMulticastInterface(own)
       socket.send(payload, port, address, (error) => (error === null ? undefined : reject(error)))
-      setTimeout(() => socket.close(() => resolve(received)), until)
+      ending = setTimeout(end, until)
     })
   })
 
@@ -323,14 +336,14 @@ const main = async () => {
   print("SOAP: a body that is no XML", soapAnswer(await post("hello", { SOAPAction: `"${service}#GetStatusInfo"` })))
   print("SOAP: an empty body", soapAnswer(await post("", { SOAPAction: `"${service}#GetStatusInfo"` })))
   for (const [question, bytes] of natpmp) {
-    const answers = await datagrams(hex(bytes), 5351, gateway, 400)
+    const answers = await datagrams(hex(bytes), 5351, gateway, silence, 200)
     print(
       `NAT-PMP: ${question}`,
       answers.map((answer) => answer.bytes.toString("hex"))
     )
   }
   const askPcp = async (question: string, bytes: string) => {
-    const answers = await datagrams(hex(bytes), 5351, gateway, 400)
+    const answers = await datagrams(hex(bytes), 5351, gateway, silence, 200)
     print(
       `PCP: ${question}`,
       answers.map((answer) => answer.bytes.toString("hex"))

@@ -23,6 +23,7 @@ it.each([
   [20_232, "a renewal refused for good was said to be mapped"],
   [1842, "a mapping for an old own address was said to be mapped while the router refused the new one"],
   [9773, "a mapping for an old own address was said to be mapped while the router refused the new one"],
+  [5644, "NAT-PMP gave up asking a slow gateway for its new address with each renewal"],
   [674, "UPnP looked for what an interrupted request left before that request had arrived"],
   [1102, "UPnP looked for what an interrupted request left before that request had arrived"],
   [2690, "NAT-PMP undid an interrupted request before that request had arrived"],

@@ -127,7 +127,7 @@ describe("the campaigns' commands", () => {
   })
 
   it.concurrent.each([
-    ["simulate", ["--seeds N .*1000", "--from N .*1 if", "--seed N "]],
+    ["simulate", ["--seeds N .*2000", "--from N .*1 if", "--seed N "]],
     ["simulate:mutants", ["--seeds N .*1000", "--only NAME .*no-pause-after-failure"]],
     ["fuzz", ["--inputs N .*100000", "--from N .*0 if", "--seed N .*1 if", "--decoder NAME .*soap answer"]]
   ] as const)("npm run %s -- --help: prints its options", async (script, lines) => {

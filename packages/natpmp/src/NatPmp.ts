@@ -243,9 +243,16 @@ const choose = Effect.fnUntraced(function* (
   )
 })
 
-/** The address that a renewed mapping has now, or is still believed to have when the gateway does not say. */
-const currentAddress = (client: NatPmpClient.NatPmpClient, known: NetAddress.IpAddress | undefined) =>
-  client.externalAddress({ timeout: probeTimeout, maxAge: addressFreshness }).pipe(
+/**
+ * The address that a renewed mapping has now, or is still believed to have when the gateway does not say. It has just
+ * answered: it gets as long for this question as for that one.
+ */
+const currentAddress = (
+  client: NatPmpClient.NatPmpClient,
+  timeout: Duration.Duration,
+  known: NetAddress.IpAddress | undefined
+) =>
+  client.externalAddress({ timeout, maxAge: addressFreshness }).pipe(
     Effect.map((answer): NetAddress.IpAddress | undefined => answer.address),
     Effect.catch((error) => Effect.succeed(error.reason._tag === "NoExternalAddress" ? undefined : known))
   )
@@ -303,7 +310,7 @@ const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Handl
     // In another network now: the old gateway can be asked for nothing, and forgets the mapping by itself.
     if (!gateways.some((gateway) => Equal.equals(gateway, client.gateway))) return yield* request(resolved)
     const granted = yield* grant(client, resolved)
-    const externalAddress = yield* currentAddress(client, mapping.externalAddress)
+    const externalAddress = yield* currentAddress(client, timeout, mapping.externalAddress)
     if (externalAddress !== undefined) yield* warnOfNat(environment, client.gateway, externalAddress)
     return leaseOf(resolved, { client, externalAddress }, granted)
   })

@@ -60,7 +60,7 @@ const kinds: Readonly<Record<string, Kind>> = {
 
 /** A listening TCP socket. */
 export const fromListening = (
-  cause: NodeJS.ErrnoException,
+  cause: Error & { readonly code?: string | undefined },
   address: NetAddress.IpAddress,
   port: number
 ): RouterSocketError => {
