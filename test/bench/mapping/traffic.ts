@@ -9,7 +9,7 @@ import type * as LabCapture from "../../lab/LabCapture.ts"
  * @category models
  */
 export interface Traffic {
-  /** Questions that the client waited on, one after the other: the answered search is one, each HTTP request is one. */
+  /** Questions that the client waited on, one after the other: the search is one, each HTTP request is one. */
   readonly exchanges: number
   /** How long the answers to them took to come, in milliseconds: no client is faster than that. */
   readonly waiting: number
@@ -45,7 +45,7 @@ const search = (packets: ReadonlyArray<Packet>, client: string): ReadonlyArray<E
   const answer = packets.find(
     (one) => one.protocol === "udp" && one.destinationAddress === client && httpAnswer.test(head(one))
   )
-  return answer === undefined ? [] : [{ question, answer }]
+  return [{ question, answer }]
 }
 
 const isRequest = (packet: Packet, client: string): boolean =>
@@ -78,3 +78,22 @@ export const count = (captured: ReadonlyArray<Packet>, client: string): Traffic 
     packets: packets.length
   }
 }
+
+/** The search, the description, and one for each of the two actions: a mapping takes no less. */
+const needed = 4
+
+/**
+ * Whether each of several runs took the exchanges that a mapping needs, and no more. One with fewer was not captured as
+ * a whole, which says nothing about what was sent.
+ *
+ * @category judging
+ */
+export const isLeast = (runs: ReadonlyArray<Traffic>): boolean =>
+  runs.length > 0 && runs.every(({ exchanges }) => exchanges === needed)
+
+/**
+ * Numbers of several runs, from the least to the most. They seldom differ; where they do, all of them are shown.
+ *
+ * @category formatting
+ */
+export const numbers = (values: ReadonlyArray<number>): string => [...new Set(values)].sort((a, b) => a - b).join(",")
