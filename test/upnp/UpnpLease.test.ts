@@ -160,3 +160,39 @@ describe("many mappings in one parallel scope", () => {
     }).pipe(Effect.scoped, Effect.provide(layerOf(router)))
   })
 })
+
+describe("many mappings on a router that does not answer any more", () => {
+  const closeAfter = Effect.fnUntraced(function* (router: Router.Router, fallSilent: Effect.Effect<void>) {
+    const scope = yield* Scope.make()
+    const ports = Array.from({ length: 20 }, (_, index) => 20_000 + index)
+    yield* Effect.forEach(ports, (port) => map({ internalPort: port, externalPort: port }).pipe(Scope.provide(scope)))
+    yield* passSteps(5, "1 second")
+    assert.lengthOf(router.entries, 20)
+    yield* fallSilent
+    const closed = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+    yield* passSteps(9, "1 second")
+    assert.isDefined(closed.pollUnsafe())
+  })
+
+  it.effect("do not wait for it once for each", () => {
+    let isDead = false
+    const router = Router.makeRouter({ before: () => (isDead ? Effect.never : Effect.void) })
+    return closeAfter(
+      router,
+      Effect.sync(() => void (isDead = true))
+    ).pipe(Effect.scoped, Effect.provide(layerOf(router)))
+  })
+
+  it.effect("are deleted, but for one, where it has lost a single call", () => {
+    let lost = 0
+    const router = Router.makeRouter({ before: () => (lost-- === 1 ? Effect.never : Effect.void) })
+    return closeAfter(
+      router,
+      Effect.sync(() => void (lost = 1))
+    ).pipe(
+      Effect.andThen(Effect.sync(() => assert.lengthOf(router.entries, 1))),
+      Effect.scoped,
+      Effect.provide(layerOf(router))
+    )
+  })
+})

@@ -15,9 +15,12 @@ import type * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapping from "@effect-nat/core/PortMapping"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Random from "effect/Random"
@@ -309,6 +312,44 @@ const mayHaveAnyPort = ({ connection, habits }: CurrentGateway.Session, request:
 
 /** Invalid Action, Optional Action Not Implemented, Action not authorized: what that one action comes to for us. */
 const refusesAnyPort = (fault: Soap.UpnpFault): boolean => [401, 602, 606].includes(fault.code)
+
+/** Deletions in a row that a router has not answered, and when the last of them was given up. */
+interface Silence {
+  readonly times: number
+  /** In milliseconds of `Clock`. */
+  readonly at: number
+}
+
+/** One lost answer is no dead router. */
+const patience = 2
+
+/** So long a router that was silent is taken to be so still: many mappings end together. */
+const silence = Duration.seconds(5)
+
+const silences = new WeakMap<CurrentGateway.Session, Silence>()
+
+const isSilent = (cause: Cause.Cause<NatError.NatError>): boolean =>
+  cause.reasons.some((reason) => !Cause.isFailReason(reason) || reason.error.reason._tag === "TimedOut")
+
+/** Deletes unless the router is silent: the end of a program does not wait for it once for each mapping. */
+const unlessSilent = Effect.fnUntraced(function* (
+  session: CurrentGateway.Session,
+  deletion: Effect.Effect<void, NatError.NatError>
+): Effect.fn.Return<void, NatError.NatError> {
+  const known = silences.get(session)
+  const isRecent = known !== undefined && (yield* Clock.currentTimeMillis) - known.at < Duration.toMillis(silence)
+  if (isRecent && known.times >= patience) {
+    return yield* NatError.fromReason(
+      new NatError.TimedOut({ detail: "nor did the router answer the deletions before this one" })
+    )
+  }
+  const times = isRecent ? known.times + 1 : 1
+  yield* Effect.onExit(deletion, (exit) =>
+    Effect.map(Clock.currentTimeMillis, (at) =>
+      Exit.isFailure(exit) && isSilent(exit.cause) ? silences.set(session, { times, at }) : silences.delete(session)
+    )
+  )
+})
 
 /** The protocol of one mapping, in whose scope it learns. Each has its own: it knows what that mapping has attempted. */
 export const make = Effect.fnUntraced(function* (current: CurrentGateway.CurrentGateway) {
@@ -633,8 +674,9 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     inTurn(
       handle.session,
       Deferred.succeed(releasing, undefined).pipe(
-        Effect.andThen(endStudy(handle)),
-        Effect.andThen(clearOurs(handle.session, handle.entry))
+        Effect.andThen(
+          unlessSilent(handle.session, Effect.andThen(endStudy(handle), clearOurs(handle.session, handle.entry)))
+        )
       )
     )
 
