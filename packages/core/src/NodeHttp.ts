@@ -138,31 +138,25 @@ class Agent extends NodeHttpClient.Agent {
     super.reuseSocket(socket, request)
   }
 
-  /** The unused connections to a host with how long they have been so. One that is too old does not count. */
-  private unused(peer: Peer): ReadonlyArray<number> {
+  private age(socket: Net.Socket): number {
     const now = performance.now()
-    const ages: Array<number> = []
-    for (const socket of [...(this.freeSockets[this.getName(peer)] ?? [])]) {
-      const age = now - (this.idle.get(socket)?.since ?? now)
-      // A process that was busy or asleep closes it late.
-      if (age < idleTime) ages.push(age)
-      else this.forget(socket, peer)
-    }
-    return ages
+    return now - (this.idle.get(socket)?.since ?? now)
   }
 
-  private forget(socket: Net.Socket, peer: Peer): void {
-    const free = this.freeSockets[this.getName(peer)]
-    const index = free?.indexOf(socket) ?? -1
-    // It leaves the list by itself only when it has closed.
-    if (index >= 0) free?.splice(index, 1)
-    socket.destroy()
+  /** The unused connections to a host. One that is too old is none: a process that was busy or asleep closes it late. */
+  private unused(peer: Peer): ReadonlyArray<Net.Socket> {
+    const free = this.freeSockets[this.getName(peer)] ?? []
+    for (const socket of free.filter((one) => this.age(one) >= idleTime)) {
+      // It leaves the list by itself only when it has closed.
+      free.splice(free.indexOf(socket), 1)
+      socket.destroy()
+    }
+    return free
   }
 
   /** How long the next request to a host has to wait until no unused connection could still say something, at least. */
   wait(peer: Peer): number {
-    const ages = this.unused(peer)
-    return ages.length === 0 ? 0 : Math.max(0, quietTime - Math.min(...ages))
+    return Math.max(0, ...this.unused(peer).map((socket) => quietTime - this.age(socket)))
   }
 }
 
@@ -232,7 +226,8 @@ const exchange = (options: Http.HttpRequest, { agent, onMisuse }: Attempt) =>
       if (answer?.complete === true) return
       resume(Effect.fail({ error: toHttpError(error), isStale: isStale(error.code) }))
     })
-    // Whatever else ends a connection: a request must end with it. Once a response has begun, its own end comes later.
+    // Whatever else ends a connection, the caller's time limit as well: a request must end with it. Once a response has
+    // begun, its own end comes later.
     clientRequest.on("close", () => {
       if (answer !== undefined) return
       if (clientRequest.reusedSocket) onMisuse()
@@ -268,8 +263,7 @@ const exchange = (options: Http.HttpRequest, { agent, onMisuse }: Attempt) =>
     })
     clientRequest.end(options.body)
     return Effect.sync(() => {
-      const isUnanswered = answer === undefined && clientRequest.reusedSocket
-      if (isUnanswered || (answer !== undefined && stillOpen(answer))) onMisuse()
+      if (answer !== undefined && stillOpen(answer)) onMisuse()
       clientRequest.destroy()
     })
   })
@@ -315,8 +309,9 @@ const makeTurns = () => {
 }
 
 const make = Effect.gen(function* () {
-  const connections = yield* Effect.acquireRelease(Effect.sync(() => new Agent()), (agent) =>
-    Effect.sync(() => agent.destroy())
+  const connections = yield* Effect.acquireRelease(
+    Effect.sync(() => new Agent()),
+    (agent) => Effect.sync(() => agent.destroy())
   )
   const closing = makeClosing()
   const inTurn = makeTurns()
