@@ -4,6 +4,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as Xml from "../../packages/upnp/src/internal/xml.ts"
 import * as Network from "./network.ts"
 import * as Router from "./router.ts"
 
@@ -206,10 +207,23 @@ describe("dirty documents", () => {
     ["nothing", ""],
     ["more than the limit", `${clean}${" ".repeat(DeviceDescription.maximumBytes)}`],
     ["too deep a nesting", `<root>${"<device>".repeat(40)}${"</device>".repeat(40)}</root>`],
-    ["a name that changes prototypes", "<root><device><constructor/><__proto__><a/></__proto__></device></root>"]
+    ["names without a beginning", clean.replace("<device>", "<device><-constructor/>")]
   ])("with %s are refused", (_, body) => {
     assert.isTrue(Result.isFailure(parse(body)))
   })
+
+  it.each(["constructor", "__proto__", "prototype", "toString", "hasOwnProperty", "__defineGetter__", "_x"])(
+    "with an element that is called %s are read, and it is an element as any other",
+    (odd) => {
+      for (const element of [`<${odd}/>`, `<${odd}><a/>text</${odd}>`, `<p:${odd}>text</p:${odd}>`]) {
+        const body = clean.replace("<device>", `<device>${element}`)
+        assert.strictEqual(name(body), "Caf\u00e9")
+        const root = Result.getOrThrow(Xml.parse(Network.bytes(body), 10_000))
+        assert.strictEqual(Xml.child(root, "device")?.children[0]?.name, odd)
+      }
+      assert.isFalse(Object.hasOwn(Object.prototype, "a"))
+    }
+  )
 
   it.effect.prop(
     "never throw",

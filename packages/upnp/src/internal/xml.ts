@@ -17,6 +17,12 @@ export interface XmlElement {
 /** A description nests to about ten; anything much deeper is meant to hurt. */
 const maximumDepth = 32
 
+/**
+ * The library refuses or changes names that an object of JavaScript has, such as `constructor`. With this before them
+ * none is one, and no name of a well-formed document begins so.
+ */
+const namePrefix = "-"
+
 const parser = new XMLParser({
   preserveOrder: true,
   ignoreAttributes: true,
@@ -27,6 +33,8 @@ const parser = new XMLParser({
   processEntities: false,
   trimValues: false,
   cdataPropName: "#cdata",
+  // An element that closes itself comes twice.
+  transformTagName: (name) => (name.startsWith(namePrefix) ? name : `${namePrefix}${name}`),
   maxNestedTags: maximumDepth
 })
 
@@ -77,7 +85,9 @@ const fromNodes = (name: string, nodes: ReadonlyArray<unknown>): XmlElement => {
     if (!isRecord(node)) continue
     text += textOfNode(node)
     for (const [key, value] of Object.entries(node)) {
-      if (!key.startsWith("#") && Array.isArray(value)) children.push(fromNodes(key, value))
+      if (!key.startsWith("#") && Array.isArray(value)) {
+        children.push(fromNodes(key.slice(namePrefix.length), value))
+      }
     }
   }
   return { name, text: WireText.withoutControls(text).trim(), children }
@@ -105,7 +115,7 @@ const thrown = (error: unknown): string =>
 
 const parseText = (text: string): unknown => parser.parse(text)
 
-/** The library throws for what it finds dangerous, such as names that could change a prototype. */
+/** The library throws for what it finds dangerous, such as too many levels. */
 const read = (text: string): Result.Result<unknown, string> =>
   Result.flatMap(Result.try({ try: () => Result.map(wellFormed(text), parseText), catch: thrown }), (result) => result)
 
