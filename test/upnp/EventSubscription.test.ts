@@ -406,6 +406,67 @@ describe("events", () => {
   )
 })
 
+describe("a service with two places to subscribe at", () => {
+  const withOther: EventSubscription.Options = {
+    ...options,
+    service: {
+      ...options.service,
+      otherEventSubUrl: { address: NetAddress.inetAddressUnsafe(router, 6000), path: "/other" }
+    }
+  }
+  /** Answers at one port only; says what was asked where. */
+  const listening = (port: number) => {
+    const asked: Array<string> = []
+    const http = Layer.succeed(Http.Http, {
+      request: ({ address, method, path }) =>
+        Effect.suspend(() => {
+          asked.push(`${method} ${address.port}${path}`)
+          return address.port === port
+            ? Effect.succeed(grant("uuid:1"))
+            : Effect.fail(new Http.HttpError({ kind: "Refused", detail: `port ${address.port}` }))
+        })
+    })
+    return { asked, layer: Layer.merge(ordinary().layer, http) }
+  }
+
+  it.effect("is subscribed to, renewed and ended at the second where nobody listens at the first", () =>
+    Effect.gen(function* () {
+      const { asked, layer } = listening(6000)
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          yield* EventSubscription.subscribe(withOther)
+          yield* TestClock.adjust("900 seconds")
+        })
+      ).pipe(Effect.provide(layer))
+      assert.deepStrictEqual(asked, [
+        "SUBSCRIBE 5000/events",
+        "SUBSCRIBE 6000/other",
+        "SUBSCRIBE 6000/other",
+        "UNSUBSCRIBE 6000/other"
+      ])
+    })
+  )
+
+  it.effect("is not asked for at the second where somebody listens at the first", () =>
+    Effect.gen(function* () {
+      const { asked, layer } = listening(5000)
+      yield* Effect.scoped(EventSubscription.subscribe(withOther)).pipe(Effect.provide(layer))
+      assert.deepStrictEqual(asked, ["SUBSCRIBE 5000/events", "UNSUBSCRIBE 5000/events"])
+    })
+  )
+
+  it.effect("where nobody listens at either, the first is spoken of", () =>
+    Effect.gen(function* () {
+      const { layer } = listening(7000)
+      const error = yield* Effect.flip(Effect.scoped(EventSubscription.subscribe(withOther))).pipe(
+        Effect.provide(layer)
+      )
+      assert.strictEqual(reasonOf(error), "Unreachable")
+      assert.include(error.message, "port 5000")
+    })
+  )
+})
+
 describe("whether it works", () => {
   it.effect("is known with the first event", () =>
     Effect.gen(function* () {
@@ -535,12 +596,26 @@ describe("renewal", () => {
     })
   )
 
+  it.effect("that is not answered leads to a fresh one as well, and the old one is ended: the router may go on", () =>
+    Effect.gen(function* () {
+      const self = makeRouter(({ method }, number) =>
+        number === 2 ? Effect.never : Effect.succeed(method === "SUBSCRIBE" ? grant(`uuid:${number}`) : grant(""))
+      )
+      const subscription = yield* subscribe(self)
+      yield* TestClock.adjust("904 seconds")
+      assert.isFalse(yield* subscription.isWorking)
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(self.methods(), ["SUBSCRIBE", "SUBSCRIBE uuid:1", "UNSUBSCRIBE uuid:1", "SUBSCRIBE"])
+    })
+  )
+
   it.effect("where the host has another address, the fresh one is for that", () =>
     Effect.gen(function* () {
       const self = ordinary()
-      const subscription = yield* subscribe(self)
+      yield* subscribe(self)
       self.moveTo("192.168.1.77")
-      yield* subscription.resubscribe
+      // An event is missing, so it is made afresh.
+      yield* send(self, { sequence: 1 })
       yield* TestClock.adjust("1 second")
       assert.strictEqual(NetAddress.formatIp(self.last().address), "192.168.1.77")
       assert.match(self.asked.at(-1)?.headers["callback"] ?? "", /^<http:\/\/192\.168\.1\.77:/)
@@ -567,10 +642,8 @@ describe("renewal", () => {
       assert.isEmpty(self.listeners)
       assert.isFalse(yield* subscription.isWorking)
       isGone = false
-      // Whoever knows that the router is back need not wait.
       const before = at.length
-      yield* subscription.resubscribe
-      yield* TestClock.adjust("1 second")
+      yield* TestClock.adjust("5 minutes")
       assert.lengthOf(at, before + 1)
       yield* send(self, {})
       assert.isTrue(yield* subscription.isWorking)

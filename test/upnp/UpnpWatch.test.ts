@@ -232,6 +232,26 @@ describe("a router that sends events", () => {
     )
   })
 
+  it.effect("is asked all the same, rarely: a firewall that is switched on later keeps them out", () => {
+    const router = Router.makeRouter()
+    const { device, listener } = subscribable(router)
+    return watched(
+      device,
+      () =>
+        Effect.gen(function* () {
+          const mapping = yield* map()
+          yield* passes("1 second")
+          yield* passes("1 minute")
+          router.setExternalAddress("11.22.33.9")
+          yield* passes("20 minutes")
+          assert.strictEqual(count(router.calls, "GetExternalIPAddress"), 1)
+          yield* passes("15 minutes")
+          assert.strictEqual(PortMapping.format(yield* mapping.current), "11.22.33.9:12001/tcp")
+        }),
+      listener
+    )
+  })
+
   it.effect("that never arrive is asked", () => {
     const router = Router.makeRouter()
     const { device, listener } = subscribable(router, false)

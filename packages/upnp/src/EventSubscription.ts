@@ -41,7 +41,6 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as NetAddress from "effect/net/NetAddress"
 import * as PubSub from "effect/PubSub"
-import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -78,13 +77,10 @@ export interface EventSubscription {
   /**
    * Whether events arrive now: a firewall of this host may keep them out, and a router may grant and never send. Waits
    * until it is known, at most `initialEventTimeout` after the router has granted the subscription. `false` while a
-   * subscription that was lost has not been replaced. Whoever polls asks each time.
+   * subscription that was lost has not been replaced. Whoever polls asks each time, and polls now and then all the same:
+   * a firewall that is switched on later keeps the events out while the router goes on granting.
    */
   readonly isWorking: Effect.Effect<boolean>
-  /**
-   * Subscribes afresh within a second or two, for whoever knows that the router has restarted. Does not wait for it.
-   */
-  readonly resubscribe: Effect.Effect<void>
 }
 
 /**
@@ -235,6 +231,8 @@ class Sequence {
 /** A subscription as the router granted it. */
 interface Session {
   readonly granted: Gena.Granted
+  /** Where it was granted. */
+  readonly url: HttpUrl.HttpUrl
   /** In milliseconds. */
   readonly grantedAt: number
   /** Done with the first event. */
@@ -243,10 +241,14 @@ interface Session {
   readonly missed: Deferred.Deferred<void>
   /** The router does not know it any more, or does not answer. */
   isLost: boolean
+  /** The router does not know it any more: there is nothing to end. */
+  isForgotten: boolean
 }
 
 interface Subscriber {
   readonly url: HttpUrl.HttpUrl
+  /** Where to subscribe when nobody listens there. */
+  readonly otherUrl: HttpUrl.HttpUrl | undefined
   readonly gateway: NetAddress.IpAddress
   readonly values: Values
   readonly changes: PubSub.PubSub<Soap.Arguments>
@@ -278,13 +280,27 @@ const askFor = Effect.fnUntraced(function* (url: HttpUrl.HttpUrl, request: Gena.
   )
 })
 
-const unsubscribe = Effect.fnUntraced(function* (url: HttpUrl.HttpUrl, session: Session) {
-  if (session.isLost) return
+/** Subscribes where somebody listens; where nobody does, the place that the description gives is the one to speak of. */
+const askForNew = ({ otherUrl, url }: Subscriber, callbacks: ReadonlyArray<string>) => {
+  const askAt = (one: HttpUrl.HttpUrl) =>
+    Effect.map(askFor(one, { _tag: "New", callbacks, timeoutSeconds: wantedSeconds }), (granted) => ({
+      granted,
+      url: one
+    }))
+  const first = askAt(url)
+  if (otherUrl === undefined) return first
+  return Effect.catchReason(first, "NatError", "Unreachable", (_, error) =>
+    Effect.catchReason(askAt(otherUrl), "NatError", "Unreachable", () => Effect.fail(error))
+  )
+}
+
+const unsubscribe = Effect.fnUntraced(function* (session: Session) {
+  if (session.isForgotten) return
   // In a fiber of its own: a finalizer cannot be interrupted, and what it waits for must be.
   const fiber = yield* Effect.forkDetach(
     Effect.ignore(
       Effect.tapError(
-        exchange(url, "UNSUBSCRIBE", Gena.encodeUnsubscribe(session.granted.sid), unsubscribeTimeout),
+        exchange(session.url, "UNSUBSCRIBE", Gena.encodeUnsubscribe(session.granted.sid), unsubscribeTimeout),
         ({ message }) => Effect.logDebug(`a subscription runs out by itself: ${message}`)
       )
     )
@@ -329,7 +345,7 @@ const publish = ({ changes, values }: Subscriber) =>
 
 /** Subscribes; the end of the scope ends the subscription. */
 const open = Effect.fnUntraced(function* (subscriber: Subscriber) {
-  const { gateway, url } = subscriber
+  const { gateway } = subscriber
   const address = yield* ownAddress(gateway)
   const path = yield* unguessablePath
   const signals = { heard: Deferred.makeUnsafe<void>(), missed: Deferred.makeUnsafe<void>() }
@@ -344,10 +360,11 @@ const open = Effect.fnUntraced(function* (subscriber: Subscriber) {
   const callbacks = [callbackUrl(listening, path)]
   return yield* Effect.uninterruptibleMask(
     Effect.fnUntraced(function* (restore) {
-      const granted = yield* restore(askFor(url, { _tag: "New", callbacks, timeoutSeconds: wantedSeconds }))
-      const session: Session = { granted, grantedAt: yield* Clock.currentTimeMillis, ...signals, isLost: false }
-      yield* Effect.acquireRelease(Effect.succeed(session), () => unsubscribe(url, session))
-      inbox.open(granted.sid)
+      const granted = yield* restore(askForNew(subscriber, callbacks))
+      const grantedAt = yield* Clock.currentTimeMillis
+      const session: Session = { ...granted, ...signals, grantedAt, isLost: false, isForgotten: false }
+      yield* Effect.acquireRelease(Effect.succeed(session), () => unsubscribe(session))
+      inbox.open(session.granted.sid)
       yield* publish(subscriber)
       return session
     })
@@ -359,15 +376,20 @@ const intervalOf = ({ timeoutSeconds }: Gena.Granted): Duration.Duration =>
     ? longestInterval
     : Duration.clamp(Duration.seconds(timeoutSeconds / 2), { minimum: shortestInterval, maximum: longestInterval })
 
+/** Whether a router may still send to a subscription that it was asked to renew. */
+const mayHold = ({ reason }: NatError.NatError): boolean =>
+  reason._tag === "TimedOut" || reason._tag === "MalformedAnswer"
+
 /** Renews until that fails; says why. */
-const renewed = Effect.fnUntraced(function* (url: HttpUrl.HttpUrl, session: Session) {
+const renewed = Effect.fnUntraced(function* (session: Session) {
   let granted = session.granted
   while (true) {
     yield* Effect.sleep(intervalOf(granted))
     const { sid } = session.granted
-    const outcome = yield* Effect.result(askFor(url, { _tag: "Renewal", sid, timeoutSeconds: wantedSeconds }))
+    const outcome = yield* Effect.result(askFor(session.url, { _tag: "Renewal", sid, timeoutSeconds: wantedSeconds }))
     if (Result.isFailure(outcome)) {
       session.isLost = true
+      session.isForgotten = !mayHold(outcome.failure)
       return outcome.failure.message
     }
     granted = outcome.success
@@ -421,8 +443,7 @@ export const subscribe: (
   yield* Effect.addFinalizer(() => Deferred.succeed(closed, undefined))
   // Only the latest values count.
   const changes = yield* PubSub.sliding<Soap.Arguments>({ capacity: 1, replay: 1 })
-  const subscriber: Subscriber = { url, gateway, changes, values: new Values() }
-  const wishes = yield* Queue.sliding<void>(1)
+  const subscriber: Subscriber = { url, otherUrl: service.otherEventSubUrl, gateway, changes, values: new Values() }
 
   const start = Effect.fnUntraced(function* () {
     const sessionScope = yield* Scope.fork(scope)
@@ -436,16 +457,7 @@ export const subscribe: (
 
   /** Waits until the subscription has to be made afresh; says why. */
   const broken = (session: Session) =>
-    Effect.raceAllFirst([
-      renewed(url, session),
-      Effect.as(Deferred.await(session.missed), "an event is missing"),
-      Queue.take(wishes).pipe(
-        Effect.map(() => {
-          session.isLost = true
-          return "the router may have restarted"
-        })
-      )
-    ])
+    Effect.raceFirst(renewed(session), Effect.as(Deferred.await(session.missed), "an event is missing"))
 
   const end = Effect.suspend(() => {
     const ending = opened
@@ -457,9 +469,7 @@ export const subscribe: (
   const pause = Effect.suspend(() => {
     const pause = Effect.sleep(pauseAfter(failures))
     failures += 1
-    // Whoever knows better need not wait for long.
-    const asked = Effect.map(Queue.take(wishes), () => void (failures = 1))
-    return Effect.raceFirst(pause, Effect.andThen(asked, Effect.sleep(firstPause)))
+    return pause
   })
 
   const renew = Effect.gen(function* () {
@@ -482,7 +492,6 @@ export const subscribe: (
 
   return {
     events: Stream.interruptWhen(Stream.fromPubSub(changes), Deferred.await(closed)),
-    isWorking: Effect.suspend(() => isWorking(opened)),
-    resubscribe: Effect.asVoid(Queue.offer(wishes, undefined))
+    isWorking: Effect.suspend(() => isWorking(opened))
   } satisfies EventSubscription
 })

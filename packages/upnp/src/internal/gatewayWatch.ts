@@ -3,7 +3,7 @@
  * another address, long before anything is due to be renewed.
  *
  * Three sources, from the quickest to the surest: what the gateway announces to its network, what it says to
- * subscribers of its events, and, while events do not arrive, its answer when it is asked now and then.
+ * subscribers of its events, and its answer when it is asked now and then, more often while events do not arrive.
  */
 import * as Http from "@effect-nat/core/Http"
 import type * as NatError from "@effect-nat/core/NatError"
@@ -21,6 +21,12 @@ import type * as UpnpGateway from "../UpnpGateway.ts"
 
 /** So often, on average, a gateway is asked for its address where no events arrive. */
 export const pollingInterval: Duration.Duration = Duration.minutes(5)
+
+/**
+ * Where events do arrive, all but one of so many askings are left out. A firewall of this host that is switched on later
+ * keeps events out, and nothing else shows it.
+ */
+const spared = 6
 
 export interface Watched {
   readonly found: UpnpGateway.Usable
@@ -87,15 +93,18 @@ const addresses = ({ hasAddress }: Watched, { events }: EventSubscription.EventS
 
 const pause = Effect.map(Random.nextBetween(0.9, 1.1), (share) => Duration.times(pollingInterval, share))
 
-/** Asks where no events arrive. A gateway that was silent for a while may have restarted meanwhile. */
+/** Asks, rarely where events arrive. A gateway that was silent for a while may have restarted meanwhile. */
 const polls = Effect.fnUntraced(function* (
   { ask, hasRestarted, mayHaveForgotten }: Watched,
   hasEvents: Effect.Effect<boolean>
 ): Effect.fn.Return<never> {
   let wasSilent = false
+  let left = 0
   while (true) {
     yield* Effect.sleep(yield* pause)
-    if (yield* hasEvents) continue
+    left += 1
+    if ((yield* hasEvents) && left < spared) continue
+    left = 0
     const answer = yield* Effect.result(ask)
     if (Result.isSuccess(answer)) {
       if (wasSilent) yield* mayHaveForgotten
