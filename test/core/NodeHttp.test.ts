@@ -585,6 +585,7 @@ describe("NodeHttp", () => {
         assert.strictEqual(error.kind, "Closed")
         assert.strictEqual(server.connections(), 1)
         assert.strictEqual(requestsOf(server), 2)
+        for (let number = 0; number < 2; number++) assert.strictEqual(text(yield* request(server.address)), "hello")
       }).pipe(Effect.provide(NodeHttp.layer))
     )
 

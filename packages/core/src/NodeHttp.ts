@@ -18,6 +18,7 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
@@ -221,17 +222,15 @@ const exchange = (options: Http.HttpRequest, { agent, onMisuse }: Attempt) =>
       fail(httpError("Malformed", "the answer switches to another protocol"))
     })
     clientRequest.on("error", (error: NodeJS.ErrnoException) => {
+      // The caller's time limit comes here, too, as the end of a connection without an answer.
       if (clientRequest.reusedSocket || answer?.complete === true) onMisuse()
       // Some routers count their own answer wrong: what comes after its end is no reason to lose it.
       if (answer?.complete === true) return
       resume(Effect.fail({ error: toHttpError(error), isStale: isStale(error.code) }))
     })
-    // Whatever else ends a connection, the caller's time limit as well: a request must end with it. Once a response has
-    // begun, its own end comes later.
+    // Whatever else ends a connection: a request must end with it. Once a response has begun, its own end comes later.
     clientRequest.on("close", () => {
-      if (answer !== undefined) return
-      if (clientRequest.reusedSocket) onMisuse()
-      fail(httpError("Closed", "the connection was closed without an answer"))
+      if (answer === undefined) fail(httpError("Closed", "the connection was closed without an answer"))
     })
     clientRequest.on("response", (response) => {
       answer = response
@@ -283,10 +282,7 @@ const makeClosing = () => {
 
 /** By the clock of the operating system, as what it waits for is no part of a program's time. */
 const sleep = (millis: number) =>
-  Effect.callback<void>((resume) => {
-    const timer = setTimeout(() => resume(Effect.void), millis)
-    return Effect.sync(() => clearTimeout(timer))
-  })
+  Effect.sleep(millis).pipe(Effect.provideService(Clock.Clock, Clock.Clock.defaultValue()))
 
 /** Turns at a host. Nobody has to remember those that nobody waits for. */
 const makeTurns = () => {
