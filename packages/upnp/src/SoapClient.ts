@@ -63,6 +63,12 @@ const HeldTurn = Context.Reference<Semaphore.Semaphore | undefined>("@effect-nat
   defaultValue: () => undefined
 })
 
+/**
+ * Actions that change nothing are asked once more where the connection went away without an answer: a router that kept
+ * it may have closed it just then. What changes something may have been done.
+ */
+const reads = /^(?:X_)?Get/
+
 /** What a status means when the body is no SOAP answer. */
 const statusReason = (status: number, detail: string): NatError.NatErrorReason => {
   if (status === 401 || status === 403) return new NatError.NotAuthorized({ detail })
@@ -121,6 +127,7 @@ export const make: Effect.Effect<SoapClient, never, Http.Http> = Effect.gen(func
         maxBytes: Soap.maximumBytes
       })
       .pipe(
+        Effect.retry({ times: 1, while: (error) => error.kind === "Closed" && reads.test(action) }),
         Effect.mapError((error) => HttpFailure.toNatError(error, `${action} at ${who}`)),
         Effect.timeoutOrElse({
           duration: callTimeout,
