@@ -290,10 +290,19 @@ export const page: Page = {
         ),
         "2.3.28-a": must("The list is a document of its own, escaped, and read with its own names."),
         "2.5.16-a": must("Errors 606, 715, 716, 718, 729 and 732 have their meaning for the caller."),
-        "2.5.17-a": must("The port in the answer counts, not the one that was asked for."),
-        "2.5.17-b": must("Where the action is refused, the mapping is asked for the old way."),
+        "2.5.17-a": must(
+          "The port in the answer counts, not the one that was asked for.",
+          "The strategy names the port itself: some gateways answer with one that another program of this host has, and overwrite that."
+        ),
+        "2.5.17-b": must(
+          "Where the action is refused, the mapping is asked for the old way.",
+          "The strategy names the port itself: some gateways answer with one that another program of this host has, and overwrite that."
+        ),
         "2.5.17-c": must("Error 728 is that no port is left."),
-        "2.5.18-a": must("The mapping is deleted at the port that the gateway chose."),
+        "2.5.18-a": must(
+          "The mapping is deleted at the port that the gateway chose.",
+          "The strategy names the port itself: some gateways answer with one that another program of this host has, and overwrite that."
+        ),
         "2.5.19-a": must(
           "A range has its first and last port, protocol and whether others' mappings count; 730 is that there are none."
         ),

@@ -223,6 +223,9 @@ const entry = (externalPort: string, protocol: string, lease: string) =>
 
 const status = "200 GetStatusInfoResponse NewConnectionStatus=Connected NewLastConnectionError=ERROR_NONE NewUptime=…"
 
+const connectionType = (possible: string) =>
+  `200 GetConnectionTypeInfoResponse NewConnectionType=IP_Routed NewPossibleConnectionTypes=${possible}`
+
 /** The daemon answers for services that it does not describe, and as version 2 even where it describes version 1. */
 const searches = ["unicast", "multicast"].flatMap((way) => [
   [
@@ -237,7 +240,7 @@ const searches = ["unicast", "multicast"].flatMap((way) => [
         "WANIPv6FirewallControl:1",
         "WANPPPConnection:1"
       ),
-      targets(1, "WANCommonInterfaceConfig:1", "WANIPConnection:1")
+      targets(1, "Layer3Forwarding:1", "WANCommonInterfaceConfig:1", "WANIPConnection:1")
     ]
   ] as const,
   [
@@ -261,7 +264,6 @@ const listed: Record<string, readonly [daemon: string, simulated: string]> = {
   // The daemon reads arguments as C does: a word is 0, 70000 is 4464, and what is not UDP is TCP.
   "SOAP: add for nobody": ["500 error 501", "500 error 402"],
   "SOAP: add without internal client": ["500 error 501", "500 error 402"],
-  "SOAP: add for internal port 0": ["200 AddPortMappingResponse", "500 error 732"],
   "SOAP: add for external port 70000": ["200 AddPortMappingResponse", "500 error 601"],
   "SOAP: add for a word as port": ["500 error 716", "500 error 402"],
   "SOAP: add for protocol sctp": ["200 AddPortMappingResponse", "500 error 402"],
@@ -272,6 +274,8 @@ const listed: Record<string, readonly [daemon: string, simulated: string]> = {
   ],
   "SOAP: a body that is no XML": [status, "500 error 401"],
   "SOAP: an empty body": [status, "500 error 401"],
+  // A line that could be bridged as well.
+  "SOAP: connection type": [connectionType("IP_Routed"), connectionType("IP_Routed,IP_Bridged")],
   // Which other port is granted is the router's choice.
   "NAT-PMP: map the taken port": ["00820000 ........ 32d132ca00000e10", "00820000 ........ 32d1c00000000e10"],
   "NAT-PMP: map any port": ["00820000 ........ 32d232d200000e10", "00820000 ........ 32d2c00100000e10"],

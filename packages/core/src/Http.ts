@@ -28,6 +28,11 @@ export interface HttpRequest {
   /** In this order and in this case. `Host`, `Content-Length` and `Connection` are added where they are missing. */
   readonly headers?: ReadonlyArray<readonly [name: string, value: string]> | undefined
   readonly body?: string | undefined
+  /**
+   * A connection of its own, closed after the answer: for what must neither be done twice nor fail because a kept
+   * connection had just been closed. Defaults to `false`.
+   */
+  readonly ownConnection?: boolean | undefined
   /** The largest answer body that is read, in bytes. */
   readonly maxBytes: number
 }

@@ -316,7 +316,7 @@ const make = Effect.gen(function* () {
     const peer = { host: hostOf(options.address), port: options.address.port }
     const attempt = (agent: Attempt["agent"]) => exchange(options, { agent, onMisuse: () => closing.add(host) })
     const attemptKept: ReturnType<typeof attempt> = Effect.suspend(() => {
-      if (closing.has(host)) return attempt(false)
+      if (options.ownConnection === true || closing.has(host)) return attempt(false)
       const wait = connections.wait(peer)
       return wait === 0 ? attempt(connections) : Effect.andThen(sleep(wait), attemptKept)
     })

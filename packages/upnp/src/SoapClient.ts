@@ -64,8 +64,8 @@ const HeldTurn = Context.Reference<Semaphore.Semaphore | undefined>("@effect-nat
 })
 
 /**
- * Actions that change nothing are asked once more where the connection went away without an answer: a router that kept
- * it may have closed it just then. What changes something may have been done.
+ * Actions that change nothing use a connection that the router keeps, and are asked once more where it went away
+ * without an answer. What changes something has a connection of its own, and is asked once.
  */
 const reads = /^(?:X_)?Get/
 
@@ -124,6 +124,7 @@ export const make: Effect.Effect<SoapClient, never, Http.Http> = Effect.gen(func
           ["SOAPAction", Soap.soapAction(request)]
         ],
         body: Soap.encodeCall(request),
+        ownConnection: !reads.test(action),
         maxBytes: Soap.maximumBytes
       })
       .pipe(

@@ -70,9 +70,6 @@ const fetchDescription = Effect.fnUntraced(function* (location: HttpUrl.HttpUrl)
       method: "GET",
       address: location.address,
       path: location.path,
-      // The next request may be the first to change something, and those are not sent again: they do not begin on a
-      // connection that the router may be about to close.
-      headers: [["Connection", "close"]],
       maxBytes: DeviceDescription.maximumBytes
     })
     .pipe(

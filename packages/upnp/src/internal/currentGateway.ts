@@ -31,8 +31,6 @@ export interface Habits {
   takesOnlyPermanentLeases: boolean
   /** It shows no mapping to whoever asks for one, not even our own. */
   hidesMappings: boolean
-  /** Its AddAnyPortMapping is missing or not for us. */
-  refusesAnyPort: boolean
 }
 
 /** A gateway in use, and what has been learnt about it. */
@@ -181,7 +179,7 @@ const entryOf = ({ gateway }: Session, { externalPort, protocol }: PortMappingEn
 
 const flowOf = ({ gateway }: Session, flow: string): string => `${deviceOf(gateway)} pinhole ${flow}`
 
-const noHabits = (): Habits => ({ takesOnlyPermanentLeases: false, hidesMappings: false, refusesAnyPort: false })
+const noHabits = (): Habits => ({ takesOnlyPermanentLeases: false, hidesMappings: false })
 
 const deviceOf = ({ address, id }: Gateway.Gateway): string => id ?? NetAddress.formatIp(address)
 

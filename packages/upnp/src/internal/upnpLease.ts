@@ -290,8 +290,6 @@ interface Attempt extends Handle {
   readonly wasFree: boolean
   /** Whether our client and internal port alone make what is there ours, whatever it is called. */
   readonly isOursByHost: boolean
-  /** Whether the router may have chosen another external port. */
-  readonly isAnyPort: boolean
 }
 
 /** So many entries of a router's list are read to find our own, and so long: each may be a call. */
@@ -301,17 +299,6 @@ const longestListing = Duration.seconds(10)
 /** Another port of this host, on which another program may have a mapping, is not concerned (UPnP knows no programs). */
 const isOverlooked = (request: MappingRequest.Resolved, externalPort: number): boolean =>
   externalPort === request.internalPort && request.internalAddress === undefined
-
-const mayHaveAnyPort = ({ connection, habits }: CurrentGateway.Session, request: MappingRequest.Resolved): boolean =>
-  connection.wanService.kind === "ip" &&
-  connection.wanService.version >= 2 &&
-  !request.strictExternalPort &&
-  request.internalAddress === undefined &&
-  !habits.refusesAnyPort &&
-  !habits.takesOnlyPermanentLeases
-
-/** Invalid Action, Optional Action Not Implemented, Action not authorized: what that one action comes to for us. */
-const refusesAnyPort = (fault: Soap.UpnpFault): boolean => [401, 602, 606].includes(fault.code)
 
 /** Deletions in a row that a router has not answered, and when the last of them was given up. */
 interface Silence {
@@ -503,7 +490,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
         const externalPort = ours[0]?.externalPort ?? permanent.externalPort
         yield* Effect.logDebug(`external port ${externalPort} is ours from an earlier run: it is used again`)
         const entry = { ...permanent, externalPort }
-        yield* Ref.set(attempted, { session, entry, wasFree: false, isOursByHost: false, isAnyPort: false })
+        yield* Ref.set(attempted, { session, entry, wasFree: false, isOursByHost: false })
         return entry
       })
 
@@ -515,7 +502,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     refused?: Soap.UpnpFault
   ): Effect.fn.Return<Handle, WanIpConnection.ActionError> {
     const isFree = seen._tag === "Nothing"
-    yield* Ref.set(attempted, { session, entry: wanted, wasFree: isFree, isOursByHost: isFree, isAnyPort: false })
+    yield* Ref.set(attempted, { session, entry: wanted, wasFree: isFree, isOursByHost: isFree })
     const instead = seen._tag === "Entry" ? asItIs : earlierEntry(session, request)
     const entry = yield* add({ session, entry: wanted, refused, instead })
     if (seen._tag === "Entry") yield* learnFrom(seen, entry)
@@ -539,7 +526,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     request: MappingRequest.Resolved,
     wanted: PortMappingEntry.PortMappingEntry
   ): Effect.fn.Return<Handle, WanIpConnection.ActionError> {
-    yield* Ref.set(attempted, { session, entry: wanted, wasFree: false, isOursByHost: true, isAnyPort: false })
+    yield* Ref.set(attempted, { session, entry: wanted, wasFree: false, isOursByHost: true })
     const added = yield* Effect.result(session.connection.addPortMapping(wanted))
     if (Result.isSuccess(added)) return { session, entry: wanted }
     if (added.failure._tag !== "UpnpFault") return yield* added.failure
@@ -556,38 +543,16 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
       : yield* addSeen(session, request, wanted)
   })
 
-  /**
-   * The router chooses another port where the wanted one is taken. Some choose it only where another host has that, and
-   * give away what another program of this host has.
-   */
-  const addAny = Effect.fnUntraced(function* (
-    session: CurrentGateway.Session,
-    request: MappingRequest.Resolved,
-    wanted: PortMappingEntry.PortMappingEntry
-  ): Effect.fn.Return<Handle, WanIpConnection.ActionError> {
-    const seen = (yield* mayOverlook(request, wanted.externalPort)) ? undefined : yield* lookFor(session, wanted)
-    if (seen?._tag === "Entry") return yield* addAfter(seen, session, request, wanted)
-    const isFree = seen?._tag === "Nothing"
-    yield* Ref.set(attempted, { session, entry: wanted, wasFree: isFree, isOursByHost: isFree, isAnyPort: true })
-    const added = yield* Effect.result(session.connection.addAnyPortMapping(wanted))
-    if (Result.isSuccess(added)) return { session, entry: { ...wanted, externalPort: added.success } }
-    if (added.failure._tag !== "UpnpFault") return yield* added.failure
-    if (refusesAnyPort(added.failure)) session.habits.refusesAnyPort = true
-    if (seen !== undefined) return yield* addAfter(seen, session, request, wanted)
-    return yield* addKnown(session, request, wanted)
-  })
-
   const requestOn = Effect.fnUntraced(function* (
     session: CurrentGateway.Session,
     request: MappingRequest.Resolved
   ): Effect.fn.Return<Handle, NatError.NatError> {
     // What was seen before an earlier attempt may not be so any more.
     yield* Ref.update(attempted, (earlier) => earlier && { ...earlier, wasFree: false, isOursByHost: false })
-    const addFirst = mayHaveAnyPort(session, request) ? addAny : addKnown
     let externalPort = request.externalPort
     for (let others = 0; ; others++) {
       const wanted = yield* makeEntry(session, request, externalPort)
-      const added = yield* Effect.result((others === 0 ? addFirst : addSeen)(session, request, wanted))
+      const added = yield* Effect.result((others === 0 ? addKnown : addSeen)(session, request, wanted))
       if (Result.isSuccess(added)) return added.success
       const next = others < maximumOtherPorts ? yield* otherPort(added.failure, request, externalPort) : undefined
       if (next === undefined)
@@ -646,7 +611,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
       Effect.mapError((error) => ActionFailure.toNatError(error, { action: "AddPortMapping", externalPort }))
     )
     const isFree = seen._tag !== "Entry"
-    yield* Ref.set(attempted, { session, entry: wanted, wasFree: isFree, isOursByHost: isFree, isAnyPort: false })
+    yield* Ref.set(attempted, { session, entry: wanted, wasFree: isFree, isOursByHost: isFree })
     const entry = yield* Effect.mapError(add({ session, entry: wanted, instead: asItIs }), (error) =>
       ActionFailure.toNatError(error, { action: "AddPortMapping", externalPort })
     )
@@ -705,18 +670,12 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     yield* registration.letGo
     const attempt = yield* Ref.get(attempted)
     if (attempt === undefined) return
-    const { entry, isAnyPort, isOursByHost, session, wasFree } = attempt
+    const { entry, isOursByHost, session, wasFree } = attempt
     const seen = yield* lookAgain(session, entry)
     const isHere =
       seen._tag === "Entry" &&
       (isOurs(seen.entry, entry, yield* Ref.get(shown)) || (isOursByHost && isForSameHost(seen.entry, entry, false)))
     if (isHere || (seen._tag === "Untold" && wasFree)) return yield* clearEntry(session, entry)
-    if (isAnyPort) {
-      // Where it is, only the list can tell.
-      return yield* Effect.forEach(yield* leftOvers(session, entry), (left) => clearEntry(session, left), {
-        discard: true
-      })
-    }
     if (seen._tag === "Untold") return yield* seen.error
   })
 
