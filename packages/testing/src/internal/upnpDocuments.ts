@@ -120,11 +120,11 @@ export const rootDevice = (model: RouterModel.RouterModel): string =>
 export const wanDevice = (model: RouterModel.RouterModel): string => `${schemas}:device:WANDevice:${version(model)}`
 export const connectionDevice = (model: RouterModel.RouterModel): string =>
   `${schemas}:device:WANConnectionDevice:${version(model)}`
-export const commonService = `${schemas}:service:WANCommonInterfaceConfig:1`
+const commonService = `${schemas}:service:WANCommonInterfaceConfig:1`
 export const otherDevice = `${schemas}:device:MediaServer:1`
 
-export const forwardingService = `${schemas}:service:Layer3Forwarding:1`
-export const firewallService = `${schemas}:service:WANIPv6FirewallControl:1`
+const forwardingService = `${schemas}:service:Layer3Forwarding:1`
+const firewallService = `${schemas}:service:WANIPv6FirewallControl:1`
 
 export const serviceType = (model: RouterModel.RouterModel, { kind }: Pick<WanService, "kind">): string =>
   kind === "ip" ? `${schemas}:service:WANIPConnection:${version(model)}` : `${schemas}:service:WANPPPConnection:1`
@@ -174,7 +174,7 @@ const described = (model: RouterModel.RouterModel, wan: WanService): Service => 
   }
 }
 
-export const forwardingName = "L3F"
+const forwardingName = "L3F"
 export const commonName = "CmnIfCfg"
 export const firewallName = "IP6FwCtl"
 

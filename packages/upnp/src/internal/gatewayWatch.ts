@@ -20,7 +20,7 @@ import * as SsdpListener from "../SsdpListener.ts"
 import type * as UpnpGateway from "../UpnpGateway.ts"
 
 /** So often, on average, a gateway is asked for its address where no events arrive. */
-export const pollingInterval: Duration.Duration = Duration.minutes(5)
+const pollingInterval: Duration.Duration = Duration.minutes(5)
 
 /**
  * Where events do arrive, all but one of so many askings are left out. A firewall of this host that is switched on later

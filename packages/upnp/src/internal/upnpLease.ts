@@ -5,9 +5,11 @@
  * nothing is renewed or deleted before the router has shown what is there, and only an entry with our internal client,
  * our internal port and our description is ours. The same holds before an entry is added whose external port is not its
  * internal port, and before any that is asked for once a mapping was held. The very first request, where both ports are
- * the same, saves that exchange: another host's entry is kept by the router's own refusal, but one of this host that leads
- * to another internal port is replaced where the router allows it. Some routers cut descriptions short or put their own in their place: what a router shows just after
- * our own request is ours as well. A router that cannot tell is believed to hold what we last put there.
+ * the same, saves that exchange: another host's entry is kept by the router's own refusal, but one of this host that
+ * leads to another internal port is replaced where the router allows it.
+ *
+ * Some routers cut descriptions short or put their own in their place: what a router shows just after our own request is
+ * ours as well. A router that cannot tell is believed to hold what we last put there.
  *
  * What the router shows of our own entry is learnt after the mapping has been handed out: nobody waits for it.
  */
