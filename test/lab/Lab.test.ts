@@ -309,19 +309,24 @@ labSuite("Lab", () => {
     "leaves nothing behind",
     () =>
       Effect.gen(function* () {
-        const scope = yield* Scope.make()
+        const scope = yield* Scope.fork(yield* Effect.scope)
         const lab = yield* Lab.make().pipe(Scope.provide(scope))
         const daemon = yield* lab.daemon
         const echo = yield* lab.tcpEcho("wan", 0).pipe(Scope.provide(scope))
-        // A process that left its group goes as well.
-        const leave = "setsid -f sh -c 'echo $$ > pid; exec sleep 300' > /dev/null 2>&1"
-        yield* lab.exec("lan", "sh", ["-c", `${leave}; until [ -s pid ]; do sleep 0.01; done`], { cwd: lab.directory })
-        const hidden = Number(readFileSync(join(lab.directory, "pid"), "utf8"))
-        assert.isTrue([daemon.pid, echo.process.pid, hidden].every(isRunning))
+        // A process that left its group goes as well. (`pid` in this directory is the daemon's.)
+        const leave = "setsid -f sh -c 'echo $$ > hidden; exec sleep 300' > /dev/null 2>&1"
+        const wait = "until [ -s hidden ]; do sleep 0.01; done"
+        yield* lab.exec("lan", "sh", ["-c", `${leave}; ${wait}`], { cwd: lab.directory })
+        const hidden = Number(readFileSync(join(lab.directory, "hidden"), "utf8"))
+        const running = () =>
+          Object.entries({ daemon: daemon.pid, echo: echo.process.pid, hidden }).flatMap(([name, pid]) =>
+            isRunning(pid) ? [name] : []
+          )
+        assert.deepStrictEqual(running(), ["daemon", "echo", "hidden"])
         assert.strictEqual(traces(lab).length, 4)
         yield* Scope.close(scope, Exit.void)
         assert.deepStrictEqual(traces(lab), [])
-        assert.isFalse([daemon.pid, echo.process.pid, hidden].some(isRunning))
+        assert.deepStrictEqual(running(), [])
       }),
     15_000
   )
