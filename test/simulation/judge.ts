@@ -54,6 +54,11 @@ export const slack = 60 * second
 export const longestPause = 300 * second
 /** A gateway that says nothing by itself is asked for its address every five minutes, more or less. */
 const longestNotice = 360 * second
+/**
+ * A router that has lost what it knew, and said nothing of it, is found out by the renewal of a subscription to its
+ * events, every quarter of an hour: then every mapping is looked at.
+ */
+const longestForgetting = 15 * 60 * second + slack
 /** What an event takes, and what it leads to. */
 const hearing = 15 * second
 /** What is without an end on the router is renewed every hour all the same. */
@@ -185,6 +190,7 @@ export class Judge {
       this.isCalm &&
       // Whoever notices another address tells it to its peers at once, by a renewal of every mapping.
       this.#world.now > this.#world.addressChangedAt + longestNotice &&
+      this.#world.now > this.#world.forgotAt + longestForgetting &&
       held.mapping !== undefined &&
       held.lostSince === undefined &&
       // What is gone is not renewed but made again.

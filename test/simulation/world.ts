@@ -133,6 +133,8 @@ export class World {
   troubledAt = Number.NEGATIVE_INFINITY
   /** When the outside last got another address. */
   addressChangedAt = Number.NEGATIVE_INFINITY
+  /** When the host's router last lost what it knew, or was replaced by one that knows nothing. */
+  forgotAt = Number.NEGATIVE_INFINITY
   hasChangedRouter = false
   hasMoved = false
   mayLeavePermanent = false
@@ -725,6 +727,7 @@ export class World {
     this.hasChangedRouter = true
     this.network.after(outage, () => {
       model.reboot(this.now)
+      this.forgotAt = this.now
       this.happened.add("reboot")
       if (this.plan.isBystanderQuick) this.#addBystander(model)
     })
@@ -748,6 +751,7 @@ export class World {
       // Somebody else may have done it, or the host has gone elsewhere.
       if (this.router !== old || this.lan !== lan) return
       this.router = this.#addRouter(format(old.address))
+      this.forgotAt = this.now
       this.happened.add("routerReplaced")
     })
   }
@@ -764,6 +768,7 @@ export class World {
 
   #changeNetwork() {
     this.happened.add("networkChange")
+    this.forgotAt = this.now
     this.hasMoved = true
     this.mayLeavePermanent = true
     this.trouble(second)
