@@ -622,6 +622,23 @@ describe("renewal", () => {
     })
   )
 
+  it.effect("where the host has another address, it does not work until the renewal is a fresh subscription", () =>
+    Effect.gen(function* () {
+      const self = ordinary()
+      const subscription = yield* subscribe(self)
+      yield* send(self, { properties: [["A", "1"]] })
+      assert.isTrue(yield* subscription.isWorking)
+      self.moveTo("192.168.1.77")
+      assert.isFalse(yield* subscription.isWorking)
+      yield* TestClock.adjust("15 minutes")
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(self.methods(), ["SUBSCRIBE", "UNSUBSCRIBE uuid:1", "SUBSCRIBE"])
+      assert.match(self.asked.at(-1)?.headers["callback"] ?? "", /^<http:\/\/192\.168\.1\.77:/)
+      yield* send(self, { sid: "uuid:2", properties: [["A", "2"]] })
+      assert.isTrue(yield* subscription.isWorking)
+    })
+  )
+
   it.effect("the pauses grow to five minutes while the router is gone, and end when it is back", () =>
     Effect.gen(function* () {
       const at: Array<number> = []

@@ -564,6 +564,23 @@ describe("a router that forgets limited leases at once", () => {
       assert.deepStrictEqual(router.entries, [])
     })
   )
+
+  it.effect("gets them also where an earlier run has left one of those", () =>
+    Effect.gen(function* () {
+      const router: Router.Router = Router.makeRouter({
+        after: (call) =>
+          Effect.sync(() => {
+            if (isAdd(call) && call.arguments.at(-1)?.[1] !== "0") router.entries.pop()
+          })
+      })
+      router.entries.push(entry({ leaseDuration: 0 }))
+      yield* Effect.gen(function* () {
+        yield* map
+        yield* settle
+        assert.deepStrictEqual(router.entries, [entry({ leaseDuration: 0 })])
+      }).pipe(Effect.scoped, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+    })
+  )
 })
 
 describe("a service of the second version", () => {

@@ -239,6 +239,8 @@ interface Session {
   readonly heard: Deferred.Deferred<void>
   /** Done when an event was missed. */
   readonly missed: Deferred.Deferred<void>
+  /** This host has another address now: events go to where it no longer is. */
+  readonly hasMoved: Effect.Effect<boolean>
   /** The router does not know it any more, or does not answer. */
   isLost: boolean
   /** The router does not know it any more: there is nothing to end. */
@@ -308,7 +310,7 @@ const unsubscribe = Effect.fnUntraced(function* (session: Session) {
   yield* Fiber.await(fiber)
 })
 
-const ownAddress = (gateway: NetAddress.IpAddress) =>
+const ownAddressTowards = (gateway: NetAddress.IpAddress) =>
   Effect.mapError(Udp.localAddressTowards(gateway), (error) =>
     NatError.fromReason(new NatError.Unreachable({ detail: Udp.describeError(error) }))
   )
@@ -346,7 +348,12 @@ const publish = ({ changes, values }: Subscriber) =>
 /** Subscribes; the end of the scope ends the subscription. */
 const open = Effect.fnUntraced(function* (subscriber: Subscriber) {
   const { gateway } = subscriber
-  const address = yield* ownAddress(gateway)
+  const address = yield* ownAddressTowards(gateway)
+  const udp = yield* Udp.Udp
+  const hasMoved = ownAddressTowards(gateway).pipe(
+    Effect.provideService(Udp.Udp, udp),
+    Effect.match({ onFailure: () => false, onSuccess: (now) => !Equal.equals(now, address) })
+  )
   const path = yield* unguessablePath
   const signals = { heard: Deferred.makeUnsafe<void>(), missed: Deferred.makeUnsafe<void>() }
   const inbox = makeInbox({ path, onEvent: record(subscriber, signals) })
@@ -362,7 +369,14 @@ const open = Effect.fnUntraced(function* (subscriber: Subscriber) {
     Effect.fnUntraced(function* (restore) {
       const granted = yield* restore(askForNew(subscriber, callbacks))
       const grantedAt = yield* Clock.currentTimeMillis
-      const session: Session = { ...granted, ...signals, grantedAt, isLost: false, isForgotten: false }
+      const session: Session = {
+        ...granted,
+        ...signals,
+        grantedAt,
+        hasMoved,
+        isLost: false,
+        isForgotten: false
+      }
       yield* Effect.acquireRelease(Effect.succeed(session), () => unsubscribe(session))
       inbox.open(session.granted.sid)
       yield* publish(subscriber)
@@ -385,6 +399,10 @@ const renewed = Effect.fnUntraced(function* (session: Session) {
   let granted = session.granted
   while (true) {
     yield* Effect.sleep(intervalOf(granted))
+    if (yield* session.hasMoved) {
+      session.isLost = true
+      return "this host has another address"
+    }
     const { sid } = session.granted
     const outcome = yield* Effect.result(askFor(session.url, { _tag: "Renewal", sid, timeoutSeconds: wantedSeconds }))
     if (Result.isFailure(outcome)) {
@@ -410,7 +428,7 @@ const pauseAfter = (failures: number): Duration.Duration =>
   Duration.min(Duration.times(firstPause, 2 ** Math.min(failures, 10)), longestPause)
 
 const isWorking = Effect.fnUntraced(function* (opened: Opened | undefined) {
-  if (opened === undefined || opened.session.isLost) return false
+  if (opened === undefined || opened.session.isLost || (yield* opened.session.hasMoved)) return false
   const { grantedAt, heard } = opened.session
   if (Deferred.isDoneUnsafe(heard)) return true
   const left = grantedAt + Duration.toMillis(initialEventTimeout) - (yield* Clock.currentTimeMillis)

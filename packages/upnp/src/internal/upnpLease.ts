@@ -507,7 +507,12 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     yield* Ref.set(attempted, { session, entry: wanted, wasFree: isFree, isOursByHost: isFree })
     const instead = seen._tag === "Entry" ? asItIs : earlierEntry(session, request)
     const entry = yield* add({ session, entry: wanted, refused, instead })
-    if (seen._tag === "Entry") yield* learnFrom(seen, entry)
+    if (seen._tag === "Entry") {
+      yield* learnFrom(seen, entry)
+      // One without an end, as an earlier run may have left it, says nothing about limited leases: that is studied.
+      const isOther = seen.entry.leaseDuration === 0 && entry.leaseDuration !== 0
+      if (isOther) yield* Ref.update(shown, (known) => ({ ...known, isLearnt: false }))
+    }
     return { session, entry }
   })
 
