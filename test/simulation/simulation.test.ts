@@ -30,6 +30,7 @@ it.each([
   [6595, "NAT-PMP undid an interrupted request before that request had arrived"],
   [1472, "events went on being sent to an address that this host no longer had, and the router was hardly ever asked"],
   [2806, "a permanent mapping of an earlier run kept it unnoticed that the router forgets limited leases"],
+  [6749, "a lost answer kept it unnoticed for ever that the router forgets limited leases"],
   [609, "UPnP released what somebody else had mapped by then"]
 ])("seed %i, once: %s", (seed) => {
   assert.deepStrictEqual(Campaign.runSeed(seed).violations, [])

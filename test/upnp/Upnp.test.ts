@@ -581,6 +581,36 @@ describe("a router that forgets limited leases at once", () => {
       }).pipe(Effect.scoped, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
     })
   )
+
+  it.effect("gets them with the renewal where it did not answer what it holds at first", () =>
+    Effect.gen(function* () {
+      let isAdded = false
+      let isAsked = false
+      const router: Router.Router = Router.makeRouter({
+        before: (call) =>
+          Effect.suspend(() => {
+            if (!isAdded || isAsked || call.action !== "GetSpecificPortMappingEntry") return Effect.void
+            isAsked = true
+            return Effect.fail(new Http.HttpError({ kind: "Closed", detail: "" }))
+          }),
+        after: (call) =>
+          Effect.sync(() => {
+            if (!isAdd(call)) return
+            isAdded = true
+            if (call.arguments.at(-1)?.[1] !== "0") router.entries.pop()
+          })
+      })
+      yield* Effect.gen(function* () {
+        yield* map
+        yield* settle
+        assert.deepStrictEqual(router.entries, [])
+        assert.isTrue(isAsked)
+        yield* TestClock.adjust("1 hour")
+        yield* settle
+        assert.deepStrictEqual(router.entries, [entry({ leaseDuration: 0 })])
+      }).pipe(Effect.scoped, Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+    })
+  )
 })
 
 describe("a service of the second version", () => {

@@ -622,7 +622,12 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     const entry = yield* Effect.mapError(add({ session, entry: wanted, instead: asItIs }), (error) =>
       ActionFailure.toNatError(error, { action: "AddPortMapping", externalPort })
     )
-    return yield* leaseOf({ session, entry })
+    const renewed = yield* leaseOf({ session, entry })
+    // Gone before its time: the router has restarted, or forgets limited leases, which shows if it is gone again.
+    const isGone = seen._tag === "Nothing" || (yield* Ref.get(shown)).isHidden
+    if (isGone && !session.habits.hidesMappings) yield* Ref.update(shown, (known) => ({ ...known, isLearnt: false }))
+    yield* studyLater(renewed.handle)
+    return renewed
   })
 
   const renew = (lease: Lease, resolved: MappingRequest.Resolved) =>
