@@ -8,6 +8,7 @@ import * as Codec from "@effect-nat/natpmp/NatPmpCodec"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
@@ -197,6 +198,20 @@ export const makeRouter = (): Router => {
   }
   return router
 }
+
+const isIgnored = ({ id }: Metric.Metric.Snapshot): boolean => id === "effect_nat_natpmp_ignored_datagrams"
+
+const counted = (one: Metric.Metric.Snapshot): number => (one.type === "Counter" ? Number(one.state.count) : 0)
+
+/** How many datagrams have changed nothing so far, by why. */
+export const ignoredByReason: Effect.Effect<Readonly<Record<string, number>>> = Effect.map(Metric.snapshot, (all) =>
+  Object.fromEntries(all.filter(isIgnored).map((one) => [String(one.attributes?.["reason"]), counted(one)]))
+)
+
+/** How many datagrams have changed nothing so far. */
+export const ignored: Effect.Effect<number> = Effect.map(Metric.snapshot, (all) =>
+  all.filter(isIgnored).reduce((sum, one) => sum + counted(one), 0)
+)
 
 /** Lets everything that waits for no time run. */
 export const settle = Effect.repeat(Effect.yieldNow, { times: 50 })
