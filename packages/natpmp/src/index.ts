@@ -8,7 +8,7 @@
 export * as NatPmp from "./NatPmp.ts"
 
 /**
- * A NAT-PMP client for one gateway (RFC 6886): external address, map, delete.
+ * A NAT-PMP client for one gateway (RFC 6886): external address, map, delete one, delete all.
  *
  * @since 0.1.0
  */
@@ -44,11 +44,26 @@ export * as NatPmpEpoch from "./NatPmpEpoch.ts"
 export * as NatPmpResultCode from "./NatPmpResultCode.ts"
 
 /**
+ * A PCP client for one server (RFC 6887): ANNOUNCE, MAP, delete, PEER, with the options THIRD_PARTY, PREFER_FAILURE and
+ * FILTER.
+ *
+ * @since 0.1.0
+ */
+export * as PcpClient from "./PcpClient.ts"
+
+/**
  * The packets of the Port Control Protocol (RFC 6887), both directions: pure functions between bytes and values.
  *
  * @since 0.1.0
  */
 export * as PcpCodec from "./PcpCodec.ts"
+
+/**
+ * The epoch of a PCP server, and the test that tells one that has lost its mappings (RFC 6887 §8.5).
+ *
+ * @since 0.1.0
+ */
+export * as PcpEpoch from "./PcpEpoch.ts"
 
 /**
  * The result codes of the Port Control Protocol (RFC 6887 §7.4), and what each means to a caller: the one table of this

@@ -170,14 +170,19 @@ export const make = Effect.fnUntraced(function* (
   const bind = from === undefined ? undefined : { address: from }
   const conversations = yield* RcRef.make({
     acquire: Effect.gen(function* () {
-      const conversation = new Conversation(yield* udp.open({ connect: peer, bind }))
-      yield* Effect.forkScoped(
-        Effect.catch(listen(conversation, peer), (error) => Effect.sync(() => conversation.fail(error)))
-      )
-      return conversation
+      const opened = new Conversation(yield* udp.open({ connect: peer, bind }))
+      yield* Effect.forkScoped(Effect.catch(listen(opened, peer), (error) => Effect.sync(() => opened.fail(error))))
+      return opened
     }),
     idleTimeToLive: idleSocketLifetime
   })
+
+  /** A socket that failed while nobody waited must not fail the next question. */
+  const conversation = Effect.flatMap(RcRef.get(conversations), (current) =>
+    current.failure === undefined
+      ? Effect.succeed(current)
+      : Effect.andThen(RcRef.invalidate(conversations), RcRef.get(conversations))
+  )
 
   /** Sends until the schedule ends; what ends the question is an answer, a refusal or its time limit. */
   const transmit = ({ fail, socket }: Conversation, question: Question<unknown>) => {
@@ -192,9 +197,9 @@ export const make = Effect.fnUntraced(function* (
 
   const exchange = <A>(question: Question<A>) =>
     Effect.gen(function* () {
-      const conversation = yield* RcRef.get(conversations)
-      const answer = yield* expect(conversation, question)
-      return yield* Effect.raceFirst(Deferred.await(answer), transmit(conversation, question))
+      const current = yield* conversation
+      const answer = yield* expect(current, question)
+      return yield* Effect.raceFirst(Deferred.await(answer), transmit(current, question))
     }).pipe(Effect.scoped, Effect.mapError(unreachable(peer)))
 
   const bounded = <A>(question: Question<A>): Effect.Effect<Answered<A>, NatError.NatError> =>
@@ -207,7 +212,7 @@ export const make = Effect.fnUntraced(function* (
   return {
     peer,
     ask: (question) => (question.takesTurn ? turn.withPermit(bounded(question)) : bounded(question)),
-    localAddress: Effect.scoped(RcRef.get(conversations)).pipe(
+    localAddress: Effect.scoped(conversation).pipe(
       Effect.map(({ socket }) => socket.address.address),
       Effect.mapError(unreachable(peer))
     ),
