@@ -97,7 +97,7 @@ describe("PcpClient", () => {
         assert.strictEqual(NetAddress.formatIp(localAddress), "192.168.77.2")
         assert.deepStrictEqual(
           network.sent.map(({ payload, to }) => [NetAddress.formatInet(to), hex(payload)]),
-          [["192.168.77.1:5351", "02000000" + "00000000" + "00000000000000000000ffffc0a84d02"]]
+          [["192.168.77.1:5351", "020000000000000000000000000000000000ffffc0a84d02"]]
         )
       })
     )

@@ -36,6 +36,7 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
+import * as EpochTrack from "./internal/epochTrack.ts"
 import * as GatewayChannel from "./internal/gatewayChannel.ts"
 import * as IgnoredDatagrams from "./internal/ignoredDatagrams.ts"
 import * as Notices from "./internal/notices.ts"
@@ -235,21 +236,13 @@ const readMap = (request: Codec.MapRequest, response: Codec.Response): Reading<C
   return Result.succeed(response)
 }
 
-interface State extends TableState {
+interface State {
   readonly externalAddress: { readonly value: ExternalAddress; readonly receivedAt: bigint } | undefined
   /** What the gateway has said last of its external address; `undefined` before that. */
   readonly said: NetAddress.Ipv4Address | undefined
 }
 
-const initial: State = { epoch: undefined, restarts: 0, externalAddress: undefined, said: undefined }
-
-/** A restarted gateway may have another external address as well. */
-const noteEpoch =
-  (epoch: Epoch.Epoch) =>
-  (state: State): readonly [hasRestarted: boolean, next: State] =>
-    state.epoch !== undefined && Epoch.hasRestarted(state.epoch, epoch)
-      ? [true, { ...state, epoch, restarts: state.restarts + 1, externalAddress: undefined }]
-      : [false, { ...state, epoch }]
+const initial: State = { externalAddress: undefined, said: undefined }
 
 /** An address that is another one now is asked for again by whoever wants it. */
 const noteAddress =
@@ -271,10 +264,14 @@ export const makeOn = Effect.fnUntraced(function* (
   notices: Notices.Notices = Notices.none
 ): Effect.fn.Return<NatPmpClient> {
   const state = yield* Ref.make(initial)
+  const track = EpochTrack.make(Epoch.hasRestarted)
   const addressTurn = yield* Semaphore.make(1)
 
   const learn = Effect.fnUntraced(function* (epoch: Epoch.Epoch, isAnnounced: boolean) {
-    if (yield* Ref.modify(state, noteEpoch(epoch))) yield* notices.restarted(epoch, isAnnounced)
+    if (!track.note(epoch, isAnnounced)) return
+    // A restarted gateway may have another external address as well.
+    yield* Ref.update(state, (known) => ({ ...known, externalAddress: undefined }))
+    yield* notices.restarted(epoch, isAnnounced)
   })
 
   const learnAddress = Effect.fnUntraced(function* (address: NetAddress.Ipv4Address, isAnnounced: boolean) {
@@ -412,7 +409,7 @@ export const makeOn = Effect.fnUntraced(function* (
     delete: remove,
     deleteAll,
     hear,
-    tableState: Effect.map(Ref.get(state), ({ epoch, restarts }) => ({ epoch, restarts }))
+    tableState: Effect.sync(() => ({ epoch: track.latest(), restarts: track.restarts() }))
   }
 })
 

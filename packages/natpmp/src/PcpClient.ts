@@ -39,6 +39,7 @@ import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as EpochTrack from "./internal/epochTrack.ts"
 import * as GatewayChannel from "./internal/gatewayChannel.ts"
 import * as IgnoredDatagrams from "./internal/ignoredDatagrams.ts"
 import * as Notices from "./internal/notices.ts"
@@ -389,8 +390,7 @@ const grantedOf = (
 export const makeOn = (channel: GatewayChannel.GatewayChannel, notices: Notices.Notices = Notices.none): PcpClient => {
   const server = channel.peer.address
   const refusals = Refusals.make()
-  let epoch: Epoch.Epoch | undefined
-  let restarts = 0
+  const track = EpochTrack.make(Epoch.hasRestarted)
   let version: number | undefined
 
   const forget = Effect.sync(() => {
@@ -399,13 +399,11 @@ export const makeOn = (channel: GatewayChannel.GatewayChannel, notices: Notices.
   })
 
   const learn = Effect.fnUntraced(function* (seconds: number, receivedAt: bigint, isAnnounced: boolean) {
-    const before = epoch
-    epoch = { seconds, receivedAt }
+    const epoch: Epoch.Epoch = { seconds, receivedAt }
     // Whatever was heard before of another version: this one is spoken now.
     if (version !== Codec.version) yield* forget
     version = Codec.version
-    if (before === undefined || !Epoch.hasRestarted(before, epoch)) return
-    restarts += 1
+    if (!track.note(epoch, isAnnounced)) return
     refusals.clear()
     yield* notices.restarted(epoch, isAnnounced)
   })
@@ -547,7 +545,7 @@ export const makeOn = (channel: GatewayChannel.GatewayChannel, notices: Notices.
     hear: ({ epoch: seconds }) =>
       Effect.flatMap(Clock.monotonicTimeNanos, (receivedAt) => learn(seconds, receivedAt, true)),
     forget,
-    tableState: Effect.sync(() => ({ epoch, restarts, version }))
+    tableState: Effect.sync(() => ({ epoch: track.latest(), restarts: track.restarts(), version }))
   }
 }
 
