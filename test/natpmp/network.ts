@@ -73,7 +73,7 @@ export interface Network {
   /** Makes the opening of sockets on a given port fail. */
   isPortTaken: boolean
   /** The ones that may be bound to. */
-  readonly isOwn: (address: NetAddress.IpAddress) => boolean
+  isOwn: (address: NetAddress.IpAddress) => boolean
 }
 
 const refused = () =>
@@ -104,7 +104,10 @@ export const make = Effect.fnUntraced(function* (peer: Peer) {
     NetAddress.isIpv4Address(address) ? network.own : network.ownIpv6
 
   const listening = Effect.fnUntraced(function* (options: Udp.OpenOptions, inbox: Inbox) {
-    if (network.isPortTaken) return yield* Effect.fail(taken())
+    const { address, port } = options.bind ?? {}
+    if (port !== undefined && network.isPortTaken) return yield* Effect.fail(taken())
+    const isSpecific = address !== undefined && !NetAddress.isUnspecified(address)
+    if (isSpecific && !network.isOwn(address)) return yield* Effect.fail(notOwn())
     const ear: Ear = {
       options,
       joined: [],
