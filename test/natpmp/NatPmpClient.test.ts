@@ -7,7 +7,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Metric from "effect/Metric"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
@@ -48,16 +47,6 @@ const withClient = Effect.fnUntraced(function* (peer: Net.Peer) {
 })
 
 const mapping = { protocol: "tcp", internalPort: 12000, externalPort: 12001, lifetime: "1 hour" } as const
-
-const ignored = Effect.map(
-  Metric.value(
-    Metric.counter("effect_nat_natpmp_ignored_datagrams", {
-      description: "Datagrams received on NAT-PMP sockets that were no answer to the question asked",
-      incremental: true
-    })
-  ),
-  (state) => state.count
-)
 
 describe("NatPmpClient", () => {
   it.effect("asks for the external address", () =>
@@ -236,14 +225,14 @@ describe("NatPmpClient", () => {
             )
           )
         )
-        const before = yield* ignored
+        const before = yield* Net.ignored
         const fiber = yield* Effect.forkChild(client.map(mapping))
         yield* TestClock.adjust("99 millis")
         assert.isUndefined(fiber.pollUnsafe())
         assert.isUndefined((yield* client.tableState).epoch)
         yield* TestClock.adjust("1 millis")
         assert.strictEqual((yield* Fiber.join(fiber)).externalPort, 12001)
-        assert.strictEqual((yield* ignored) - before, 1)
+        assert.strictEqual((yield* Net.ignored) - before, 1)
       })
     )
 

@@ -7,7 +7,9 @@ import * as Udp from "@effect-nat/core/Udp"
 import * as Codec from "@effect-nat/natpmp/NatPmpCodec"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
@@ -39,6 +41,15 @@ export interface Sent {
   readonly socket: Socket
 }
 
+/** A socket that is bound to a port. */
+export interface Ear {
+  readonly options: Udp.OpenOptions
+  /** The groups and interfaces that were joined, for example `224.0.0.1 192.168.77.2`. */
+  readonly joined: Array<string>
+  readonly hear: (payload: Uint8Array, from: NetAddress.InetAddress) => void
+  readonly fail: () => void
+}
+
 export type Peer = (sent: Sent) => Effect.Effect<void>
 
 export interface Network {
@@ -50,9 +61,19 @@ export interface Network {
   /** The default gateways. */
   gateways: ReadonlyArray<NetAddress.IpAddress>
   /** This host's address for sockets that are opened from now on. */
-  own: NetAddress.Ipv4Address
+  own: NetAddress.IpAddress
+  /** The same towards IPv6 hosts. */
+  ownIpv6: NetAddress.IpAddress
+  /** The number of the interface of each default gateway. */
+  scopeId: number | undefined
+  /** Who hears what is sent to the port of announcements, and how their sockets were opened. */
+  readonly ears: Set<Ear>
   /** Makes the opening of sockets fail. */
   isDown: boolean
+  /** Makes the opening of sockets on a given port fail. */
+  isPortTaken: boolean
+  /** The ones that may be bound to. */
+  isOwn: (address: NetAddress.IpAddress) => boolean
 }
 
 const refused = () =>
@@ -65,8 +86,59 @@ const down = () =>
     reason: new DatagramSocket.DatagramSocketOpenError({ kind: "Unknown", cause: new Error("ENETUNREACH") })
   })
 
+const notOwn = () =>
+  new DatagramSocket.DatagramSocketError({
+    reason: new DatagramSocket.DatagramSocketOpenError({ kind: "AddressNotAvailable", cause: new Error("E") })
+  })
+
+const taken = () =>
+  new DatagramSocket.DatagramSocketError({
+    reason: new DatagramSocket.DatagramSocketOpenError({ kind: "AddressInUse", cause: new Error("EADDRINUSE") })
+  })
+
+type Inbox = Queue.Queue<DatagramSocket.Datagram, DatagramSocket.DatagramSocketError>
+
 /** A network where `peer` is everybody else. What `peer` does runs beside the sender. */
 export const make = Effect.fnUntraced(function* (peer: Peer) {
+  const ownTowards = (address: NetAddress.IpAddress) =>
+    NetAddress.isIpv4Address(address) ? network.own : network.ownIpv6
+
+  const listening = Effect.fnUntraced(function* (options: Udp.OpenOptions, inbox: Inbox) {
+    const { address, port } = options.bind ?? {}
+    if (port !== undefined && network.isPortTaken) return yield* Effect.fail(taken())
+    const isSpecific = address !== undefined && !NetAddress.isUnspecified(address)
+    if (isSpecific && !network.isOwn(address)) return yield* Effect.fail(notOwn())
+    const ear: Ear = {
+      options,
+      joined: [],
+      hear: (payload, from) => void Queue.offerUnsafe(inbox, { payload, address: from }),
+      fail: () => void Effect.runSync(Queue.fail(inbox, down()))
+    }
+    yield* Effect.acquireRelease(
+      Effect.sync(() => network.ears.add(ear)),
+      () => Effect.sync(() => network.ears.delete(ear))
+    )
+    const socket: Udp.UdpSocket = {
+      address: NetAddress.inetAddressUnsafe(
+        options.bind?.address ?? NetAddress.ipv4Unspecified,
+        options.bind?.port ?? 40000
+      ),
+      receive: Queue.takeAll(inbox),
+      send: () => Effect.die("nothing is expected to be sent from there"),
+      joinMulticast: (group, onInterface) => {
+        const place = typeof onInterface === "number" ? `${onInterface}` : NetAddress.formatIp(onInterface ?? group)
+        const name = `${NetAddress.formatIp(group)} ${place}`
+        return Effect.asVoid(
+          Effect.acquireRelease(
+            Effect.sync(() => ear.joined.push(name)),
+            () => Effect.sync(() => ear.joined.splice(ear.joined.indexOf(name), 1))
+          )
+        )
+      }
+    }
+    return socket
+  })
+
   const openSocket = Effect.fnUntraced(function* (options: Udp.OpenOptions) {
     if (network.isDown) return yield* Effect.fail(down())
     const number = ++network.opened
@@ -79,14 +151,16 @@ export const make = Effect.fnUntraced(function* (peer: Peer) {
       Queue.shutdown
     )
     const connected = options.connect
-    if (connected === undefined) return yield* Effect.die("only connected sockets are expected")
+    if (connected === undefined) return yield* listening(options, inbox)
+    const bound = options.bind?.address
+    if (bound !== undefined && !network.isOwn(bound)) return yield* Effect.fail(notOwn())
     const socket: Socket = {
       number,
       reply: (payload, from = connected) => void Queue.offerUnsafe(inbox, { payload, address: from }),
       refuse: () => void Effect.runSync(Queue.fail(inbox, refused()))
     }
     return {
-      address: NetAddress.inetAddressUnsafe(network.own, 40000 + number),
+      address: NetAddress.inetAddressUnsafe(bound ?? ownTowards(connected.address), 40000 + number),
       receive: Queue.takeAll(inbox),
       send: Effect.fnUntraced(function* (payload) {
         const sent: Sent = { at: yield* Clock.currentTimeMillis, to: connected, payload, socket }
@@ -103,7 +177,12 @@ export const make = Effect.fnUntraced(function* (peer: Peer) {
       Layer.succeed(Udp.Udp, { open: openSocket }),
       Layer.succeed(DefaultRoute.DefaultRoute, {
         routes: Effect.sync(() =>
-          network.gateways.map((gateway, index) => ({ gateway, interface: `eth${index}`, metric: index }))
+          network.gateways.map((gateway, index) => ({
+            gateway,
+            interface: `eth${index}`,
+            metric: index,
+            scopeId: network.scopeId
+          }))
         )
       })
     ),
@@ -112,7 +191,12 @@ export const make = Effect.fnUntraced(function* (peer: Peer) {
     open: 0,
     gateways: [gateway],
     own,
-    isDown: false
+    ownIpv6: NetAddress.ipFromStringUnsafe("2001:db8::2"),
+    scopeId: undefined,
+    ears: new Set(),
+    isDown: false,
+    isPortTaken: false,
+    isOwn: (address) => Equal.equals(address, network.own) || Equal.equals(address, network.ownIpv6)
   }
   return network
 })
@@ -197,6 +281,20 @@ export const makeRouter = (): Router => {
   }
   return router
 }
+
+const isIgnored = ({ id }: Metric.Metric.Snapshot): boolean => id === "effect_nat_natpmp_ignored_datagrams"
+
+const counted = (one: Metric.Metric.Snapshot): number => (one.type === "Counter" ? Number(one.state.count) : 0)
+
+/** How many datagrams have changed nothing so far, by why. */
+export const ignoredByReason: Effect.Effect<Readonly<Record<string, number>>> = Effect.map(Metric.snapshot, (all) =>
+  Object.fromEntries(all.filter(isIgnored).map((one) => [String(one.attributes?.["reason"]), counted(one)]))
+)
+
+/** How many datagrams have changed nothing so far. */
+export const ignored: Effect.Effect<number> = Effect.map(Metric.snapshot, (all) =>
+  all.filter(isIgnored).reduce((sum, one) => sum + counted(one), 0)
+)
 
 /** Lets everything that waits for no time run. */
 export const settle = Effect.repeat(Effect.yieldNow, { times: 50 })

@@ -11,7 +11,7 @@ import * as NetAddress from "effect/net/NetAddress"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as CurrentGateway from "../../packages/upnp/src/internal/currentGateway.ts"
-import * as RestartLimit from "../../packages/upnp/src/internal/restartLimit.ts"
+import * as RestartLimit from "@effect-nat/core/RestartLimit"
 import * as Network from "./network.ts"
 import * as Router from "./router.ts"
 

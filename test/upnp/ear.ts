@@ -82,7 +82,7 @@ export const make = (
       send: () => Effect.void,
       joinMulticast: (_group, onInterface) =>
         Effect.suspend(() => {
-          const own = onInterface === undefined ? "any" : NetAddress.formatIp(onInterface)
+          const own = typeof onInterface === "object" ? NetAddress.formatIp(onInterface) : "any"
           if (options.cannotJoin?.includes(own) === true) return Effect.fail(openError("AddressNotAvailable"))
           return Effect.acquireRelease(
             Effect.sync(() => void joined.push(own)),

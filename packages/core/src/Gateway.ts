@@ -20,7 +20,7 @@ export class Gateway extends Schema.Class<Gateway>("@effect-nat/core/Gateway")({
   name: Schema.String,
   /** The gateway's address on this host's network. */
   address: Schema.IpAddress,
-  /** The protocol that it answered: `"upnp"`, `"natpmp"`. */
+  /** The protocol that it answered: `"upnp"`, `"natpmp"`, `"pcp"`. */
   method: Schema.String,
   /** This host's own address towards the gateway. */
   localAddress: Schema.IpAddress,

@@ -8,7 +8,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { execFile } from "node:child_process"
 import { readFileSync } from "node:fs"
-import { endianness } from "node:os"
+import * as NetAddress from "effect/net/NetAddress"
+import { endianness, networkInterfaces } from "node:os"
 import * as DefaultRoute from "./DefaultRoute.ts"
 import * as RouteTables from "./internal/routeTables.ts"
 
@@ -60,6 +61,18 @@ const tables: Partial<Record<NodeJS.Platform, Effect.Effect<ReadonlyArray<Readon
   win32: windows
 }
 
+/** Node has the number with each IPv6 address of an interface; a link-local gateway's interface has one. */
+const scopeIdOf = (name: string): number | undefined => {
+  const scopes = networkInterfaces()[name]?.map((one) => (one.family === "IPv6" ? one.scopeid : 0)) ?? []
+  const scopeId = Math.max(0, ...scopes)
+  return scopeId === 0 ? undefined : scopeId
+}
+
+const withScope = (route: DefaultRoute.Route): DefaultRoute.Route =>
+  NetAddress.isIpv6Address(route.gateway) && NetAddress.isLinkLocal(route.gateway)
+    ? { ...route, scopeId: scopeIdOf(route.interface) }
+    : route
+
 /**
  * The routes of this host. On a platform that is not known the list is empty.
  *
@@ -67,5 +80,5 @@ const tables: Partial<Record<NodeJS.Platform, Effect.Effect<ReadonlyArray<Readon
  * @since 0.1.0
  */
 export const layer: Layer.Layer<DefaultRoute.DefaultRoute> = Layer.succeed(DefaultRoute.DefaultRoute, {
-  routes: Effect.map(tables[process.platform] ?? Effect.succeed([]), (lists) => lists.flat())
+  routes: Effect.map(tables[process.platform] ?? Effect.succeed([]), (lists) => lists.flat().map(withScope))
 })

@@ -14,7 +14,7 @@ import * as Udp from "./Udp.ts"
 /** Enough for a whole search; more than that in one turn is a flood, and the rest is dropped. */
 const receiveCapacity = 512
 
-const notMulticast = (group: NetAddress.Ipv4Address) =>
+const notMulticast = (group: NetAddress.IpAddress) =>
   new DatagramSocket.DatagramSocketError({
     reason: new DatagramSocket.DatagramSocketOpenError({
       kind: "AddressNotAvailable",
@@ -41,10 +41,13 @@ const open = Effect.fnUntraced(function* (options: Udp.OpenOptions) {
     address: reader.address,
     receive: Effect.raceFirst(reader.pull, Deferred.await(reported)),
     send: (payload, to) => writer.write({ payload, ...(to === undefined ? {} : { address: to }) }),
-    joinMulticast: (group, onInterface) =>
-      NetAddress.isMulticast(group)
-        ? reader.joinMulticast({ group, ...(onInterface === undefined ? {} : { interface: onInterface }) })
-        : Effect.fail(notMulticast(group))
+    joinMulticast: (group, onInterface) => {
+      if (!NetAddress.isMulticast(group)) return Effect.fail(notMulticast(group))
+      if (NetAddress.isIpv4Address(group)) {
+        return reader.joinMulticast({ group, ...(typeof onInterface === "object" ? { interface: onInterface } : {}) })
+      }
+      return reader.joinMulticast({ group, ...(typeof onInterface === "number" ? { interface: onInterface } : {}) })
+    }
   } satisfies Udp.UdpSocket
 })
 

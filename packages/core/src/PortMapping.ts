@@ -78,7 +78,7 @@ export class PortMapping extends Schema.Class<PortMapping>("@effect-nat/core/Por
   lifetime: Schema.UndefinedOr(Schema.Duration),
   /** The gateway that holds the mapping; `undefined` for a strategy without one. */
   gateway: Schema.UndefinedOr(Schema.IpAddress),
-  /** The strategy's name: `"upnp"`, `"natpmp"`, `"manual"`, `"lan"`; `"mock"` in tests. */
+  /** The strategy's name: `"upnp"`, `"natpmp"`, `"pcp"`, `"manual"`, `"lan"`; `"mock"` in tests. */
   method: Schema.String,
   status: Status
 }) {}

@@ -55,10 +55,13 @@ export interface UdpSocket {
     payload: Uint8Array,
     to?: NetAddress.InetAddress
   ) => Effect.Effect<void, DatagramSocket.DatagramSocketError>
-  /** Receives what is sent to an IPv4 group, on the interface with the given own address, until the scope closes. */
+  /**
+   * Receives what is sent to a group until the scope closes, on the interface with the given own address, or for an
+   * IPv6 group with the given number; by default on the one that the system chooses.
+   */
   readonly joinMulticast: (
-    group: NetAddress.Ipv4Address,
-    onInterface?: NetAddress.Ipv4Address
+    group: NetAddress.IpAddress,
+    onInterface?: NetAddress.MulticastInterface
   ) => Effect.Effect<void, DatagramSocket.DatagramSocketError, Scope.Scope>
 }
 

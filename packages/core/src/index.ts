@@ -57,6 +57,13 @@ export * as HttpListener from "./HttpListener.ts"
 export * as Ipv4Scope from "./Ipv4Scope.ts"
 
 /**
+ * Which IPv6 addresses the world can reach.
+ *
+ * @since 0.1.0
+ */
+export * as Ipv6Scope from "./Ipv6Scope.ts"
+
+/**
  * The LAN strategy: nothing is mapped and nothing is sent; a service is reachable on this host's own network.
  *
  * @since 0.1.0
@@ -154,6 +161,14 @@ export * as PortMapper from "./PortMapper.ts"
  * @since 0.1.0
  */
 export * as PortMapping from "./PortMapping.ts"
+
+/**
+ * How often a gateway is believed that it has restarted: anybody in the network can say so in its name, with one
+ * datagram, and every mapping is looked at because of it.
+ *
+ * @since 0.1.0
+ */
+export * as RestartLimit from "./RestartLimit.ts"
 
 /**
  * A strategy that can be chosen among others: besides mapping it can find out, without changing anything, whether a

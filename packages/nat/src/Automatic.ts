@@ -29,7 +29,7 @@ import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import type * as Strategy from "@effect-nat/core/Strategy"
 import type * as Udp from "@effect-nat/core/Udp"
-import * as NatPmp from "@effect-nat/natpmp/NatPmp"
+import * as PortControl from "@effect-nat/natpmp/PortControl"
 import * as Upnp from "@effect-nat/upnp/Upnp"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -180,8 +180,14 @@ export const make = Effect.fnUntraced(function* (
   }
 })
 
+/** The preferred first: what PCP maps takes one exchange, and nobody else can change it. */
+const makeStrategies = Effect.gen(function* () {
+  const { natPmp, pcp } = yield* PortControl.makeStrategies()
+  return [pcp, natPmp, yield* Upnp.makeStrategy]
+})
+
 /**
- * The strategy over what exists so far: NAT-PMP, then UPnP.
+ * The strategy over what exists so far: PCP, then NAT-PMP, then UPnP.
  *
  * @category layers
  * @since 0.1.0
@@ -190,4 +196,4 @@ export const layer: Layer.Layer<
   PortMapper.PortMapper,
   never,
   Udp.Udp | Http.Http | HttpListener.HttpListener | NetworkInterfaces.NetworkInterfaces | DefaultRoute.DefaultRoute
-> = Layer.effect(PortMapper.PortMapper, Effect.flatMap(Effect.all([NatPmp.makeStrategy(), Upnp.makeStrategy]), make))
+> = Layer.effect(PortMapper.PortMapper, Effect.flatMap(makeStrategies, make))

@@ -1,5 +1,5 @@
 /**
- * A NAT-PMP client for one gateway (RFC 6886): external address, map, delete.
+ * A NAT-PMP client for one gateway (RFC 6886): external address, map, delete one, delete all.
  *
  * It retransmits as §3.1 says and asks one question at a time; callers wait for their turn, and one that gives up
  * blocks nobody. An answer counts only when it comes from the gateway's address and port and its version, opcode,
@@ -29,16 +29,21 @@ import type * as Udp from "@effect-nat/core/Udp"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Ref from "effect/Ref"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
+import * as EpochTrack from "./internal/epochTrack.ts"
 import * as GatewayChannel from "./internal/gatewayChannel.ts"
+import * as IgnoredDatagrams from "./internal/ignoredDatagrams.ts"
+import * as Notices from "./internal/notices.ts"
 import * as Codec from "./NatPmpCodec.ts"
 import * as Epoch from "./NatPmpEpoch.ts"
 import * as ResultCode from "./NatPmpResultCode.ts"
+import * as PcpCodec from "./PcpCodec.ts"
 
 /**
  * How one request is made.
@@ -152,7 +157,20 @@ export interface NatPmpClient {
    * `InvalidRequest` for a port out of range: 0 would delete the mappings of every program on this host.
    */
   readonly delete: (mapping: InternalEnd, options?: RequestOptions) => Effect.Effect<void, NatError.NatError>
-  /** What the answers so far tell about the gateway's mapping table. */
+  /**
+   * Deletes all mappings of this host for a protocol (RFC 6886 §3.4), whichever program made them, and over PCP and UPnP
+   * as well on many gateways. No strategy does that.
+   */
+  readonly deleteAll: (
+    protocol: PortMapping.Protocol,
+    options?: RequestOptions
+  ) => Effect.Effect<void, NatError.NatError>
+  /**
+   * Takes note of an announcement (RFC 6886 §3.2.1) that has come from the gateway: its epoch, and that an address known
+   * from an earlier answer holds no longer. The announced address itself is not believed: whoever wants it asks.
+   */
+  readonly hear: (announcement: Codec.ExternalAddressResponse) => Effect.Effect<void>
+  /** What the answers and announcements so far tell about the gateway's mapping table. */
   readonly tableState: Effect.Effect<TableState>
 }
 
@@ -187,8 +205,13 @@ const checkPort = (name: string, port: number, lowest: number) =>
         )
       )
 
-/** Whether an error is the answer to this request: the request's opcode and, where it is named, its internal port. */
-const isErrorFor = (request: Codec.Request, error: Codec.ErrorResponse): boolean => {
+/**
+ * Whether an error is the answer to this request: the request's opcode and, where it is named, its internal port.
+ *
+ * A gateway that says that it speaks this very version has been asked in another one.
+ */
+const isErrorFor = (request: Codec.Request, error: Codec.ErrorResponse, hasSpokenPcp: boolean): boolean => {
+  if (hasSpokenPcp && error.resultCode === 1 && error.version === Codec.version) return false
   // A gateway of another version need not know the opcode that it refuses.
   if (error.opcode !== Codec.opcode(request)) return error.resultCode === 1 && error.opcode === 0
   if (request._tag === "ExternalAddressRequest" || error.internalPort === undefined) return true
@@ -197,23 +220,14 @@ const isErrorFor = (request: Codec.Request, error: Codec.ErrorResponse): boolean
 
 type Answer<A> = A | Codec.ErrorResponse
 
-const readExternalAddress = (
-  request: Codec.ExternalAddressRequest,
-  response: Codec.Response
-): Result.Result<Answer<Codec.ExternalAddressResponse>, string> => {
-  if (response._tag === "MapResponse") return Result.fail("an answer to a mapping request")
-  if (response._tag === "ErrorResponse" && !isErrorFor(request, response)) return Result.fail("an error for another")
-  return Result.succeed(response)
-}
+type Reading<A> = Result.Result<Answer<A>, string>
 
-const readMap = (
-  request: Codec.MapRequest,
-  response: Codec.Response
-): Result.Result<Answer<Codec.MapResponse>, string> => {
+const readExternalAddress = (response: Codec.Response): Reading<Codec.ExternalAddressResponse> =>
+  response._tag === "MapResponse" ? Result.fail("an answer to a mapping request") : Result.succeed(response)
+
+const readMap = (request: Codec.MapRequest, response: Codec.Response): Reading<Codec.MapResponse> => {
   if (response._tag === "ExternalAddressResponse") return Result.fail("an answer to an external address request")
-  if (response._tag === "ErrorResponse") {
-    return isErrorFor(request, response) ? Result.succeed(response) : Result.fail("an error for another request")
-  }
+  if (response._tag === "ErrorResponse") return Result.succeed(response)
   if (response.protocol !== request.protocol) return Result.fail("an answer for the other protocol")
   if (response.internalPort !== request.internalPort) return Result.fail("an answer for another internal port")
   // A late answer to a mapping must not pass for a deletion, nor the other way round.
@@ -222,64 +236,84 @@ const readMap = (
   return Result.succeed(response)
 }
 
-const reading =
-  <A>(read: (response: Codec.Response) => Result.Result<A, string>) =>
-  (payload: Uint8Array): Result.Result<A, string> =>
-    Result.flatMap(
-      Result.mapError(Codec.decodeResponse(payload), (error) => error.message),
-      read
-    )
-
-interface State extends TableState {
+interface State {
   readonly externalAddress: { readonly value: ExternalAddress; readonly receivedAt: bigint } | undefined
+  /** What the gateway has said last of its external address; `undefined` before that. */
+  readonly said: NetAddress.Ipv4Address | undefined
 }
 
-const initial: State = { epoch: undefined, restarts: 0, externalAddress: undefined }
+const initial: State = { externalAddress: undefined, said: undefined }
 
-/** A restarted gateway may have another external address as well. */
-const noteEpoch =
-  (epoch: Epoch.Epoch) =>
-  (state: State): State =>
-    state.epoch !== undefined && Epoch.hasRestarted(state.epoch, epoch)
-      ? { epoch, restarts: state.restarts + 1, externalAddress: undefined }
-      : { ...state, epoch }
+/** An address that is another one now is asked for again by whoever wants it. */
+const noteAddress =
+  (address: NetAddress.Ipv4Address) =>
+  (state: State): readonly [isAnother: boolean, next: State] =>
+    state.said !== undefined && Equal.equals(state.said, address)
+      ? [false, state]
+      : [state.said !== undefined, { ...state, said: address, externalAddress: undefined }]
 
 /**
- * A client for the gateway at an address. It opens its socket when it is first used, and closes it when it is idle and
- * with the scope.
+ * A client on a way to the gateway that others may use as well; for whoever speaks both protocols of the port.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = Effect.fnUntraced(function* (
-  gateway: NetAddress.Ipv4Address
-): Effect.fn.Return<NatPmpClient, never, Udp.Udp | Scope.Scope> {
-  const channel = yield* GatewayChannel.make(NetAddress.inetAddressUnsafe(gateway, Codec.gatewayPort))
+export const makeOn = Effect.fnUntraced(function* (
+  gateway: NetAddress.Ipv4Address,
+  channel: GatewayChannel.GatewayChannel,
+  notices: Notices.Notices = Notices.none
+): Effect.fn.Return<NatPmpClient> {
   const state = yield* Ref.make(initial)
+  const track = EpochTrack.make(Epoch.hasRestarted)
   const addressTurn = yield* Semaphore.make(1)
+
+  const learn = Effect.fnUntraced(function* (epoch: Epoch.Epoch, isAnnounced: boolean) {
+    if (!track.note(epoch, isAnnounced)) return
+    // A restarted gateway may have another external address as well.
+    yield* Ref.update(state, (known) => ({ ...known, externalAddress: undefined }))
+    yield* notices.restarted(epoch, isAnnounced)
+  })
+
+  const learnAddress = Effect.fnUntraced(function* (address: NetAddress.Ipv4Address, isAnnounced: boolean) {
+    if (yield* Ref.modify(state, noteAddress(address))) yield* notices.readdressed(address, isAnnounced)
+  })
+
+  const reading =
+    <A extends Codec.Response>(request: Codec.Request, read: (response: Codec.Response) => Reading<A>) =>
+    (payload: Uint8Array): Result.Result<Answer<A>, IgnoredDatagrams.Why> => {
+      const decoded = Codec.decodeResponse(payload)
+      if (Result.isFailure(decoded)) return Result.fail(IgnoredDatagrams.malformed(decoded.failure.message))
+      const response = decoded.success
+      if (response._tag === "ErrorResponse" && !isErrorFor(request, response, channel.hasSpoken(PcpCodec.version))) {
+        return Result.fail(IgnoredDatagrams.mismatch("an error for another request"))
+      }
+      return Result.mapError(read(response), IgnoredDatagrams.mismatch)
+    }
 
   const exchange = Effect.fnUntraced(function* <A extends Codec.Response>(
     name: string,
     request: Codec.Request,
-    read: (response: Codec.Response) => Result.Result<Answer<A>, string>,
+    read: (response: Codec.Response) => Reading<A>,
     options: (RequestOptions & Pick<ExternalAddressOptions, "interval">) | undefined
   ) {
     const { localAddress, receivedAt, value } = yield* channel.ask({
       name,
-      payload: Codec.encodeRequest(request),
-      read: reading(read),
+      payload: () => Codec.encodeRequest(request),
+      read: reading(request, read),
       retransmission: options?.interval === undefined ? retransmission : Schedule.spaced(options.interval),
-      timeout: options?.timeout ?? fullTimeout
+      timeout: options?.timeout ?? fullTimeout,
+      takesTurn: true
     })
-    if (value.epoch !== undefined) yield* Ref.update(state, noteEpoch({ seconds: value.epoch, receivedAt }))
+    if (value.epoch !== undefined) yield* learn({ seconds: value.epoch, receivedAt }, false)
     return { response: value, localAddress, receivedAt }
   })
 
   const askExternalAddress = Effect.fnUntraced(function* (options: ExternalAddressOptions | undefined) {
     const request: Codec.ExternalAddressRequest = { _tag: "ExternalAddressRequest" }
-    const read = (response: Codec.Response) => readExternalAddress(request, response)
-    const { localAddress, receivedAt, response } = yield* exchange(externalAddressName, request, read, options)
+    const asked = yield* exchange(externalAddressName, request, readExternalAddress, options)
+    const { localAddress, receivedAt, response } = asked
     if (response._tag === "ErrorResponse") return yield* ResultCode.toNatError(response.resultCode, response.version)
+    yield* learnAddress(response.externalAddress, false)
     if (NetAddress.isUnspecified(response.externalAddress)) {
       return yield* NatError.fromReason(
         new NatError.NoExternalAddress({
@@ -329,6 +363,12 @@ export const make = Effect.fnUntraced(function* (
     return { response, localAddress }
   })
 
+  const exchangeDeletion =
+    (name: string, end: Codec.MapRequest["protocol"], internalPort: number) => (options: RequestOptions | undefined) =>
+      Effect.asVoid(
+        exchangeMap(name, { _tag: "MapRequest", protocol: end, internalPort, externalPort: 0, lifetime: 0 }, options)
+      )
+
   const map = Effect.fn("NatPmpClient.map")(function* (mapping: MapOptions, options?: RequestOptions) {
     yield* checkPort("internal", mapping.internalPort, 1)
     yield* checkPort("external", mapping.externalPort, 0)
@@ -349,17 +389,17 @@ export const make = Effect.fnUntraced(function* (
 
   const remove = Effect.fn("NatPmpClient.delete")(function* (mapping: InternalEnd, options?: RequestOptions) {
     yield* checkPort("internal", mapping.internalPort, 1)
-    yield* exchangeMap(
-      `the request to delete the mapping of port ${mapping.internalPort}/${mapping.protocol}`,
-      {
-        _tag: "MapRequest",
-        protocol: mapping.protocol,
-        internalPort: mapping.internalPort,
-        externalPort: 0,
-        lifetime: 0
-      },
-      options
-    )
+    const name = `the request to delete the mapping of port ${mapping.internalPort}/${mapping.protocol}`
+    yield* exchangeDeletion(name, mapping.protocol, mapping.internalPort)(options)
+  })
+
+  const deleteAll = Effect.fn("NatPmpClient.deleteAll")((protocol: PortMapping.Protocol, options?: RequestOptions) =>
+    exchangeDeletion(`the request to delete all ${protocol} mappings`, protocol, 0)(options)
+  )
+
+  const hear = Effect.fnUntraced(function* (announcement: Codec.ExternalAddressResponse) {
+    yield* learn({ seconds: announcement.epoch, receivedAt: yield* Clock.monotonicTimeNanos }, true)
+    yield* learnAddress(announcement.externalAddress, true)
   })
 
   return {
@@ -367,6 +407,22 @@ export const make = Effect.fnUntraced(function* (
     externalAddress,
     map,
     delete: remove,
-    tableState: Effect.map(Ref.get(state), ({ epoch, restarts }) => ({ epoch, restarts }))
+    deleteAll,
+    hear,
+    tableState: Effect.sync(() => ({ epoch: track.latest(), restarts: track.restarts() }))
   }
+})
+
+/**
+ * A client for the gateway at an address. It opens its socket when it is first used, and closes it when it is idle and
+ * with the scope.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function* (
+  gateway: NetAddress.Ipv4Address
+): Effect.fn.Return<NatPmpClient, never, Udp.Udp | Scope.Scope> {
+  const channel = yield* GatewayChannel.make(NetAddress.inetAddressUnsafe(gateway, Codec.gatewayPort))
+  return yield* makeOn(gateway, channel)
 })

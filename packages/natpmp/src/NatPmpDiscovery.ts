@@ -14,27 +14,29 @@ import * as Layer from "effect/Layer"
 import type * as NetAddress from "effect/net/NetAddress"
 import * as Stream from "effect/Stream"
 import * as Gateways from "./internal/gateways.ts"
-import * as NatPmp from "./NatPmp.ts"
+import * as NatPmpLease from "./internal/natPmpLease.ts"
+import * as Notices from "./internal/notices.ts"
+import * as Ways from "./internal/ways.ts"
 
 /** A gateway that refuses in NAT-PMP's own words speaks it; one that only knows another version does not. */
 const speaksNatPmp = (error: NatError.NatError): boolean =>
   !Gateways.isSilence(error) && error.reason._tag !== "Unsupported"
 
-const look = Effect.fnUntraced(function* (clients: Gateways.Clients, gateway: NetAddress.Ipv4Address) {
-  return yield* Gateways.knock(clients, gateway, { timeout: NatPmp.probeTimeout }).pipe(
+const look = Effect.fnUntraced(function* (ways: Ways.Ways, gateway: NetAddress.Ipv4Address) {
+  return yield* NatPmpLease.knock(yield* ways.ipv4(gateway), { timeout: NatPmpLease.probeTimeout }).pipe(
     Effect.map((found) => found.localAddress),
     Effect.catchIf(speaksNatPmp, () => Gateways.localAddressTowards(gateway)),
-    Effect.map((localAddress) => [Gateways.describe(gateway, localAddress)]),
+    Effect.map((localAddress) => [Gateways.describe(NatPmpLease.method, gateway, localAddress)]),
     Effect.orElseSucceed(() => [])
   )
 })
 
 const search = Effect.fnUntraced(function* (selected: string | undefined) {
-  const clients = yield* Gateways.makeClients
+  const ways = yield* Ways.make(() => Notices.none)
   const { routes } = yield* DefaultRoute.DefaultRoute
   const gateways = Gateways.visible(yield* routes, selected)
   return Stream.fromIterable(gateways).pipe(
-    Stream.mapEffect((gateway) => look(clients, gateway), { concurrency: "unbounded", unordered: true }),
+    Stream.mapEffect((gateway) => look(ways, gateway), { concurrency: "unbounded", unordered: true }),
     Stream.flattenIterable
   )
 })

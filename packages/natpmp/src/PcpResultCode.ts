@@ -82,7 +82,8 @@ export const resultCodes: Readonly<Record<number, ResultCode>> = {
     name: "CANNOT_PROVIDE_EXTERNAL",
     // It depends on why; a port that another host has may be free soon.
     lasts: "short",
-    reason: (detail, externalPort) => new NatError.Conflict({ externalPort, detail })
+    reason: (detail, externalPort) =>
+      externalPort === 0 ? outOfResources(detail) : new NatError.Conflict({ externalPort, detail })
   },
   12: {
     name: "ADDRESS_MISMATCH",

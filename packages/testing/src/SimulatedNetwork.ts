@@ -369,7 +369,7 @@ interface Socket {
   readonly process: ProcessState
   readonly address: NetAddress.InetAddress
   readonly peer: NetAddress.InetAddress | undefined
-  readonly groups: Array<NetAddress.Ipv4Address>
+  readonly groups: Array<NetAddress.IpAddress>
   buffer: Array<DatagramSocket.Datagram>
   failure: DatagramSocket.DatagramSocketError | undefined
   wake: (() => void) | undefined

@@ -73,7 +73,7 @@ const parseAddress = (text: string): string => {
 }
 
 /** The strategies that a person can name. */
-export const strategies = ["auto", "lan", "manual", "upnp", "natpmp"] as const
+export const strategies = ["auto", "lan", "manual", "upnp", "natpmp", "pcp"] as const
 
 /** The name of a strategy. */
 export type StrategyName = (typeof strategies)[number]
@@ -112,7 +112,7 @@ export const lease = Flag.String("lease").pipe(
 
 export const description = Flag.String("description").pipe(
   Flag.withMetavar("TEXT"),
-  Flag.withDescription("What the router's list calls the mapping, over UPnP (NAT-PMP has no names)"),
+  Flag.withDescription("What the router's list calls the mapping, over UPnP (NAT-PMP and PCP have no names)"),
   Flag.withDefault("effect-nat")
 )
 

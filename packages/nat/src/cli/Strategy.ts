@@ -24,6 +24,7 @@ const strategies: Record<Flags.StrategyName, (choice: Choice) => Promise<Strateg
   lan: async () => (await import("@effect-nat/core/Lan")).layer,
   manual: async ({ externalAddress }) => (await import("@effect-nat/core/Manual")).layer({ externalAddress }),
   natpmp: async () => (await import("@effect-nat/natpmp/NatPmp")).layer,
+  pcp: async () => (await import("@effect-nat/natpmp/Pcp")).layer,
   upnp: async () => (await import("@effect-nat/upnp/Upnp")).layer
 }
 

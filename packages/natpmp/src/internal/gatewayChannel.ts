@@ -1,19 +1,23 @@
 /**
- * Questions to one gateway over UDP, one at a time, whatever the protocol: an answer is believed only when it comes
- * from the gateway's own address and port and the question says that it is one of its answers.
+ * The one way to a gateway's UDP port 5351, for both protocols that are spoken there: an answer is believed only when it
+ * comes from the gateway's own address and port and a question that waits says that it is one of its answers.
  *
- * The socket is opened for the first question and closed when none was asked for a while, and after every question
- * that failed: so a burst shares one socket, nothing is held open between renewals, and a host whose own address has
- * changed soon asks from the new one.
+ * One socket serves all questions, and one reader offers what comes to those that wait, the oldest first; what none of
+ * them takes is counted and changes nothing. The socket is opened for the first question, and closed when none was
+ * asked for a while; after a question that failed the next one is asked from another socket: so a burst shares one,
+ * nothing is held open between renewals, no late answer meets a later question, and a host whose own address has changed
+ * soon asks from the new one.
+ *
+ * NAT-PMP wants one question at a time; those of PCP wait side by side, so that a lost packet holds up nothing else.
  */
 import type * as NatError from "@effect-nat/core/NatError"
 import { fromReason, TimedOut, Unreachable } from "@effect-nat/core/NatError"
 import * as Udp from "@effect-nat/core/Udp"
 import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
-import * as Metric from "effect/Metric"
 import * as NetAddress from "effect/net/NetAddress"
 import * as RcRef from "effect/RcRef"
 import * as Result from "effect/Result"
@@ -21,18 +25,22 @@ import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type * as DatagramSocket from "effect/socket/DatagramSocket"
+import * as IgnoredDatagrams from "./ignoredDatagrams.ts"
 
 /** One question, and how to know its answer. */
 export interface Question<out A> {
   /** For messages: "the external address request". */
   readonly name: string
-  readonly payload: Uint8Array
+  /** What is sent from this address of the host's. */
+  readonly payload: (localAddress: NetAddress.IpAddress) => Uint8Array
   /** The answer, or why these bytes are none. */
-  readonly read: (payload: Uint8Array) => Result.Result<A, string>
+  readonly read: (payload: Uint8Array) => Result.Result<A, IgnoredDatagrams.Why>
   /** When to send again. */
   readonly retransmission: Schedule.Schedule<unknown>
   /** When to give up, counted from the first transmission. */
   readonly timeout: Duration.Input
+  /** Whether no other question of this kind may be under way at the same time; it waits for its turn then. */
+  readonly takesTurn: boolean
 }
 
 /** An answer, and what its arrival tells. */
@@ -46,33 +54,28 @@ export interface Answered<out A> {
 
 /** The way to one gateway. */
 export interface GatewayChannel {
+  readonly peer: NetAddress.InetAddress
   /** Fails with `TimedOut`, or with `Unreachable` as soon as the gateway or this host's kernel refuses. */
   readonly ask: <A>(question: Question<A>) => Effect.Effect<Answered<A>, NatError.NatError>
+  /** This host's own address that a question would be asked from now. Fails with `Unreachable`. */
+  readonly localAddress: Effect.Effect<NetAddress.IpAddress, NatError.NatError>
+  /** Whether a question of this version of the protocol was ever sent: an answer may be one to it, whoever waits. */
+  readonly hasSpoken: (version: number) => boolean
 }
 
 /** Long enough for the exchanges of one burst, short beside any lease. */
 const idleSocketLifetime: Duration.Input = "3 seconds"
 
-/** Datagrams that changed nothing: from elsewhere, malformed, or an answer to another question. */
-const ignoredDatagrams = Metric.counter("effect_nat_natpmp_ignored_datagrams", {
-  description: "Datagrams received on NAT-PMP sockets that were no answer to the question asked",
-  incremental: true
-})
+type SocketError = DatagramSocket.DatagramSocketError
 
-const ignore = (from: NetAddress.InetAddress, why: string) =>
-  Metric.update(ignoredDatagrams, 1).pipe(
-    Effect.andThen(Effect.logDebug(`ignored a datagram from ${NetAddress.formatInet(from)}: ${why}`))
-  )
+const isRefusal = (error: SocketError): boolean => "kind" in error.reason && error.reason.kind === "ConnectionRefused"
 
-const isRefusal = (error: DatagramSocket.DatagramSocketError): boolean =>
-  "kind" in error.reason && error.reason.kind === "ConnectionRefused"
-
-const unreachable = (peer: NetAddress.InetAddress) => (error: DatagramSocket.DatagramSocketError) => {
+const unreachable = (peer: NetAddress.InetAddress) => (error: SocketError) => {
   const gateway = NetAddress.formatIp(peer.address)
   return fromReason(
     new Unreachable({
       detail: isRefusal(error)
-        ? `${gateway} refuses UDP port ${peer.port}: NAT-PMP is switched off there`
+        ? `${gateway} refuses UDP port ${peer.port}: NAT-PMP and PCP are switched off there`
         : `cannot send to ${gateway} or receive from it: ${Udp.describeError(error)}`
     })
   )
@@ -81,57 +84,138 @@ const unreachable = (peer: NetAddress.InetAddress) => (error: DatagramSocket.Dat
 const timedOut = (peer: NetAddress.InetAddress, name: string) =>
   Effect.fail(fromReason(new TimedOut({ detail: `${NetAddress.formatIp(peer.address)} did not answer ${name}` })))
 
-/** Never for ever without effect: each datagram is received, judged and dropped, and the question's time runs on. */
-const listen = Effect.fnUntraced(function* <A>(
-  socket: Udp.UdpSocket,
-  peer: NetAddress.InetAddress,
-  question: Question<A>
-) {
+/** A question under way. */
+interface Waiting {
+  /** Takes a datagram, or says why it is no answer. */
+  readonly offer: (payload: Uint8Array, receivedAt: bigint) => IgnoredDatagrams.Why | undefined
+  readonly fail: (error: SocketError) => void
+}
+
+/** A socket with its reader. */
+class Conversation {
+  readonly socket: Udp.UdpSocket
+  readonly waiting = new Set<Waiting>()
+  failure: SocketError | undefined
+
+  constructor(socket: Udp.UdpSocket) {
+    this.socket = socket
+  }
+
+  /** Why the datagram changes nothing; `undefined` where a question has taken it. */
+  judge(payload: Uint8Array, receivedAt: bigint): IgnoredDatagrams.Why | undefined {
+    let why: IgnoredDatagrams.Why = { reason: "late", detail: "no question waits" }
+    for (const one of this.waiting) {
+      const refused = one.offer(payload, receivedAt)
+      if (refused === undefined) {
+        this.waiting.delete(one)
+        return undefined
+      }
+      why = refused
+    }
+    return why
+  }
+
+  /** A socket that fails once is of no use to anybody. */
+  readonly fail = (error: SocketError): void => {
+    this.failure ??= error
+    for (const one of this.waiting) one.fail(this.failure)
+    this.waiting.clear()
+  }
+}
+
+/** Never for ever without effect: each datagram is received, judged and dropped, and the questions' time runs on. */
+const listen = Effect.fnUntraced(function* (conversation: Conversation, peer: NetAddress.InetAddress) {
   while (true) {
-    for (const { address, payload } of yield* socket.receive) {
-      if (!Equal.equals(address, peer)) {
-        yield* ignore(address, "not from the gateway")
-        continue
-      }
-      const read = question.read(payload)
-      if (Result.isSuccess(read)) {
-        const receivedAt = yield* Clock.monotonicTimeNanos
-        return { value: read.success, localAddress: socket.address.address, receivedAt }
-      }
-      yield* ignore(address, read.failure)
+    const datagrams = yield* conversation.socket.receive
+    const receivedAt = yield* Clock.monotonicTimeNanos
+    for (const { address, payload } of datagrams) {
+      const why = Equal.equals(address, peer) ? conversation.judge(payload, receivedAt) : IgnoredDatagrams.foreign
+      if (why !== undefined) yield* IgnoredDatagrams.count(address, why)
     }
   }
 })
 
-/** Sends until the schedule ends; what ends the question is an answer, a refusal or its time limit. */
-const transmit = (socket: Udp.UdpSocket, question: Question<unknown>) =>
-  socket.send(question.payload).pipe(Effect.repeat(question.retransmission), Effect.andThen(Effect.never))
+/** Registered before anything is sent: an answer may come at once. */
+const expect = <A>(conversation: Conversation, question: Question<A>) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const answer = Deferred.makeUnsafe<Answered<A>, SocketError>()
+      const waiting: Waiting = {
+        offer: (payload, receivedAt) => {
+          const read = question.read(payload)
+          if (Result.isFailure(read)) return read.failure
+          const localAddress = conversation.socket.address.address
+          Deferred.doneUnsafe(answer, Effect.succeed({ value: read.success, localAddress, receivedAt }))
+          return undefined
+        },
+        fail: (error) => void Deferred.doneUnsafe(answer, Effect.fail(error))
+      }
+      if (conversation.failure === undefined) conversation.waiting.add(waiting)
+      else waiting.fail(conversation.failure)
+      return { answer, waiting }
+    }),
+    ({ waiting }) => Effect.sync(() => conversation.waiting.delete(waiting))
+  ).pipe(Effect.map(({ answer }) => answer))
 
-/** The way to the gateway that listens at `peer`. */
+/**
+ * The way to the gateway that listens at `peer`, from the own address `from` where it matters which of several that is.
+ */
 export const make = Effect.fnUntraced(function* (
-  peer: NetAddress.InetAddress
+  peer: NetAddress.InetAddress,
+  from?: NetAddress.IpAddress
 ): Effect.fn.Return<GatewayChannel, never, Udp.Udp | Scope.Scope> {
   const udp = yield* Udp.Udp
   const turn = yield* Semaphore.make(1)
-  const sockets = yield* RcRef.make({
-    acquire: udp.open({ connect: peer }),
+  const spoken = new Set<number>()
+  const bind = from === undefined ? undefined : { address: from }
+  const conversations = yield* RcRef.make({
+    acquire: Effect.gen(function* () {
+      const opened = new Conversation(yield* udp.open({ connect: peer, bind }))
+      yield* Effect.forkScoped(Effect.catch(listen(opened, peer), (error) => Effect.sync(() => opened.fail(error))))
+      return opened
+    }),
     idleTimeToLive: idleSocketLifetime
   })
 
-  const exchange = <A>(question: Question<A>) =>
-    Effect.scoped(
-      Effect.flatMap(RcRef.get(sockets), (socket) =>
-        Effect.raceFirst(listen(socket, peer, question), transmit(socket, question))
-      )
-    ).pipe(Effect.mapError(unreachable(peer)))
+  /** A socket that failed while nobody waited must not fail the next question. */
+  const conversation = Effect.flatMap(RcRef.get(conversations), (current) =>
+    current.failure === undefined
+      ? Effect.succeed(current)
+      : Effect.andThen(RcRef.invalidate(conversations), RcRef.get(conversations))
+  )
 
-  const ask = <A>(question: Question<A>): Effect.Effect<Answered<A>, NatError.NatError> =>
+  /** Sends until the schedule ends; what ends the question is an answer, a refusal or its time limit. */
+  const transmit = ({ fail, socket }: Conversation, question: Question<unknown>) => {
+    const payload = question.payload(socket.address.address)
+    spoken.add(payload[0] ?? 0)
+    return socket.send(payload).pipe(
+      Effect.tapError((error) => Effect.sync(() => fail(error))),
+      Effect.repeat(question.retransmission),
+      Effect.andThen(Effect.never)
+    )
+  }
+
+  const exchange = <A>(question: Question<A>) =>
+    Effect.gen(function* () {
+      const current = yield* conversation
+      const answer = yield* expect(current, question)
+      return yield* Effect.raceFirst(Deferred.await(answer), transmit(current, question))
+    }).pipe(Effect.scoped, Effect.mapError(unreachable(peer)))
+
+  const bounded = <A>(question: Question<A>): Effect.Effect<Answered<A>, NatError.NatError> =>
     exchange(question).pipe(
       Effect.timeoutOrElse({ duration: question.timeout, orElse: () => timedOut(peer, question.name) }),
-      // Also for an interrupted question: its late answer comes to a closed port and not to the next question.
-      Effect.onError(() => RcRef.invalidate(sockets)),
-      turn.withPermit
+      // Also for an interrupted question: its late answer comes to a port that no later question listens to.
+      Effect.onError(() => RcRef.invalidate(conversations))
     )
 
-  return { ask }
+  return {
+    peer,
+    ask: (question) => (question.takesTurn ? turn.withPermit(bounded(question)) : bounded(question)),
+    localAddress: Effect.scoped(conversation).pipe(
+      Effect.map(({ socket }) => socket.address.address),
+      Effect.mapError(unreachable(peer))
+    ),
+    hasSpoken: (version) => spoken.has(version)
+  }
 })

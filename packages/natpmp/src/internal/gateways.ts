@@ -1,43 +1,14 @@
 /**
- * Which gateways NAT-PMP can be spoken to, and which of them answers first.
+ * Which gateways can be spoken to, and which of them answers first.
  */
 import type * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as NatError from "@effect-nat/core/NatError"
 import * as Udp from "@effect-nat/core/Udp"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
-import * as HashMap from "effect/HashMap"
 import * as NetAddress from "effect/net/NetAddress"
-import * as Option from "effect/Option"
 import * as Result from "effect/Result"
-import type * as Scope from "effect/Scope"
-import * as SynchronizedRef from "effect/SynchronizedRef"
-import * as NatPmpClient from "../NatPmpClient.ts"
-
-/** The protocol's name in gateways and mappings. */
-export const method = "natpmp"
-
-/** The one client of each gateway: it holds what must not be doubled, the turn of requests and the epoch. */
-export type Clients = (gateway: NetAddress.Ipv4Address) => Effect.Effect<NatPmpClient.NatPmpClient>
-
-/** Clients are made when they are first needed, and live as long as the scope. */
-export const makeClients: Effect.Effect<Clients, never, Udp.Udp | Scope.Scope> = Effect.gen(function* () {
-  const context = yield* Effect.context<Udp.Udp | Scope.Scope>()
-  const clients = yield* SynchronizedRef.make(HashMap.empty<NetAddress.Ipv4Address, NatPmpClient.NatPmpClient>())
-  return (gateway) =>
-    SynchronizedRef.modifyEffect(clients, (known) =>
-      Option.match(HashMap.get(known, gateway), {
-        onSome: (client) => Effect.succeed([client, known] as const),
-        onNone: () =>
-          NatPmpClient.make(gateway).pipe(
-            Effect.provideContext(context),
-            Effect.map((client) => [client, HashMap.set(known, gateway, client)] as const)
-          )
-      })
-    )
-})
 
 const isUsable = (address: NetAddress.IpAddress): address is NetAddress.Ipv4Address =>
   NetAddress.isIpv4Address(address) && NetAddress.isUnicast(address)
@@ -58,7 +29,7 @@ export const visible = (
 ): ReadonlyArray<NetAddress.Ipv4Address> =>
   distinct([...routes.map((route) => route.gateway).filter(isUsable), ...addressIn(selected)])
 
-/** Those to use: all that are visible, or the selected one. A gateway has no name in NAT-PMP but its address. */
+/** Those to use: all that are visible, or the selected one. A gateway has no name in these protocols but its address. */
 export const usable = (
   routes: ReadonlyArray<DefaultRoute.Route>,
   selected: string | undefined
@@ -67,22 +38,8 @@ export const usable = (
     Gateway.isSelected({ name: NetAddress.formatIp(address), address }, selected)
   )
 
-/**
- * How often a gateway is asked that nothing was heard of yet: eight times within the two seconds that it gets. Where
- * three of ten datagrams are lost each way, one such question in two hundred stays unanswered; with the schedule of
- * RFC 6886 §3.1, which has time for four, it would be one in fifteen.
- */
-const knockInterval: Duration.Input = "250 millis"
-
-/** A gateway that answered. */
-export interface Found {
-  readonly client: NatPmpClient.NatPmpClient
-  readonly localAddress: NetAddress.IpAddress
-  readonly externalAddress: NetAddress.Ipv4Address
-}
-
 /** This host's own address towards a gateway. */
-export const localAddressTowards = (gateway: NetAddress.Ipv4Address) =>
+export const localAddressTowards = (gateway: NetAddress.IpAddress) =>
   Udp.localAddressTowards(gateway).pipe(
     Effect.mapError((error) =>
       NatError.fromReason(
@@ -92,7 +49,11 @@ export const localAddressTowards = (gateway: NetAddress.Ipv4Address) =>
   )
 
 /** A gateway as discovery reports it. */
-export const describe = (gateway: NetAddress.Ipv4Address, localAddress: NetAddress.IpAddress): Gateway.Gateway =>
+export const describe = (
+  method: string,
+  gateway: NetAddress.IpAddress,
+  localAddress: NetAddress.IpAddress
+): Gateway.Gateway =>
   new Gateway.Gateway({
     name: NetAddress.formatIp(gateway),
     address: gateway,
@@ -102,31 +63,13 @@ export const describe = (gateway: NetAddress.Ipv4Address, localAddress: NetAddre
     model: undefined
   })
 
-/** Asks a gateway for its external address, which changes nothing on it. */
-export const ask = Effect.fnUntraced(function* (
-  clients: Clients,
-  gateway: NetAddress.Ipv4Address,
-  options: NatPmpClient.ExternalAddressOptions
-): Effect.fn.Return<Found, NatError.NatError> {
-  const client = yield* clients(gateway)
-  const { address, localAddress } = yield* client.externalAddress(options)
-  return { client, localAddress, externalAddress: address }
-})
-
-/** The same question where it is to find out whether the gateway speaks NAT-PMP at all. */
-export const knock = (
-  clients: Clients,
-  gateway: NetAddress.Ipv4Address,
-  options: NatPmpClient.ExternalAddressOptions
-) => ask(clients, gateway, { ...options, interval: knockInterval })
-
 const noGateway = (detail: string) => NatError.fromReason(new NatError.NoGateway({ detail }))
 
 const noneToAsk = (selected: string | undefined): NatError.NatError =>
   noGateway(
     selected === undefined
-      ? "this host has no IPv4 default route, and NAT-PMP is spoken to the default gateway"
-      : `no default gateway is "${selected}": gateways have no names in NAT-PMP, so give the gateway's IPv4 address`
+      ? "this host has no IPv4 default route, and NAT-PMP and PCP are spoken to the default gateway"
+      : `no default gateway is "${selected}": gateways have no names in NAT-PMP and PCP, so give the gateway's IPv4 address`
   )
 
 /** Whether this error is all that was heard of a gateway: nothing, or that nobody listens there. */

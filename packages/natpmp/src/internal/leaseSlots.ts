@@ -1,16 +1,27 @@
 /**
- * NAT-PMP holds one mapping per protocol and internal port of a host: a second request for it would change the first
- * one's mapping, and its release would delete it. So the second one is refused while the first one is held.
+ * Gateways hold one mapping per protocol and internal port of a host: over NAT-PMP a second request for it would change
+ * the first one's mapping, and its release would delete it; over PCP it would be refused, as it has another nonce. So
+ * the second one is refused here while the first one is held, whichever of the protocols holds it.
  */
+import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import * as NetAddress from "effect/net/NetAddress"
 import type * as NatPmpClient from "../NatPmpClient.ts"
 
-/** The slots of one strategy. */
+/** The port of one host that a mapping leads to. */
+export interface End extends NatPmpClient.InternalEnd {
+  /** `"ipv6"` is another one than all others. */
+  readonly family?: MappingRequest.Family | undefined
+  /** `undefined` is this host. */
+  readonly internalAddress?: NetAddress.IpAddress | undefined
+}
+
+/** The slots of all strategies of one process that share a way to the gateway. */
 export interface LeaseSlots {
   /** Takes a slot until the scope closes or it is given back before. Fails with `Unsupported`. */
-  readonly take: (end: NatPmpClient.InternalEnd) => Effect.Effect<Slot, NatError.NatError, Scope.Scope>
+  readonly take: (end: End) => Effect.Effect<Slot, NatError.NatError, Scope.Scope>
 }
 
 /** A slot that is taken. */
@@ -18,21 +29,25 @@ export interface Slot {
   readonly giveBack: Effect.Effect<void>
 }
 
-/** The name of an internal end. */
-export const keyOf = (end: NatPmpClient.InternalEnd): string => `${end.internalPort}/${end.protocol}`
+const nameOf = ({ internalPort, protocol }: End): string => `${internalPort}/${protocol}`
 
-const taken = (key: string) =>
+const keyOf = (end: End): string => {
+  const host = end.internalAddress === undefined ? "" : NetAddress.formatIp(end.internalAddress)
+  return `${end.family === "ipv6" ? "ipv6" : "ipv4"} ${host} ${nameOf(end)}`
+}
+
+const taken = (end: End) =>
   NatError.fromReason(
     new NatError.Unsupported({
-      operation: `map internal port ${key} a second time over NAT-PMP`,
-      detail: "NAT-PMP has one mapping per internal port: use the one that is held, or release it first"
+      operation: `map internal port ${nameOf(end)} a second time over NAT-PMP or PCP`,
+      detail: "they have one mapping per internal port: use the one that is held, or release it first"
     })
   )
 
 /** No slot is taken at first. */
 export const make = (): LeaseSlots => {
   const holders = new Map<string, symbol>()
-  const take = Effect.fnUntraced(function* (end: NatPmpClient.InternalEnd) {
+  const take = Effect.fnUntraced(function* (end: End) {
     const key = keyOf(end)
     const holder = Symbol(key)
     // Given back twice, by hand and by the scope, it may already be somebody else's the second time.
@@ -42,7 +57,7 @@ export const make = (): LeaseSlots => {
     yield* Effect.acquireRelease(
       // In one step: a fiber may yield between any two.
       Effect.suspend(() => {
-        if (holders.has(key)) return Effect.fail(taken(key))
+        if (holders.has(key)) return Effect.fail(taken(end))
         holders.set(key, holder)
         return Effect.void
       }),

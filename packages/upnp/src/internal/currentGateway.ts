@@ -4,6 +4,7 @@
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as Ipv4Scope from "@effect-nat/core/Ipv4Scope"
 import type * as NatError from "@effect-nat/core/NatError"
+import * as RestartLimit from "@effect-nat/core/RestartLimit"
 import * as Udp from "@effect-nat/core/Udp"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -22,7 +23,6 @@ import type * as UpnpDiscovery from "../UpnpDiscovery.ts"
 import type * as UpnpGateway from "../UpnpGateway.ts"
 import * as ActionFailure from "./actionFailure.ts"
 import * as GatewayWatch from "./gatewayWatch.ts"
-import * as RestartLimit from "./restartLimit.ts"
 import * as UpnpProbe from "./upnpProbe.ts"
 
 /** What has been learnt about a device: it outlasts a restart. */

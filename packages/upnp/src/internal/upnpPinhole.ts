@@ -9,6 +9,7 @@
  * within this program the last mapping closes it.
  */
 import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
+import * as Ipv6Scope from "@effect-nat/core/Ipv6Scope"
 import type * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
@@ -55,12 +56,7 @@ const unsupported = (detail: string) => NatError.fromReason(new NatError.Unsuppo
 
 const invalid = (detail: string) => NatError.fromReason(new NatError.InvalidRequest({ detail }))
 
-/** 2000::/3, the addresses that the world can reach. */
-const isGlobal = (address: NetAddress.IpAddress): address is NetAddress.Ipv6Address =>
-  NetAddress.isIpv6Address(address) && (NetAddress.ipv6ToSegments(address)[0] & 0xe000) === 0x2000
-
-/** Any global address: the kernel tells which own address it would use towards the world, and nothing is sent. */
-const world = NetAddress.ipFromStringUnsafe("2000::1")
+const { isGlobal, world } = Ipv6Scope
 
 const ownAddressTowards = (remote: NetAddress.IpAddress) =>
   Udp.localAddressTowards(remote).pipe(

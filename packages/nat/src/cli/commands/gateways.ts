@@ -4,6 +4,7 @@
 import * as GatewayDiscovery from "@effect-nat/core/GatewayDiscovery"
 import * as NodeHost from "@effect-nat/core/NodeHost"
 import * as NatPmpDiscovery from "@effect-nat/natpmp/NatPmpDiscovery"
+import * as PcpDiscovery from "@effect-nat/natpmp/PcpDiscovery"
 import * as UpnpDiscovery from "@effect-nat/upnp/UpnpDiscovery"
 import * as Console from "effect/Console"
 import * as Context from "effect/Context"
@@ -24,7 +25,11 @@ const found = (
 
 /** Prints every gateway that answers within the search's time. */
 export const run = (input: { readonly json: boolean }) =>
-  Stream.runCollect(Stream.merge(found(UpnpDiscovery.layer), found(NatPmpDiscovery.layer))).pipe(
+  Stream.runCollect(
+    Stream.mergeAll([UpnpDiscovery.layer, PcpDiscovery.layer, NatPmpDiscovery.layer].map(found), {
+      concurrency: "unbounded"
+    })
+  ).pipe(
     Effect.flatMap((gateways) => {
       const rows = gateways.map(Output.gateway)
       if (input.json) return Output.json(rows)

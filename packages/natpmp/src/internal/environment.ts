@@ -1,0 +1,137 @@
+/**
+ * What all mappings of a process share, over both protocols of port 5351: the ways to gateways, what they announce, which
+ * internal ports are taken, and what was warned of.
+ */
+import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
+import * as Gateway from "@effect-nat/core/Gateway"
+import * as Ipv4Scope from "@effect-nat/core/Ipv4Scope"
+import type * as NatError from "@effect-nat/core/NatError"
+import * as PortMapping from "@effect-nat/core/PortMapping"
+import * as Udp from "@effect-nat/core/Udp"
+import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import * as NatPmpCodec from "../NatPmpCodec.ts"
+import * as PcpCodec from "../PcpCodec.ts"
+import * as Announcements from "./announcements.ts"
+import * as Gateways from "./gateways.ts"
+import * as IgnoredDatagrams from "./ignoredDatagrams.ts"
+import * as LeaseSlots from "./leaseSlots.ts"
+import * as Recovery from "./recovery.ts"
+import * as Ways from "./ways.ts"
+
+/** The IPv4 gateways to use, as they are now. */
+export interface Candidates {
+  readonly gateways: ReadonlyArray<NetAddress.Ipv4Address>
+  readonly selected: string | undefined
+}
+
+export interface Environment {
+  readonly ways: Ways.Ways
+  readonly recovery: Recovery.Recovery
+  readonly slots: LeaseSlots.LeaseSlots
+  readonly candidates: Effect.Effect<Candidates>
+  readonly routes: Effect.Effect<ReadonlyArray<DefaultRoute.Route>>
+  /** This host's own address towards another host. */
+  readonly localAddress: (remote: NetAddress.IpAddress) => Effect.Effect<NetAddress.IpAddress, NatError.NatError>
+  /** Whether an address is this host's, whichever it would use. */
+  readonly isOwn: (address: NetAddress.IpAddress) => Effect.Effect<boolean>
+  /** Once for each gateway and address: behind another NAT a mapping works, and yet nobody outside reaches it. */
+  readonly warnOfNat: (gateway: NetAddress.IpAddress, external: NetAddress.IpAddress) => Effect.Effect<void>
+}
+
+const otherVersion = IgnoredDatagrams.malformed("another version")
+
+/** What a gateway has announced over NAT-PMP (RFC 6886 §3.2.1). */
+const hearNatPmp = Effect.fnUntraced(function* ({ natPmp }: Ways.Way, payload: Uint8Array) {
+  if (natPmp === undefined) return otherVersion
+  const decoded = NatPmpCodec.decodeResponse(payload)
+  if (Result.isFailure(decoded)) return IgnoredDatagrams.malformed(decoded.failure.message)
+  const response = decoded.success
+  if (response._tag !== "ExternalAddressResponse") return IgnoredDatagrams.mismatch("no announcement")
+  return yield* natPmp.hear(response)
+})
+
+/** What a gateway has announced over PCP (RFC 6887 §14.1), or says of a mapping (§14.2). */
+const hearPcp = Effect.fnUntraced(function* (
+  recovery: Recovery.Recovery,
+  { gateway, pcp }: Ways.Way,
+  payload: Uint8Array
+) {
+  const decoded = PcpCodec.decodeResponse(payload)
+  if (Result.isFailure(decoded)) return IgnoredDatagrams.malformed(decoded.failure.message)
+  const response = decoded.success
+  if (response._tag === "AnnounceResponse") return yield* pcp.hear(response)
+  if (response._tag !== "MapResponse") return IgnoredDatagrams.mismatch("no announcement")
+  // Its epoch counts only where the nonce shows that it comes from who knows the mapping.
+  return (yield* recovery.updated(gateway, response))
+    ? yield* pcp.hear(response)
+    : IgnoredDatagrams.mismatch("not about a mapping of this program")
+})
+
+const makeHear =
+  (recovery: () => Recovery.Recovery) =>
+  (payload: Uint8Array, from: NetAddress.InetAddress): Effect.Effect<void> =>
+    Effect.gen(function* () {
+      const ways = new Set(
+        recovery()
+          .held()
+          .map(({ way }) => way)
+          .filter(({ peer }) => Equal.equals(peer, from))
+      )
+      if (ways.size === 0) return yield* IgnoredDatagrams.count(from, IgnoredDatagrams.foreign)
+      for (const way of ways) {
+        const why =
+          payload[0] === NatPmpCodec.version
+            ? yield* hearNatPmp(way, payload)
+            : yield* hearPcp(recovery(), way, payload)
+        if (why !== undefined) yield* IgnoredDatagrams.count(from, why)
+      }
+    })
+
+/** `Gateway.Selected` is read here, once. */
+export const make: Effect.Effect<Environment, never, Udp.Udp | DefaultRoute.DefaultRoute | Scope.Scope> = Effect.gen(
+  function* () {
+    const udp = yield* Udp.Udp
+    const { routes } = yield* DefaultRoute.DefaultRoute
+    const selected = yield* Gateway.Selected
+    const announcements = yield* Announcements.make(makeHear(() => recovery))
+    const recovery: Recovery.Recovery = yield* Recovery.make(announcements)
+    const warned = new Set<string>()
+    const environment: Environment = {
+      ways: yield* Ways.make(recovery.noticesOf),
+      recovery,
+      slots: LeaseSlots.make(),
+      candidates: Effect.map(routes, (known) => ({ gateways: Gateways.usable(known, selected), selected })),
+      routes,
+      localAddress: (remote) => Gateways.localAddressTowards(remote).pipe(Effect.provideService(Udp.Udp, udp)),
+      isOwn: (address) => Effect.isSuccess(Effect.scoped(udp.open({ bind: { address } }))),
+      warnOfNat: (gateway, external) =>
+        Effect.suspend(() => {
+          const [name, address] = [NetAddress.formatIp(gateway), NetAddress.formatIp(external)]
+          const key = `${name} ${address}`
+          if (Ipv4Scope.isPublic(external) || warned.has(key)) return Effect.void
+          warned.add(key)
+          return Effect.logWarning(
+            `${name} reports the external address ${address}, which the world cannot reach: ${Ipv4Scope.whatIsBeyond(external)}`
+          )
+        })
+    }
+    return environment
+  }
+)
+
+const mostNamed = 5
+
+/** For whoever asks for a list, which these protocols do not have: what this process holds over one of them. */
+export const describeHeld = ({ recovery }: Environment, method: string): string => {
+  const held = recovery.held().filter(({ mapping }) => mapping.method === method)
+  if (held.length === 0) return "this process holds no mapping over it now"
+  const named = held
+    .slice(0, mostNamed)
+    .map(({ mapping }) => `${PortMapping.format(mapping)} to ${NetAddress.formatInet(PortMapping.internal(mapping))}`)
+  const others = held.length > mostNamed ? `, and ${held.length - mostNamed} more` : ""
+  return `this process holds ${named.join(", ")}${others}`
+}

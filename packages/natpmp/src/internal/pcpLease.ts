@@ -1,0 +1,305 @@
+/**
+ * One mapping over PCP, as the lease engine wants it: a port of the IPv4 gateway, or a pinhole through the IPv6 one's
+ * firewall. A gateway that turns out to speak NAT-PMP only gets the same request in NAT-PMP, from the same socket, at
+ * once.
+ */
+import * as Ipv6Scope from "@effect-nat/core/Ipv6Scope"
+import type * as LeaseEngine from "@effect-nat/core/LeaseEngine"
+import type * as MappingRequest from "@effect-nat/core/MappingRequest"
+import * as NatError from "@effect-nat/core/NatError"
+import * as PortMapping from "@effect-nat/core/PortMapping"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import * as NetAddress from "effect/net/NetAddress"
+import * as NatPmpCodec from "../NatPmpCodec.ts"
+import type * as PcpClient from "../PcpClient.ts"
+import type * as PcpCodec from "../PcpCodec.ts"
+import type * as Announcements from "./announcements.ts"
+import type * as Environment from "./environment.ts"
+import * as Gateways from "./gateways.ts"
+import * as NatPmpLease from "./natPmpLease.ts"
+import * as PcpGateways from "./pcpGateways.ts"
+import type * as Recovery from "./recovery.ts"
+import * as Ways from "./ways.ts"
+
+/** The protocol's name in gateways and mappings. */
+export const method = "pcp"
+
+/** How the strategy asks. */
+export interface Settings {
+  readonly timeout: Duration.Duration
+  readonly thirdParty: boolean
+}
+
+/** How long the first request to a gateway of which nothing was heard waits. */
+export const firstTimeout: Duration.Duration = Duration.seconds(10)
+
+/** How long each request to a gateway that speaks PCP waits for its answer. */
+export const requestTimeout: Duration.Duration = Duration.seconds(24)
+
+/** What is held of a lease beside its mapping. */
+interface PcpHandle {
+  readonly _tag: "pcp"
+  readonly way: Ways.Way
+  /** The other host whose port is mapped. */
+  readonly other: NetAddress.IpAddress | undefined
+}
+
+export type Handle = PcpHandle | (NatPmpLease.Handle & { readonly _tag: "natpmp" })
+
+type Lease = LeaseEngine.Lease<Handle>
+
+/** Whom to ask, from where, and for whom. */
+interface Target {
+  readonly way: Ways.Way
+  readonly other: NetAddress.IpAddress | undefined
+  readonly place: Announcements.Place
+}
+
+const invalid = (detail: string) => NatError.fromReason(new NatError.InvalidRequest({ detail }))
+
+const cannotMapForOthers = (wanted: NetAddress.IpAddress) =>
+  NatError.fromReason(
+    new NatError.Unsupported({
+      operation: "map a port of another host over PCP",
+      detail: `${NetAddress.formatIp(wanted)} is not this host's address: run this program on that host, or switch on the option thirdParty where the gateway allows it`
+    })
+  )
+
+/** A pinhole leads to an IPv6 host that the world can reach, everything else to an IPv4 host. */
+const checkHost = ({ family, internalAddress }: MappingRequest.Resolved) => {
+  if (internalAddress === undefined) return Effect.void
+  const text = NetAddress.formatIp(internalAddress)
+  if (family !== "ipv6") {
+    return NetAddress.isIpv4Address(internalAddress)
+      ? Effect.void
+      : Effect.fail(invalid(`${text} is no IPv4 address: ask for the family "ipv6"`))
+  }
+  return Ipv6Scope.isGlobal(internalAddress)
+    ? Effect.void
+    : Effect.fail(invalid(`a pinhole needs a global IPv6 address as the internal one, not ${text}`))
+}
+
+/** The protocol of one mapping, whose nonce it keeps for its whole life. */
+export const make = (
+  environment: Environment.Environment,
+  registration: Recovery.Registration,
+  nonce: PcpCodec.Nonce,
+  settings: Settings
+): LeaseEngine.LeaseProtocol<Handle> => {
+  const { candidates, isOwn, localAddress, recovery, ways } = environment
+  const natPmp = NatPmpLease.make(environment, registration, Duration.min(settings.timeout, NatPmpLease.requestTimeout))
+  /** Where the mapping may be: from before the request is sent until the gateway has said no or has deleted it. */
+  let mayHold: Pick<Target, "way" | "other"> | undefined
+
+  const forget = Effect.sync(() => {
+    mayHold = undefined
+  })
+
+  /** Another address of this host's is asked from, another host's is named. */
+  const targetOf = Effect.fnUntraced(function* (
+    peer: NetAddress.InetAddress,
+    usual: NetAddress.IpAddress,
+    place: Announcements.Place,
+    wanted: NetAddress.IpAddress | undefined
+  ): Effect.fn.Return<Target, NatError.NatError> {
+    const from = (own: NetAddress.IpAddress) => ways.from(peer, own)
+    if (wanted === undefined || Equal.equals(wanted, usual)) return { way: yield* from(usual), other: undefined, place }
+    if (yield* isOwn(wanted)) return { way: yield* from(wanted), other: undefined, place }
+    if (!settings.thirdParty) return yield* cannotMapForOthers(wanted)
+    return { way: yield* from(usual), other: wanted, place }
+  })
+
+  const overIpv4 = Effect.fnUntraced(function* (
+    gateway: NetAddress.Ipv4Address,
+    { internalAddress }: MappingRequest.Resolved
+  ): Effect.fn.Return<Target, NatError.NatError> {
+    const way = yield* ways.ipv4(gateway)
+    // The kernel chooses the own address; which one that was is known when the answer comes.
+    if (internalAddress === undefined) return { way, other: undefined, place: NetAddress.ipv4Unspecified }
+    const own = yield* localAddress(gateway)
+    if (Equal.equals(own, internalAddress)) return { way, other: undefined, place: NatPmpLease.placeOf(own) }
+    return yield* targetOf(way.peer, own, NatPmpLease.placeOf(own), internalAddress)
+  })
+
+  const overIpv6 = Effect.fnUntraced(function* ({
+    internalAddress
+  }: MappingRequest.Resolved): Effect.fn.Return<Target, NatError.NatError> {
+    const { own, peer, place } = yield* PcpGateways.ipv6(environment)
+    return yield* targetOf(peer, own, place, internalAddress)
+  })
+
+  const leaseOf = Effect.fnUntraced(function* (
+    request: MappingRequest.Resolved,
+    { other, place, way }: Target,
+    granted: PcpClient.Granted,
+    before: NetAddress.IpAddress | undefined
+  ) {
+    const { externalAddress, externalPort, internalAddress, lifetime } = granted
+    const mapping = new PortMapping.PortMapping({
+      remoteHost: undefined,
+      externalAddress,
+      externalPort,
+      protocol: request.protocol,
+      internalPort: request.internalPort,
+      internalAddress,
+      enabled: true,
+      description: request.description,
+      lifetime,
+      gateway: way.peer.address,
+      method,
+      status: "mapped"
+    })
+    if (externalAddress !== undefined && request.family !== "ipv6") {
+      yield* environment.warnOfNat(way.peer.address, externalAddress)
+    }
+    const isUnknown = typeof place === "object" && NetAddress.isUnspecified(place)
+    yield* registration.hold({
+      way,
+      mapping,
+      nonce,
+      place: isUnknown && other === undefined ? NatPmpLease.placeOf(internalAddress) : place
+    })
+    if (before !== undefined && !Equal.equals(before, externalAddress)) yield* recovery.moved(way.gateway, before)
+    const lease: Lease = { mapping, handle: { _tag: "pcp", way, other } }
+    return lease
+  })
+
+  const fromNatPmp = ({ handle, mapping }: LeaseEngine.Lease<NatPmpLease.Handle>): Lease => ({
+    mapping,
+    handle: { _tag: "natpmp", ...handle }
+  })
+
+  const send = Effect.fnUntraced(function* ({ other, way }: Target, wanted: PcpClient.MapOptions) {
+    mayHold = { way, other }
+    const timeout = way.heard.pcp ? settings.timeout : Duration.min(settings.timeout, firstTimeout)
+    return yield* way.pcp.map({ ...wanted, internalAddress: other }, { timeout }).pipe(
+      Effect.tap(() => PcpGateways.noteHeard(way, true)),
+      Effect.tapError((error) => PcpGateways.noteHeard(way, !Gateways.isSilence(error))),
+      Effect.tapError((error) => (NatPmpLease.hasLeftNothing(error) ? forget : Effect.void))
+    )
+  })
+
+  const undo = ({ other, way }: Target, request: MappingRequest.Resolved) =>
+    way.pcp.delete({ ...request, nonce, internalAddress: other }, { timeout: settings.timeout }).pipe(
+      Effect.andThen(forget),
+      Effect.catch((error) => Effect.logWarning(`a port that was not wanted may stay mapped: ${error.message}`))
+    )
+
+  const conflict = (request: MappingRequest.Resolved, granted: number) =>
+    NatError.fromReason(
+      new NatError.Conflict({
+        externalPort: request.externalPort,
+        detail: `the gateway offered port ${granted} in its place`
+      })
+    )
+
+  const grant = Effect.fnUntraced(function* (
+    target: Target,
+    request: MappingRequest.Resolved,
+    before: NetAddress.IpAddress | undefined
+  ) {
+    const wanted: PcpClient.MapOptions = {
+      protocol: request.protocol,
+      internalPort: request.internalPort,
+      externalPort: request.externalPort,
+      nonce,
+      lifetime: Duration.isFinite(request.lifetime) ? request.lifetime : NatPmpLease.permanentLifetime
+    }
+    if (!request.strictExternalPort) return yield* send(target, { ...wanted, externalAddress: before })
+    const granted = yield* send(target, { ...wanted, prefersFailure: true }).pipe(
+      // The option may be what is not supported: then the gateway gives what it will, and gets it back if that is not it.
+      Effect.catchReason("NatError", "Unsupported", (reason) =>
+        Effect.flatMap(PcpGateways.otherVersion(target.way), (version) =>
+          version === undefined ? send(target, wanted) : Effect.fail(NatError.fromReason(reason))
+        )
+      )
+    )
+    if (granted.externalPort === request.externalPort) return granted
+    yield* undo(target, request)
+    return yield* conflict(request, granted.externalPort)
+  })
+
+  /** Asks in PCP, and in NAT-PMP where that is what the gateway says it speaks. */
+  const requestOn = Effect.fnUntraced(function* (
+    target: Target,
+    request: MappingRequest.Resolved,
+    before?: NetAddress.IpAddress
+  ): Effect.fn.Return<Lease, NatError.NatError> {
+    const outcome = yield* Effect.result(grant(target, request, before))
+    if (outcome._tag === "Success") return yield* leaseOf(request, target, outcome.success, before)
+    const { way } = target
+    const isNatPmp = (yield* PcpGateways.otherVersion(way)) === NatPmpCodec.version
+    if (!isNatPmp || !Ways.isIpv4(way)) return yield* outcome.failure
+    return fromNatPmp(yield* natPmp.requestOn(way, request))
+  })
+
+  const request = Effect.fn("Pcp.request")(
+    function* (resolved: MappingRequest.Resolved) {
+      yield* checkHost(resolved)
+      yield* registration.begin
+      if (resolved.family === "ipv6") return yield* requestOn(yield* overIpv6(resolved), resolved)
+      const gateway = yield* PcpGateways.choose(environment)
+      return yield* requestOn(yield* overIpv4(gateway, resolved), resolved)
+    },
+    // Nobody listens there: that is no gateway of this kind.
+    Effect.catchReason("NatError", "Unreachable", ({ detail }) =>
+      Effect.fail(NatError.fromReason(new NatError.NoGateway({ detail })))
+    )
+  )
+
+  const renewPcp = Effect.fnUntraced(function* (
+    { way }: PcpHandle,
+    { externalAddress }: PortMapping.PortMapping,
+    resolved: MappingRequest.Resolved
+  ) {
+    yield* registration.begin
+    if (resolved.family === "ipv6") return yield* requestOn(yield* overIpv6(resolved), resolved, externalAddress)
+    const { gateways } = yield* candidates
+    const gateway = gateways.find((one) => Equal.equals(one, way.peer.address))
+    // In another network now: the old gateway can be asked for nothing, and forgets the mapping by itself.
+    if (gateway === undefined) return yield* request(resolved)
+    return yield* requestOn(yield* overIpv4(gateway, resolved), resolved, externalAddress)
+  })
+
+  const renew = Effect.fn("Pcp.renew")(function* ({ handle, mapping }: Lease, resolved: MappingRequest.Resolved) {
+    if (handle._tag === "pcp") return yield* renewPcp(handle, mapping, resolved)
+    return fromNatPmp(yield* natPmp.renew({ handle, mapping }, resolved))
+  })
+
+  const isStale = ({ handle, mapping }: Lease, { family, internalAddress }: MappingRequest.Resolved) => {
+    if (handle._tag === "pcp" && handle.other !== undefined) return Effect.succeed(false)
+    if (internalAddress !== undefined) return Effect.map(isOwn(internalAddress), (is) => !is)
+    return localAddress(family === "ipv6" ? Ipv6Scope.world : handle.way.peer.address).pipe(
+      Effect.map((own) => !Equal.equals(own, mapping.internalAddress)),
+      Effect.catch(() => Effect.succeed(false))
+    )
+  }
+
+  const deleteOn = ({ other, way }: Pick<Target, "way" | "other">, end: Omit<PcpClient.InternalEnd, "nonce">) =>
+    Effect.andThen(
+      way.pcp.delete(
+        { protocol: end.protocol, internalPort: end.internalPort, nonce, internalAddress: other },
+        { timeout: settings.timeout }
+      ),
+      forget
+    )
+
+  const release = Effect.fn("Pcp.release")(function* ({ handle, mapping }: Lease) {
+    yield* registration.letGo
+    yield* handle._tag === "pcp" ? deleteOn(handle, mapping) : natPmp.release({ handle, mapping })
+  })
+
+  const abandon = Effect.fn("Pcp.abandon")(function* (resolved: MappingRequest.Resolved) {
+    yield* natPmp.abandon(resolved)
+    const target = mayHold
+    if (target === undefined) return
+    yield* deleteOn(target, resolved)
+    // Datagrams may overtake each other: the request may reach the gateway after its own undoing.
+    yield* Effect.sleep(NatPmpLease.overtaking)
+    yield* deleteOn(target, resolved)
+  })
+
+  return { request, renew, isStale, whenChanged: () => registration.whenWoken, release, abandon }
+}

@@ -1,0 +1,178 @@
+/**
+ * What happens to the mappings of this program when their gateway restarts, or has another external address: they are
+ * renewed at once, and not at half of their lifetime.
+ *
+ * An announcement reaches all hosts of the network in one moment, so each waits up to 5 seconds before it acts
+ * (RFC 6887 §14.1.3); and as anybody in the network may send one in the gateway's name, restarts are believed ever more
+ * rarely while there are more of them (see core's `RestartLimit`).
+ */
+import type * as PortMapping from "@effect-nat/core/PortMapping"
+import * as RestartLimit from "@effect-nat/core/RestartLimit"
+import * as Effect from "effect/Effect"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Queue from "effect/Queue"
+import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
+import * as PcpCodec from "../PcpCodec.ts"
+import type * as Announcements from "./announcements.ts"
+import type * as Notices from "./notices.ts"
+import type * as Ways from "./ways.ts"
+
+/** What one mapping holds. */
+export interface Held {
+  readonly way: Ways.Way
+  readonly mapping: PortMapping.PortMapping
+  /** `undefined` where it is held over NAT-PMP. */
+  readonly nonce: PcpCodec.Nonce | undefined
+  /** Where its gateway's announcements are to be heard. */
+  readonly place: Announcements.Place
+}
+
+/** What one mapping tells about itself, and how it is told that something has changed. */
+export interface Registration {
+  /** It is about to be requested or renewed: what woke it until now is done with. */
+  readonly begin: Effect.Effect<void>
+  /** It holds this, in place of what it held before. */
+  readonly hold: (held: Held) => Effect.Effect<void>
+  /** It holds nothing any more. */
+  readonly letGo: Effect.Effect<void>
+  /** Completes when it is to be renewed. */
+  readonly whenWoken: Effect.Effect<void>
+}
+
+export interface Recovery {
+  /** For one mapping, until the scope closes. */
+  readonly register: Effect.Effect<Registration, never, Scope.Scope>
+  /** What the mappings of this program hold now. */
+  readonly held: () => ReadonlyArray<Held>
+  /** For the clients of one gateway. */
+  readonly noticesOf: (gateway: string) => Notices.Notices
+  /** A mapping's answer shows that an external address of its gateway is another one now. */
+  readonly moved: (gateway: string, from: NetAddress.IpAddress) => Effect.Effect<void>
+  /** A gateway says unasked what has become of a mapping (RFC 6887 §14.2); whether it is one of these. */
+  readonly updated: (gateway: string, response: PcpCodec.MapResponse) => Effect.Effect<boolean>
+}
+
+/** In seconds (RFC 6887 §14.1.3). */
+const longestDelay = 5
+
+/** Both protocols tell of one restart: the tables were empty at the same time, give or take what clocks do in seconds. */
+const sameMoment = 3
+
+interface Mapping {
+  held: Held | undefined
+  /** It is being asked for right now, so it will know. */
+  isBusy: boolean
+  readonly wake: Effect.Effect<void>
+}
+
+const textOf = (address: NetAddress.IpAddress | undefined): string =>
+  address === undefined || NetAddress.isUnspecified(address) ? "none" : NetAddress.formatIp(address)
+
+const isNamed = (held: Held, { internalPort, nonce, protocol }: PcpCodec.MappingName): boolean =>
+  held.nonce === nonce &&
+  held.mapping.internalPort === internalPort &&
+  PcpCodec.ProtocolNumber[held.mapping.protocol] === protocol
+
+const isAsHeld = ({ mapping }: Held, { externalAddress, externalPort, lifetime }: PcpCodec.MapResponse): boolean =>
+  lifetime > 0 && mapping.externalPort === externalPort && textOf(mapping.externalAddress) === textOf(externalAddress)
+
+/** Mappings for whose gateways `announcements` are listened to as long as they are held. */
+export const make = Effect.fnUntraced(function* (
+  announcements: Announcements.Announcements
+): Effect.fn.Return<Recovery, never, Scope.Scope> {
+  const scope = yield* Effect.scope
+  const limit = yield* RestartLimit.make
+  const mappings = new Set<Mapping>()
+  /** By gateway, when its table was last known to be empty, in seconds of the monotonic clock. */
+  const startedAt = new Map<string, number>()
+
+  const wakeThose = (gateway: string, which: (held: Held, isBusy: boolean) => boolean) =>
+    Effect.suspend(() =>
+      Effect.forEach(
+        [...mappings].filter(({ held, isBusy }) => held?.way.gateway === gateway && which(held, isBusy)),
+        ({ wake }) => wake,
+        { discard: true }
+      )
+    )
+
+  /** Many hosts hear the same at the same time. */
+  const later = (act: Effect.Effect<void>) =>
+    Effect.flatMap(Random.nextBetween(0, longestDelay), (seconds) =>
+      Effect.asVoid(Effect.forkIn(Effect.delay(act, { seconds }), scope))
+    )
+
+  const noticesOf = (gateway: string): Notices.Notices => ({
+    restarted: Effect.fnUntraced(function* ({ receivedAt, seconds }, isAnnounced) {
+      const start = Number(receivedAt) / 1e9 - seconds
+      const known = startedAt.get(gateway)
+      startedAt.set(gateway, start)
+      if (known !== undefined && Math.abs(start - known) <= sameMoment) return
+      yield* Effect.logDebug(`${gateway} has lost its mappings`)
+      const wakeAll = isAnnounced ? later(wakeThose(gateway, () => true)) : wakeThose(gateway, (_, isBusy) => !isBusy)
+      yield* limit(gateway, wakeAll)
+    }),
+    readdressed: Effect.fnUntraced(function* (address, isAnnounced) {
+      const isTold = ({ mapping }: Held) => textOf(mapping.externalAddress) === textOf(address)
+      yield* Effect.logDebug(`${gateway} has the external address ${textOf(address)}`)
+      if (!isAnnounced) return yield* wakeThose(gateway, (held, isBusy) => !isBusy && !isTold(held))
+      yield* limit(`${gateway} address`, later(wakeThose(gateway, (held) => !isTold(held))))
+    })
+  })
+
+  const register = Effect.gen(function* () {
+    const woken = yield* Queue.sliding<void>(1)
+    const mapping: Mapping = {
+      held: undefined,
+      isBusy: false,
+      wake: Effect.asVoid(Queue.offer(woken, undefined))
+    }
+    const listen = Effect.suspend(() =>
+      announcements.listenAt([...mappings].flatMap(({ held }) => (held === undefined ? [] : [held.place])))
+    )
+    const letGo = Effect.suspend(() => {
+      mapping.held = undefined
+      mapping.isBusy = false
+      return listen
+    })
+    yield* Effect.acquireRelease(
+      Effect.sync(() => mappings.add(mapping)),
+      () =>
+        Effect.suspend(() => {
+          mappings.delete(mapping)
+          return letGo
+        })
+    )
+    const registration: Registration = {
+      begin: Effect.suspend(() => {
+        mapping.isBusy = true
+        return Effect.asVoid(Queue.clear(woken))
+      }),
+      hold: (held) =>
+        Effect.suspend(() => {
+          mapping.held = held
+          mapping.isBusy = false
+          return listen
+        }),
+      letGo,
+      whenWoken: Queue.take(woken)
+    }
+    return registration
+  })
+
+  return {
+    register,
+    held: () => [...mappings].flatMap(({ held }) => (held === undefined ? [] : [held])),
+    noticesOf,
+    moved: (gateway, from) =>
+      wakeThose(gateway, ({ mapping }, isBusy) => !isBusy && textOf(mapping.externalAddress) === textOf(from)),
+    updated: Effect.fnUntraced(function* (gateway, response) {
+      const named = [...mappings].find(
+        ({ held }) => held !== undefined && held.way.gateway === gateway && isNamed(held, response)
+      )
+      if (named?.held === undefined) return false
+      if (!isAsHeld(named.held, response)) yield* limit(`${gateway} ${response.nonce}`, named.wake)
+      return true
+    })
+  }
+})

@@ -1,0 +1,72 @@
+/**
+ * What a PCP server has refused, for as long as it said that the same request would fail (RFC 6887 §7.4, §8.3): such a
+ * request is answered here and not sent. A server must not be asked all the time for what it cannot do, and whoever asks
+ * need not wait for that answer.
+ */
+import type * as NatError from "@effect-nat/core/NatError"
+import * as NetAddress from "effect/net/NetAddress"
+
+export interface Refusals {
+  /** The error that this request would get, from this own address. */
+  readonly find: (from: NetAddress.IpAddress, request: Uint8Array, now: bigint) => NatError.NatError | undefined
+  readonly note: (request: Uint8Array, error: NatError.NatError, seconds: number, now: bigint) => void
+  /** The server does not speak PCP, whatever is asked. */
+  readonly noteVersion: (from: NetAddress.IpAddress, error: NatError.NatError, now: bigint) => void
+  readonly clear: () => void
+}
+
+interface Refusal {
+  readonly error: NatError.NatError
+  readonly until: bigint
+}
+
+/** Seconds: as long as servers are told to let the longest errors last (RFC 6887 §7.4). A longer one may be a mistake. */
+const longest = 30 * 60
+
+/** A program asks for few things at a time; of many the oldest may be asked for once more. */
+const capacity = 64
+
+const lasting = (error: NatError.NatError, seconds: number, now: bigint): Refusal => ({
+  error,
+  until: now + BigInt(Math.min(seconds, longest)) * 1_000_000_000n
+})
+
+/**
+ * A request without what may differ in the same request: its nonce, and its lifetime but for whether it deletes. The own
+ * address is a part of it: from another one it is another request.
+ */
+const keyOf = (request: Uint8Array): string => {
+  let key = ""
+  const isDeletion = request.subarray(4, 8).every((byte) => byte === 0)
+  request.forEach((byte, index) => {
+    const isLeftOut = (index >= 4 && index < 8) || (index >= 24 && index < 36)
+    if (!isLeftOut) key += byte.toString(16).padStart(2, "0")
+  })
+  return `${isDeletion ? "delete" : "map"} ${key}`
+}
+
+export const make = (): Refusals => {
+  const refusals = new Map<string, Refusal>()
+
+  const set = (key: string, refusal: Refusal) => {
+    // A later one stands later.
+    refusals.delete(key)
+    refusals.set(key, refusal)
+    const [oldest] = refusals.keys()
+    if (refusals.size > capacity && oldest !== undefined) refusals.delete(oldest)
+  }
+
+  const get = (key: string, now: bigint): NatError.NatError | undefined => {
+    const found = refusals.get(key)
+    if (found === undefined || now < found.until) return found?.error
+    refusals.delete(key)
+    return undefined
+  }
+
+  return {
+    find: (from, request, now) => get(NetAddress.formatIp(from), now) ?? get(keyOf(request), now),
+    note: (request, error, seconds, now) => set(keyOf(request), lasting(error, seconds, now)),
+    noteVersion: (from, error, now) => set(NetAddress.formatIp(from), lasting(error, longest, now)),
+    clear: () => refusals.clear()
+  }
+}

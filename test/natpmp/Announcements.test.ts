@@ -1,0 +1,473 @@
+/**
+ * What gateways say unasked, and what other mappings' answers show: mappings are renewed long before half of their time.
+ */
+import type * as MappingRequest from "@effect-nat/core/MappingRequest"
+import * as NatPmp from "@effect-nat/natpmp/NatPmp"
+import * as NatPmpCodec from "@effect-nat/natpmp/NatPmpCodec"
+import * as Pcp from "@effect-nat/natpmp/Pcp"
+import * as Codec from "@effect-nat/natpmp/PcpCodec"
+import * as PortControl from "@effect-nat/natpmp/PortControl"
+import * as NatPmpResponder from "@effect-nat/testing/NatPmpResponder"
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Result from "effect/Result"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+import * as Net from "./network.ts"
+import * as Router from "./pcpRouter.ts"
+
+const wish: MappingRequest.MappingRequest = { protocol: "tcp", internalPort: 12000, externalPort: 12001 }
+const gatewayPort = Net.inet("192.168.77.1:5351")
+const ip = NetAddress.ipFromStringUnsafe
+
+const withStrategies = Effect.fnUntraced(function* (router: Router.PcpRouter = Router.make()) {
+  const network = yield* Net.make(router.peer)
+  const { natPmp, pcp } = yield* Effect.provide(PortControl.makeStrategies(), network.layer)
+  return { network, router, pcp: pcp.mapper, natPmp: natPmp.mapper }
+})
+
+/** All who listen hear this. */
+const say = (network: Net.Network, payload: Uint8Array, from = gatewayPort) =>
+  Effect.andThen(
+    Effect.sync(() => {
+      for (const ear of network.ears) ear.hear(payload, from)
+    }),
+    Net.settle
+  )
+
+const announceNatPmp = (router: Router.PcpRouter) =>
+  Effect.map(Clock.currentTimeMillis, (now) => NatPmpResponder.announcement(router.model, now))
+
+const reboot = (router: Router.PcpRouter) => Effect.map(Clock.currentTimeMillis, (now) => router.model.reboot(now))
+
+const maps = (router: Router.PcpRouter) => router.asked.filter((one) => one !== "v0 0").length
+
+const entries = (router: Router.PcpRouter) =>
+  Effect.map(Clock.currentTimeMillis, (now) => router.model.entries(now).map(({ externalPort }) => externalPort))
+
+const joined = (network: Net.Network) => [...network.ears].map((ear) => ear.joined.join(", "))
+
+describe("announcements", () => {
+  describe("the port", () => {
+    it.effect(
+      "is listened to a second after the first mapping, shared, in the group, until the last one is released",
+      () =>
+        Effect.gen(function* () {
+          const { natPmp, network, pcp } = yield* withStrategies()
+          const first = yield* pcp.map(wish)
+          yield* TestClock.adjust("999 millis")
+          assert.strictEqual(network.ears.size, 0)
+          yield* TestClock.adjust("1 millis")
+          assert.deepStrictEqual(joined(network), ["224.0.0.1 192.168.77.2"])
+          const [ear] = network.ears
+          assert.deepStrictEqual(ear?.options, { bind: { port: 5350 }, reuseAddress: true })
+          const second = yield* natPmp.map({ ...wish, protocol: "udp" })
+          yield* TestClock.adjust("5 seconds")
+          assert.strictEqual(network.ears.size, 1)
+          yield* first.release
+          assert.strictEqual(network.ears.size, 1)
+          yield* second.release
+          assert.strictEqual(network.ears.size, 0)
+        })
+    )
+
+    it.effect("is closed with the mapping's scope, and with the strategy's", () =>
+      Effect.gen(function* () {
+        const router = Router.make()
+        const network = yield* Net.make(router.peer)
+        const strategy = yield* Net.inOwnScope(Effect.provide(Pcp.makeStrategy(), network.layer))
+        const mapping = yield* Net.inOwnScope(strategy.value.mapper.map(wish))
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(network.ears.size, 1)
+        yield* Scope.close(mapping.scope, Exit.void)
+        assert.strictEqual(network.ears.size, 0)
+        const again = yield* Net.inOwnScope(strategy.value.mapper.map(wish))
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(network.ears.size, 1)
+        yield* Scope.close(strategy.scope, Exit.void)
+        assert.deepStrictEqual([network.ears.size, network.open], [0, 0])
+        yield* Scope.close(again.scope, Exit.void)
+      })
+    )
+
+    it.effect("is not opened for a mapping that is soon gone, nor for a request that failed", () =>
+      Effect.gen(function* () {
+        const { network, pcp, router } = yield* withStrategies()
+        yield* Effect.scoped(pcp.map(wish))
+        router.model.refuseNext("OutOfResources")
+        yield* Effect.exit(pcp.map({ ...wish, protocol: "udp" }))
+        const { opened } = network
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(network.opened, opened)
+      })
+    )
+
+    it.effect("may be taken: everything else works, and it is tried again, ever more rarely", () =>
+      Effect.gen(function* () {
+        const { network, pcp, router } = yield* withStrategies()
+        network.isPortTaken = true
+        const mapping = yield* pcp.map({ ...wish, lifetime: "1 hour" })
+        const { opened } = network
+        yield* TestClock.adjust("10 minutes")
+        assert.isAtMost(network.opened - opened, 20)
+        yield* TestClock.adjust("1 hour")
+        assert.strictEqual((yield* mapping.current).status, "mapped")
+        network.isPortTaken = false
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(network.ears.size, 1)
+        yield* reboot(router)
+        yield* say(network, yield* router.announce)
+        yield* TestClock.adjust("5 seconds")
+        assert.deepStrictEqual(yield* entries(router), [12001])
+      })
+    )
+
+    it.effect("is opened anew when its socket fails", () =>
+      Effect.gen(function* () {
+        const { network, pcp } = yield* withStrategies()
+        yield* pcp.map(wish)
+        yield* TestClock.adjust("1 second")
+        for (const ear of network.ears) ear.fail()
+        yield* Net.settle
+        assert.strictEqual(network.ears.size, 0)
+        yield* TestClock.adjust("2 seconds")
+        assert.deepStrictEqual(joined(network), ["224.0.0.1 192.168.77.2"])
+      })
+    )
+
+    it.effect("is listened to on all interfaces that have a gateway with a mapping", () =>
+      Effect.gen(function* () {
+        const { network, pcp, router } = yield* withStrategies()
+        yield* pcp.map({ ...wish, lifetime: "1 hour" })
+        yield* TestClock.adjust("1 second")
+        network.own = Net.ipv4("192.168.77.3")
+        router.client = network.own
+        yield* TestClock.adjust("1 minute")
+        yield* pcp.map({ ...wish, protocol: "udp" })
+        assert.deepStrictEqual(joined(network), ["224.0.0.1 192.168.77.2, 224.0.0.1 192.168.77.3"])
+      })
+    )
+  })
+
+  describe("a restart", () => {
+    it.effect.each(Array.from({ length: 8 }, (_, run) => run))(
+      "is announced over PCP: within 5 seconds, and not at once, all is mapped again (run %i)",
+      () =>
+        Effect.gen(function* () {
+          const { network, pcp, router } = yield* withStrategies()
+          const mapping = yield* pcp.map(wish)
+          yield* pcp.map({ ...wish, protocol: "udp" })
+          yield* TestClock.adjust("1 minute")
+          yield* say(network, yield* router.announce)
+          yield* TestClock.adjust("10 seconds")
+          assert.strictEqual(maps(router), 2)
+          yield* reboot(router)
+          yield* say(network, yield* router.announce)
+          assert.strictEqual(maps(router), 2)
+          yield* TestClock.adjust("5 seconds")
+          assert.deepStrictEqual(yield* entries(router), [12001, 12001])
+          assert.strictEqual((yield* mapping.current).status, "mapped")
+          yield* TestClock.adjust("10 minutes")
+          assert.strictEqual(maps(router), 4)
+        })
+    )
+
+    it.effect("is announced over NAT-PMP: what is mapped over either protocol is mapped again", () =>
+      Effect.gen(function* () {
+        const { natPmp, network, pcp, router } = yield* withStrategies()
+        yield* natPmp.map(wish)
+        yield* pcp.map({ ...wish, protocol: "udp" })
+        yield* TestClock.adjust("1 minute")
+        yield* reboot(router)
+        yield* say(network, yield* announceNatPmp(router))
+        yield* TestClock.adjust("5 seconds")
+        assert.deepStrictEqual(yield* entries(router), [12001, 12001])
+      })
+    )
+
+    it.effect("that both protocols announce ten times is one", () =>
+      Effect.gen(function* () {
+        const { natPmp, network, pcp, router } = yield* withStrategies()
+        yield* natPmp.map(wish)
+        yield* pcp.map({ ...wish, protocol: "udp" })
+        yield* TestClock.adjust("1 minute")
+        // Both have told their epoch.
+        yield* say(network, yield* router.announce)
+        yield* say(network, yield* announceNatPmp(router))
+        yield* reboot(router)
+        for (let round = 0; round < 10; round++) {
+          yield* say(network, yield* router.announce)
+          yield* say(network, yield* announceNatPmp(router))
+          yield* TestClock.adjust(250 * 2 ** round)
+        }
+        yield* TestClock.adjust("10 minutes")
+        assert.strictEqual(maps(router), 4)
+        assert.deepStrictEqual(yield* entries(router), [12001, 12001])
+      })
+    )
+
+    it.effect("that another mapping's renewal shows has all others renewed as well", () =>
+      Effect.gen(function* () {
+        const { network, pcp, router } = yield* withStrategies()
+        network.isPortTaken = true
+        yield* pcp.map(wish)
+        yield* pcp.map({ ...wish, internalPort: 12002, externalPort: 12002, lifetime: "10 minutes" })
+        yield* TestClock.adjust("1 minute")
+        yield* reboot(router)
+        yield* TestClock.adjust("4 minutes")
+        assert.sameMembers(yield* entries(router), [12001, 12002])
+        assert.strictEqual(maps(router), 4)
+      })
+    )
+
+    it.effect("that NAT-PMP's answer shows has what PCP holds renewed, and the other way round", () =>
+      Effect.gen(function* () {
+        for (const isPcpFirst of [true, false]) {
+          const { natPmp, network, pcp, router } = yield* withStrategies()
+          const [long, short] = isPcpFirst ? [pcp, natPmp] : [natPmp, pcp]
+          network.isPortTaken = true
+          yield* long.map(wish)
+          yield* short.map({ ...wish, internalPort: 12002, externalPort: 12002, lifetime: "10 minutes" })
+          yield* TestClock.adjust("1 minute")
+          yield* reboot(router)
+          yield* TestClock.adjust("5 minutes")
+          assert.sameMembers(yield* entries(router), [12001, 12002])
+        }
+      })
+    )
+
+    it.effect("a pinhole's gateway announces to the IPv6 group, from its link-local address", () =>
+      Effect.gen(function* () {
+        let epoch = 1000
+        const peer: Net.Peer = ({ payload, socket }) =>
+          Effect.sync(() => {
+            const asked = Result.getOrThrow(Codec.decodeRequest(payload))
+            if (asked._tag !== "MapRequest") return
+            asks += 1
+            const granted = { externalAddress: asked.clientAddress, externalPort: asked.internalPort }
+            socket.reply(Codec.encodeResponse({ ...asked, _tag: "MapResponse", epoch, ...granted }))
+          })
+        let asks = 0
+        const network = yield* Net.make(peer)
+        network.gateways = [ip("fe80::1")]
+        network.scopeId = 3
+        const { mapper } = yield* Effect.provide(Pcp.makeStrategy(), network.layer)
+        yield* mapper.map({ ...wish, family: "ipv6" })
+        yield* TestClock.adjust("1 minute")
+        assert.deepStrictEqual(joined(network), ["ff02::1 3"])
+        const [ear] = network.ears
+        const bind = ear?.options.bind
+        assert.deepStrictEqual([bind?.address && NetAddress.formatIp(bind.address), bind?.port], ["::", 5350])
+        epoch = 0
+        const announcement = Codec.encodeResponse({ _tag: "AnnounceResponse", epoch, options: [] })
+        const from = (scopeId: number) =>
+          Result.getOrThrow(
+            NetAddress.inetAddressV6(Result.getOrThrow(NetAddress.ipv6FromString("fe80::1")), 5351, { scopeId })
+          )
+        yield* say(network, announcement, from(4))
+        yield* TestClock.adjust("10 seconds")
+        assert.strictEqual(asks, 1)
+        yield* say(network, announcement, from(3))
+        yield* TestClock.adjust("5 seconds")
+        assert.strictEqual(asks, 2)
+      })
+    )
+  })
+
+  describe("another external address", () => {
+    it.effect("is announced over NAT-PMP: mappings tell it within 5 seconds, over either protocol", () =>
+      Effect.gen(function* () {
+        const { natPmp, network, pcp, router } = yield* withStrategies()
+        const all = [yield* natPmp.map(wish), yield* pcp.map({ ...wish, protocol: "udp" })]
+        yield* TestClock.adjust("1 minute")
+        router.model.changeExternalAddress(Net.ipv4("11.22.33.9"))
+        yield* say(network, yield* announceNatPmp(router))
+        yield* TestClock.adjust("5 seconds")
+        for (const mapping of all) {
+          const { externalAddress } = yield* mapping.current
+          assert.strictEqual(externalAddress && NetAddress.formatIp(externalAddress), "11.22.33.9")
+        }
+        const before = maps(router)
+        yield* say(network, yield* announceNatPmp(router))
+        yield* TestClock.adjust("10 minutes")
+        assert.strictEqual(maps(router), before)
+      })
+    )
+
+    it.effect.each(["pcp", "natPmp"] as const)("that another mapping's renewal shows is spread (%s)", (which) =>
+      Effect.gen(function* () {
+        const { network, router, ...mappers } = yield* withStrategies()
+        network.isPortTaken = true
+        const mapping = yield* mappers[which].map(wish)
+        yield* mappers[which].map({ ...wish, internalPort: 12002, lifetime: "10 minutes" })
+        yield* TestClock.adjust("1 minute")
+        router.model.changeExternalAddress(Net.ipv4("11.22.33.9"))
+        yield* TestClock.adjust("5 minutes")
+        const { externalAddress } = yield* mapping.current
+        assert.strictEqual(externalAddress && NetAddress.formatIp(externalAddress), "11.22.33.9")
+        assert.isAtMost(maps(router), 5)
+      })
+    )
+
+    it.effect("mappings that have different ones do not keep each other busy", () =>
+      Effect.gen(function* () {
+        const router = Router.make()
+        router.alter = (answer) => {
+          const response = Result.getOrThrow(Codec.decodeResponse(answer))
+          if (response._tag !== "MapResponse") return answer
+          return Codec.encodeResponse({ ...response, externalAddress: ip(`11.22.33.${response.internalPort % 200}`) })
+        }
+        const { pcp } = yield* withStrategies(router)
+        yield* pcp.map({ ...wish, lifetime: "1 hour" })
+        yield* pcp.map({ ...wish, internalPort: 12002, lifetime: "1 hour" })
+        yield* TestClock.adjust("65 minutes")
+        assert.isAtMost(maps(router), 6)
+      })
+    )
+  })
+
+  describe("an update of a mapping (RFC 6887 §14.2)", () => {
+    const updateOf = (router: Router.PcpRouter, fields: Partial<Codec.MapResponse>): Uint8Array => {
+      const [asked] = router.requests
+      if (asked?._tag !== "MapRequest") throw new Error("nothing was mapped")
+      return Codec.encodeResponse({
+        ...asked,
+        _tag: "MapResponse",
+        epoch: 1060,
+        externalAddress: Net.ipv4("11.22.33.1"),
+        options: [],
+        ...fields
+      })
+    }
+
+    it.effect.each([
+      ["another port", { externalPort: 13000 }],
+      ["another address", { externalAddress: Net.ipv4("11.22.33.9") }],
+      ["that it is over", { lifetime: 0 }]
+    ] as const)("that tells of %s has it renewed at once", ([, fields]) =>
+      Effect.gen(function* () {
+        const { network, pcp, router } = yield* withStrategies()
+        yield* pcp.map(wish)
+        yield* pcp.map({ ...wish, protocol: "udp" })
+        yield* TestClock.adjust("1 minute")
+        yield* say(network, updateOf(router, fields))
+        assert.deepStrictEqual(router.asked.slice(2), ["map 6 12000 12001 7200"])
+      })
+    )
+
+    it.effect.each([
+      ["of what is known already", {}, gatewayPort],
+      ["with another nonce", { externalPort: 13000, nonce: Codec.nonceFromBytes(Uint8Array.of(6, 6, 6)) }, gatewayPort],
+      ["for another internal port", { externalPort: 13000, internalPort: 12002 }, gatewayPort],
+      ["for another protocol", { externalPort: 13000, protocol: 17 }, gatewayPort],
+      ["from another host", { externalPort: 13000 }, Net.inet("192.168.77.66:5351")],
+      ["from another port", { externalPort: 13000 }, Net.inet("192.168.77.1:5350")]
+    ] as const)("one %s changes nothing", ([, fields, from]) =>
+      Effect.gen(function* () {
+        const { network, pcp, router } = yield* withStrategies()
+        yield* pcp.map(wish)
+        yield* TestClock.adjust("1 minute")
+        yield* say(network, updateOf(router, { epoch: 1060, ...fields }), from)
+        yield* TestClock.adjust("10 minutes")
+        assert.strictEqual(router.asked.length, 1)
+      })
+    )
+  })
+
+  describe("trust", () => {
+    const bytes = (...values: ReadonlyArray<number>) => Uint8Array.from(values)
+    const announcement = Codec.encodeResponse({ _tag: "AnnounceResponse", epoch: 0, options: [] })
+
+    it.effect.each([
+      ["from another host", "source", announcement, Net.inet("192.168.77.66:5351")],
+      ["from another port", "source", announcement, Net.inet("192.168.77.1:5350")],
+      ["of no bytes", "malformed", bytes(), gatewayPort],
+      ["of one byte", "malformed", bytes(0), gatewayPort],
+      ["cut short", "malformed", announcement.subarray(0, 20), gatewayPort],
+      ["of another version", "malformed", announcement.map((byte, index) => (index === 0 ? 1 : byte)), gatewayPort],
+      ["that is a request", "malformed", bytes(2, 0, 0, 0, ...new Uint8Array(20)), gatewayPort],
+      ["that is an error", "mismatch", bytes(2, 128, 0, 8, ...new Uint8Array(20)), gatewayPort],
+      ["that is NAT-PMP's answer to a mapping", "mismatch", bytes(0, 130, ...new Uint8Array(14)), gatewayPort]
+    ] as const)("one %s changes nothing and is counted as %s", ([, why, payload, from]) =>
+      Effect.gen(function* () {
+        const { network, pcp, router } = yield* withStrategies()
+        yield* pcp.map(wish)
+        yield* TestClock.adjust("1 minute")
+        const before = yield* Net.ignoredByReason
+        yield* say(network, payload, from)
+        const after = yield* Net.ignoredByReason
+        assert.strictEqual((after[why] ?? 0) - (before[why] ?? 0), 1)
+        yield* TestClock.adjust("10 minutes")
+        assert.strictEqual(router.asked.length, 1)
+      })
+    )
+
+    it.effect("whoever announces restarts all the time in the gateway's name costs few renewals, and ever fewer", () =>
+      Effect.gen(function* () {
+        const { natPmp, network, pcp, router } = yield* withStrategies()
+        yield* pcp.map({ ...wish, lifetime: "1 day" })
+        yield* natPmp.map({ ...wish, protocol: "udp", lifetime: "1 day" })
+        yield* TestClock.adjust("1 minute")
+        const forged = [0, 1].map((version) =>
+          version === 0
+            ? NatPmpCodec.encodeResponse({
+                _tag: "ExternalAddressResponse",
+                epoch: 0,
+                externalAddress: Net.ipv4("66.66.66.66")
+              })
+            : announcement
+        )
+        let half = 0
+        for (let round = 0; round < 600; round++) {
+          for (const payload of forged) yield* say(network, payload)
+          yield* TestClock.adjust("3 seconds")
+          if (round === 299) half = router.asked.length
+        }
+        // Half an hour of it: the gateway's own epoch and address are not forgotten by that.
+        assert.isAtMost(half, 45)
+        assert.isAtMost(router.asked.length - half, 15)
+        const [mapping] = [yield* natPmp.map({ ...wish, internalPort: 12002 })]
+        const { externalAddress } = yield* mapping.current
+        assert.strictEqual(externalAddress && NetAddress.formatIp(externalAddress), "11.22.33.1")
+        yield* TestClock.adjust("10 minutes")
+      })
+    )
+
+    it.effect("after a forged restart the gateway's next answer is none", () =>
+      Effect.gen(function* () {
+        const { network, pcp, router } = yield* withStrategies()
+        yield* pcp.map(wish)
+        yield* pcp.map({ ...wish, protocol: "udp" })
+        yield* TestClock.adjust("1 minute")
+        yield* say(network, announcement)
+        yield* TestClock.adjust("50 minutes")
+        // Once each for the forged one; half of their lifetime has not passed since.
+        assert.strictEqual(maps(router), 4)
+      })
+    )
+  })
+
+  it.effect("a strategy of one protocol alone listens as well", () =>
+    Effect.gen(function* () {
+      const router = Router.make()
+      const network = yield* Net.make(router.peer)
+      const { mapper } = yield* Effect.provide(NatPmp.makeStrategy(), network.layer)
+      const mapping = yield* mapper.map(wish)
+      const changes: Array<string> = []
+      yield* Effect.forkScoped(
+        Stream.runForEach(mapping.changes, ({ externalAddress }) =>
+          Effect.sync(() => changes.push(externalAddress === undefined ? "none" : NetAddress.formatIp(externalAddress)))
+        )
+      )
+      yield* TestClock.adjust("1 minute")
+      router.model.changeExternalAddress(Net.ipv4("11.22.33.9"))
+      yield* say(network, yield* announceNatPmp(router))
+      yield* TestClock.adjust("5 seconds")
+      assert.deepStrictEqual(changes, ["11.22.33.1", "11.22.33.9"])
+    })
+  )
+})
