@@ -2,12 +2,14 @@
  * What it costs to have a port mapped: from a cold start until the port is mapped and the external address is known,
  * by this library and by other clients, in the lab (network namespaces, and a real daemon on the router).
  *
+ * Over UPnP, NAT-PMP and PCP, each client by the protocols that it speaks, in one run on one router.
+ *
  * The clients take turns in each round, each in a fresh process and in another order every time, so that a busy moment
  * of the machine falls on all of them alike. Each leaves its mapping and ends; the benchmark looks whether the router
  * holds it, and removes it before the next one starts, outside of all measured time. What goes over the wire is counted
  * in rounds of its own, so that the capture costs the times nothing.
  *
- * One of them is no client but the four exchanges alone, ready-made and unchecked: the floor, which no client can get
+ * One of them is no client but UPnP's four exchanges alone, ready-made and unchecked: the floor, which no client can get
  * below. Most of it is the daemon's own: it answers every search after a pause of 50 ms, whatever is asked for, by
  * unicast or by multicast, with or without MX. Each further search that it has to read and answer delays the
  * description by some milliseconds more, as it does one thing after the other.
@@ -31,8 +33,15 @@ const rounds = Math.max(15, Number(process.argv[2] ?? 25) || 25)
 const countedRounds = 5
 const firstPort = 20_000
 
-/** The most that this library may take of nat-port-mapper's time. */
+/** The most that this library may take of nat-port-mapper's time over UPnP. */
 const largestRatio = 0.6
+
+/** Exchanges over UPnP: the search, the description, and one for each of the two actions. */
+const upnpExchanges = 4
+/** Over NAT-PMP: the address, which is the probe, and the mapping. */
+const natPmpExchanges = 2
+/** Over PCP: the mapping, whose answer has the address in it. */
+const pcpExchanges = 1
 
 interface Answer {
   /** Milliseconds within the process, where the client can tell. */
@@ -51,9 +60,16 @@ interface Client {
 const program = (name: string) => fileURLToPath(new URL(`mapping/${name}.mjs`, import.meta.url))
 
 /** A library in a small program of its own, which prints its time, the address and the port. */
-const library = (name: string, file: string): Client => ({
+const library = (name: string, file: string, method: "upnp" | "natpmp" | "pcp"): Client => ({
   name,
-  command: (lab, port) => [process.execPath, program(file), lab.addresses.lan, String(port), lab.addresses.gateway],
+  command: (lab, port) => [
+    process.execPath,
+    program(file),
+    lab.addresses.lan,
+    String(port),
+    lab.addresses.gateway,
+    method
+  ],
   answer: (stdout) => {
     const [inProcess = "", externalAddress = "", externalPort = ""] = stdout.trim().split(" ")
     return externalPort === ""
@@ -73,10 +89,34 @@ const upnpc: Client = {
   }
 }
 
-const ours = library("@effect-nat/upnp", "effect-nat")
-const theirs = library("@achingbrain/nat-port-mapper", "nat-port-mapper")
-const bare = library("four exchanges, no client", "bare")
-const clients: ReadonlyArray<Client> = [ours, upnpc, theirs, bare]
+const natpmpc: Client = {
+  name: "natpmpc",
+  command: (lab, port) => ["natpmpc", "-g", lab.addresses.gateway, "-a", String(port), String(port), "tcp", "3600"],
+  answer: (stdout) => {
+    const [, externalAddress] = /^Public IP address : (\S+)/m.exec(stdout) ?? []
+    const [, externalPort] = /^Mapped public port (\d+) protocol TCP/m.exec(stdout) ?? []
+    return externalAddress === undefined || externalPort === undefined
+      ? undefined
+      : { inProcess: undefined, externalAddress, externalPort: Number(externalPort) }
+  }
+}
+
+const ours = library("@effect-nat/upnp", "effect-nat", "upnp")
+const theirs = library("nat-port-mapper, UPnP", "nat-port-mapper", "upnp")
+const bare = library("UPnP's exchanges, no client", "bare", "upnp")
+const oursOverPcp = library("@effect-nat/natpmp, PCP", "effect-nat", "pcp")
+const oursOverNatPmp = library("@effect-nat/natpmp, NAT-PMP", "effect-nat", "natpmp")
+const theirsOverNatPmp = library("nat-port-mapper, NAT-PMP", "nat-port-mapper", "natpmp")
+const clients: ReadonlyArray<Client> = [
+  ours,
+  upnpc,
+  theirs,
+  bare,
+  oursOverPcp,
+  oursOverNatPmp,
+  natpmpc,
+  theirsOverNatPmp
+]
 
 interface Results {
   readonly inProcess: Array<number>
@@ -132,7 +172,7 @@ const inTurn = (round: number): ReadonlyArray<Client> => {
 }
 
 const measure = Effect.gen(function* () {
-  const lab = yield* Lab.make({ daemon: { natpmp: false } })
+  const lab = yield* Lab.make()
   const results = new Map(
     clients.map((client) => [client, { inProcess: [], whole: [], traffic: [] } satisfies Results as Results])
   )
@@ -180,17 +220,50 @@ const table = (results: ReadonlyMap<Client, Results>): string =>
     )
   ].join("\n")
 
+type Verdict = readonly [holds: boolean, text: string]
+
+const verdictOnExchanges = ({ traffic }: Results, name: string, most: number, least = most): Verdict => [
+  Traffic.isWithin(traffic, least, most),
+  `${Traffic.numbers(traffic.map((one) => one.exchanges)) || "no"} exchanges over ${name} (${least === most ? "exactly" : "at most"} ${most})`
+]
+
+interface Measured {
+  readonly own: Results
+  readonly other: Results
+  readonly floor: Results
+  readonly ownOverPcp: Results
+  readonly ownOverNatPmp: Results
+  readonly otherOverNatPmp: Results
+}
+
 /** What was promised, and whether it is kept. */
-const verdicts = (own: Results, other: Results): ReadonlyArray<readonly [holds: boolean, text: string]> => {
+const verdicts = ({ other, own, ownOverNatPmp, ownOverPcp }: Measured): ReadonlyArray<Verdict> => {
   const ratio = median(own.inProcess) / median(other.inProcess)
-  const exchanges = Traffic.numbers(own.traffic.map((one) => one.exchanges))
   return [
-    [ratio <= largestRatio, `${ratio.toFixed(2)} of nat-port-mapper's time in the process (at most ${largestRatio})`],
     [
-      Traffic.isLeast(own.traffic),
-      `${exchanges || "no"} exchanges (four: search, description, one for each of the two actions)`
-    ]
+      ratio <= largestRatio,
+      `${ratio.toFixed(2)} of nat-port-mapper's time in the process over UPnP (at most ${largestRatio})`
+    ],
+    verdictOnExchanges(own, "UPnP", upnpExchanges),
+    verdictOnExchanges(ownOverPcp, "PCP", pcpExchanges),
+    verdictOnExchanges(ownOverNatPmp, "NAT-PMP", natPmpExchanges, 1)
   ]
+}
+
+const report = (measured: Measured) => {
+  const { floor, other, otherOverNatPmp, own, ownOverNatPmp, ownOverPcp } = measured
+  const floors = median(floor.inProcess)
+  const above = ({ inProcess }: Results) => `${(median(inProcess) - floors).toFixed(0)} ms`
+  const ratio = (one: Results, to: Results, of: "inProcess" | "whole") => (median(one[of]) / median(to[of])).toFixed(2)
+  console.log(`over UPnP, to nat-port-mapper: ${ratio(own, other, "whole")} of its whole process`)
+  console.log(
+    `the four exchanges alone take ${(floors / median(other.inProcess)).toFixed(2)} of its time in the process;` +
+      ` above that are ${above(own)} of this library and ${above(other)} of nat-port-mapper`
+  )
+  console.log(
+    `to nat-port-mapper over NAT-PMP, in the process: ${ratio(ownOverNatPmp, otherOverNatPmp, "inProcess")} over` +
+      ` NAT-PMP, ${ratio(ownOverPcp, otherOverNatPmp, "inProcess")} over PCP`
+  )
 }
 
 const benchmark = Effect.gen(function* () {
@@ -199,23 +272,23 @@ const benchmark = Effect.gen(function* () {
     return yield* new BenchmarkFailed({ message: `the lab cannot start here, it lacks: ${missing.join(", ")}` })
   }
   const results = yield* measure
-  const [own, other, floor] = [results.get(ours), results.get(theirs), results.get(bare)]
-  if (own === undefined || other === undefined || floor === undefined) return
-  const whole = median(own.whole) / median(other.whole)
-  const judged = verdicts(own, other)
+  const of = (client: Client): Results => results.get(client) ?? { inProcess: [], whole: [], traffic: [] }
+  const measured: Measured = {
+    own: of(ours),
+    other: of(theirs),
+    floor: of(bare),
+    ownOverPcp: of(oursOverPcp),
+    ownOverNatPmp: of(oursOverNatPmp),
+    otherOverNatPmp: of(theirsOverNatPmp)
+  }
+  const judged = verdicts(measured)
   console.log(`Node ${process.version}, ${process.platform} ${process.arch}, ${Os.availableParallelism()} cores`)
   console.log(`from a cold start to a mapped port and a known address: minimum / median / maximum of ${rounds} rounds;`)
   console.log(
     `the router's part (until it answers), exchanges, TCP handshakes, packets: ${countedRounds} captured rounds\n`
   )
   console.log(`${table(results)}\n`)
-  const floors = median(floor.inProcess)
-  const above = ({ inProcess }: Results) => `${(median(inProcess) - floors).toFixed(0)} ms`
-  console.log(`to nat-port-mapper: ${whole.toFixed(2)} of its whole process`)
-  console.log(
-    `the four exchanges alone take ${(floors / median(other.inProcess)).toFixed(2)} of its time in the process;` +
-      ` above that are ${above(own)} of this library and ${above(other)} of nat-port-mapper`
-  )
+  report(measured)
   for (const [holds, text] of judged) console.log(`${holds ? "holds" : "FAILS"}: ${text}`)
   if (!judged.every(([holds]) => holds)) process.exitCode = 1
 })

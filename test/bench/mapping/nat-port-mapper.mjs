@@ -1,15 +1,19 @@
 // Maps one port by @achingbrain/nat-port-mapper, and prints how long that took in this process, in milliseconds, the
-// external address, and the external port. The mapping stays: the benchmark removes it.
+// external address, and the external port. The mapping stays: the benchmark removes it. Over NAT-PMP it is told its
+// gateway, which it cannot find itself.
 //
-//   nat-port-mapper.mjs INTERNAL-ADDRESS PORT
+//   nat-port-mapper.mjs INTERNAL-ADDRESS PORT ROUTER upnp|natpmp
 
-import { upnpNat } from "@achingbrain/nat-port-mapper"
+import { pmpNat, upnpNat } from "@achingbrain/nat-port-mapper"
 
 const start = performance.now()
 
-const [, , address, port] = process.argv
+const [, , address, port, router, method] = process.argv
 
-for await (const gateway of upnpNat().findGateways({ signal: AbortSignal.timeout(10_000) })) {
+const gateways =
+  method === "natpmp" ? [pmpNat(router)] : upnpNat().findGateways({ signal: AbortSignal.timeout(10_000) })
+
+for await (const gateway of gateways) {
   // What `map` returns holds the external address: asking for it again would cost this library an exchange more.
   const mapping = await gateway.map(Number(port), address, { protocol: "tcp", externalPort: Number(port) })
   const known = performance.now()

@@ -20,6 +20,8 @@ export interface Traffic {
 }
 
 const ssdpPort = 1900
+/** NAT-PMP's and PCP's. */
+const gatewayPort = 5351
 const httpRequest = /^[A-Z-]+ \S+ HTTP\/1\.[01]\r?\n/
 const httpAnswer = /^HTTP\/1\.[01] 200 /
 
@@ -59,15 +61,29 @@ const requests = (packets: ReadonlyArray<Packet>, client: string): ReadonlyArray
     return [{ question, answer: packets.slice(index).find(isAnswer) }]
   })
 
+const isSame = (one: Packet, other: Packet): boolean =>
+  one.payload.length === other.payload.length && one.payload.every((byte, index) => byte === other.payload[index])
+
+/** The questions of NAT-PMP and PCP. The same datagram again is the same question, which was not answered yet. */
+const questions = (packets: ReadonlyArray<Packet>, client: string): ReadonlyArray<Exchange> => {
+  const asked = packets.filter((one) => one.sourceAddress === client && one.destinationPort === gatewayPort)
+  return asked
+    .filter((one, index) => !asked.slice(0, index).some((earlier) => isSame(earlier, one)))
+    .map((question) => {
+      const isAnswer = (one: Packet) => one.sourcePort === gatewayPort && one.destinationPort === question.sourcePort
+      return { question, answer: packets.slice(packets.indexOf(question)).find(isAnswer) }
+    })
+}
+
 /**
- * Counts what one run of a client on the host `client` took. A protocol that is neither SSDP nor HTTP adds its own
- * exchanges here.
+ * Counts what one run of a client on the host `client` took. A protocol that is none of SSDP, HTTP, NAT-PMP and PCP adds
+ * its own exchanges here.
  *
  * @category counting
  */
 export const count = (captured: ReadonlyArray<Packet>, client: string): Traffic => {
   const packets = captured.filter(({ protocol }) => protocol === "tcp" || protocol === "udp")
-  const exchanges = [...search(packets, client), ...requests(packets, client)]
+  const exchanges = [...search(packets, client), ...requests(packets, client), ...questions(packets, client)]
   return {
     exchanges: exchanges.length,
     waiting: exchanges.reduce(
@@ -79,17 +95,14 @@ export const count = (captured: ReadonlyArray<Packet>, client: string): Traffic 
   }
 }
 
-/** The search, the description, and one for each of the two actions: a mapping takes no less. */
-const needed = 4
-
 /**
- * Whether each of several runs took the exchanges that a mapping needs, and no more. One with fewer was not captured as
- * a whole, which says nothing about what was sent.
+ * Whether each of several runs took as many exchanges as its protocol needs for a mapping, and no more. One with fewer
+ * was not captured as a whole, which says nothing about what was sent.
  *
  * @category judging
  */
-export const isLeast = (runs: ReadonlyArray<Traffic>): boolean =>
-  runs.length > 0 && runs.every(({ exchanges }) => exchanges === needed)
+export const isWithin = (runs: ReadonlyArray<Traffic>, least: number, most = least): boolean =>
+  runs.length > 0 && runs.every(({ exchanges }) => exchanges >= least && exchanges <= most)
 
 /**
  * Numbers of several runs, from the least to the most. They seldom differ; where they do, all of them are shown.
