@@ -37,12 +37,13 @@ const open = { tcp: "reachable", udp: "reachable" } as const
 const daemons = {
   upnp: { upnp: true, natpmp: false },
   natpmp: { upnp: false, natpmp: true },
+  pcp: { upnp: false, natpmp: true },
   auto: { upnp: true, natpmp: true }
 } as const
 
-const methods = { upnp: "upnp", natpmp: "natpmp", auto: "natpmp" } as const
+const methods = { upnp: "upnp", natpmp: "natpmp", pcp: "pcp", auto: "pcp" } as const
 
-for (const strategy of ["upnp", "natpmp", "auto"] as const) {
+for (const strategy of ["upnp", "natpmp", "pcp", "auto"] as const) {
   labSuite(`effect-nat map --strategy ${strategy}`, () => {
     for (const [signal, status] of [
       ["SIGINT", 130],
@@ -109,10 +110,10 @@ for (const strategy of ["upnp", "natpmp", "auto"] as const) {
             stderr: ""
           })
 
-          if (strategy === "natpmp") {
+          if (strategy === "natpmp" || strategy === "pcp") {
             const listed = yield* effectNat(lab, "list", "--strategy", strategy)
             assert.strictEqual(listed.exitCode, 1)
-            assert.match(listed.stderr, /^effect-nat: not supported: .*NAT-PMP.*\n$/)
+            assert.match(listed.stderr, /^effect-nat: not supported: .*(NAT-PMP|PCP).*holds no mapping.*\n$/)
             return
           }
           const none = yield* effectNat(lab, "list", "--strategy", strategy, "--json")
@@ -335,7 +336,7 @@ labSuite("effect-nat gateways", () => {
         const all = JSON.parse((yield* effectNat(lab, "gateways", "--json")).stdout)
         assert.sameMembers(
           all.map((one: { method: string; address: string }) => `${one.method} ${one.address}`),
-          ["upnp 192.168.77.1", "natpmp 192.168.77.1"]
+          ["upnp 192.168.77.1", "pcp 192.168.77.1", "natpmp 192.168.77.1"]
         )
         const { name } = all.find((one: { method: string }) => one.method === "upnp")
         for (const wanted of [name, "192.168.77.1"]) {

@@ -165,8 +165,9 @@ export interface TableState {
  *
  * Every request fails with `TimedOut`, with `Unreachable` as soon as the server refuses the packet, or with what its
  * result code means (see `PcpResultCode`). The same request is not sent again while an error lasts, at most half an hour:
- * it fails at once with the same error, until the server starts over or this host has another address. A server that
- * speaks another version is `Unsupported` for as long, and `tableState` says which version that is.
+ * it fails at once with the same error, until the server starts over or this host has another address. Only deletions are
+ * always sent. A server that speaks another version is `Unsupported` for half an hour, and `tableState` says which version
+ * that is.
  *
  * @category models
  * @since 0.1.0
@@ -178,8 +179,8 @@ export interface PcpClient {
   /** Makes or extends a mapping (RFC 6887 §11). Fails with `InvalidRequest` for a port or a filter out of range. */
   readonly map: (mapping: MapOptions, options?: RequestOptions) => Effect.Effect<Granted, NatError.NatError>
   /**
-   * Deletes a mapping (RFC 6887 §15). One that the server does not have counts as deleted; one with another nonce is
-   * `NotAuthorized`.
+   * Deletes a mapping (RFC 6887 §15). One that the server does not have counts as deleted, also where the server answers
+   * that it has no resources, as miniupnpd does then; one with another nonce is `NotAuthorized`.
    */
   readonly delete: (mapping: InternalEnd, options?: RequestOptions) => Effect.Effect<void, NatError.NatError>
   /** Makes or extends the mapping of a connection that this host opens to a peer (RFC 6887 §12). */
@@ -512,6 +513,10 @@ export const makeOn = (channel: GatewayChannel.GatewayChannel, notices: Notices.
         read: readMap
       },
       options
+    ).pipe(
+      // Nothing needs no resources.
+      Effect.asVoid,
+      Effect.catchReason("NatError", "OutOfResources", () => Effect.void)
     )
   })
 

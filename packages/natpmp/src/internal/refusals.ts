@@ -1,10 +1,11 @@
 /**
  * What a PCP server has refused, for as long as it said that the same request would fail (RFC 6887 §7.4, §8.3): such a
  * request is answered here and not sent. A server must not be asked all the time for what it cannot do, and whoever asks
- * need not wait for that answer.
+ * need not wait for that answer. A deletion is sent all the same: it may be the last chance to clear something away.
  */
 import type * as NatError from "@effect-nat/core/NatError"
 import * as NetAddress from "effect/net/NetAddress"
+import * as PcpCodec from "../PcpCodec.ts"
 
 export interface Refusals {
   /** The error that this request would get, from this own address. */
@@ -31,18 +32,22 @@ const lasting = (error: NatError.NatError, seconds: number, now: bigint): Refusa
   until: now + BigInt(Math.min(seconds, longest)) * 1_000_000_000n
 })
 
+const isMap = (request: Uint8Array): boolean => request[1] === PcpCodec.Opcode.map
+
+const isDeletion = (request: Uint8Array): boolean =>
+  isMap(request) && request.subarray(4, 8).every((byte) => byte === 0)
+
 /**
- * A request without what may differ in the same request: its nonce, and its lifetime but for whether it deletes. The own
- * address is a part of it: from another one it is another request.
+ * A request without what may differ in the same request: its nonce and its lifetime. The own address is a part of it:
+ * from another one it is another request.
  */
 const keyOf = (request: Uint8Array): string => {
   let key = ""
-  const isDeletion = request.subarray(4, 8).every((byte) => byte === 0)
   request.forEach((byte, index) => {
     const isLeftOut = (index >= 4 && index < 8) || (index >= 24 && index < 36)
     if (!isLeftOut) key += byte.toString(16).padStart(2, "0")
   })
-  return `${isDeletion ? "delete" : "map"} ${key}`
+  return key
 }
 
 export const make = (): Refusals => {
@@ -64,8 +69,11 @@ export const make = (): Refusals => {
   }
 
   return {
-    find: (from, request, now) => get(NetAddress.formatIp(from), now) ?? get(keyOf(request), now),
-    note: (request, error, seconds, now) => set(keyOf(request), lasting(error, seconds, now)),
+    find: (from, request, now) =>
+      get(NetAddress.formatIp(from), now) ?? (isDeletion(request) ? undefined : get(keyOf(request), now)),
+    note: (request, error, seconds, now) => {
+      if (!isDeletion(request)) set(keyOf(request), lasting(error, seconds, now))
+    },
     noteVersion: (from, error, now) => set(NetAddress.formatIp(from), lasting(error, longest, now)),
     clear: () => refusals.clear()
   }
