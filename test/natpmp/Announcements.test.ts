@@ -210,6 +210,23 @@ describe("announcements", () => {
       })
     )
 
+    it.effect("that one protocol announces when all is mapped again is the one that the other has announced", () =>
+      Effect.gen(function* () {
+        const { natPmp, network, router } = yield* withStrategies()
+        yield* natPmp.map(wish)
+        yield* natPmp.map({ ...wish, protocol: "udp" })
+        yield* TestClock.adjust("1 minute")
+        yield* say(network, yield* router.announce)
+        yield* reboot(router)
+        yield* say(network, yield* announceNatPmp(router))
+        yield* TestClock.adjust("10 seconds")
+        assert.strictEqual(maps(router), 4)
+        yield* say(network, yield* router.announce)
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(maps(router), 4)
+      })
+    )
+
     it.effect("that another mapping's renewal shows has all others renewed as well", () =>
       Effect.gen(function* () {
         const { network, pcp, router } = yield* withStrategies()

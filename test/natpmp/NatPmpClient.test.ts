@@ -104,6 +104,26 @@ describe("NatPmpClient", () => {
     })
   )
 
+  it.effect.each([
+    ["udp", 1],
+    ["tcp", 2]
+  ] as const)("deletes all %s mappings where it is told to", ([protocol, opcode]) =>
+    Effect.gen(function* () {
+      const { client, network } = yield* withClient(({ socket }) =>
+        Effect.sync(() => {
+          // Neither a mapping's answer nor one about a single port confirms it.
+          socket.reply(mapped({ protocol, internalPort: 0, lifetime: 3600 }))
+          socket.reply(mapped({ protocol, externalPort: 0, lifetime: 0 }))
+          socket.reply(mapped({ protocol, internalPort: 0, externalPort: 0, lifetime: 0 }))
+        })
+      )
+      const before = yield* Net.ignored
+      yield* client.deleteAll(protocol)
+      assert.deepStrictEqual([...(network.sent[0]?.payload ?? [])], [0, opcode, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+      assert.strictEqual((yield* Net.ignored) - before, 2)
+    })
+  )
+
   it.effect("sends nothing for a port out of range: internal port 0 would delete everybody's mappings", () =>
     Effect.gen(function* () {
       const { client, network } = yield* withClient(Net.silent)
@@ -461,6 +481,24 @@ describe("NatPmpClient", () => {
         const before = network.sent.length
         yield* client.externalAddress({ maxAge: "1 day" })
         assert.strictEqual(network.sent.length, before + 1)
+      })
+    )
+
+    it.effect("an announcement of another address has it asked for again, and is not believed further", () =>
+      Effect.gen(function* () {
+        const { client, network } = yield* withClient(Net.makeRouter().peer)
+        const address = Effect.map(client.externalAddress({ maxAge: "1 hour" }), (answer) =>
+          NetAddress.formatIp(answer.address)
+        )
+        const announce = (text: string) =>
+          client.hear({ _tag: "ExternalAddressResponse", epoch: 0, externalAddress: Net.ipv4(text) })
+        yield* address
+        yield* announce("11.22.33.1")
+        assert.strictEqual(yield* address, "11.22.33.1")
+        assert.strictEqual(network.sent.length, 1)
+        yield* announce("66.66.66.66")
+        assert.strictEqual(yield* address, "11.22.33.1")
+        assert.strictEqual(network.sent.length, 2)
       })
     )
 

@@ -381,6 +381,28 @@ describe("Pcp", () => {
       })
     )
 
+    it.effect("and what arrives only after its own undoing is undone again", () =>
+      Effect.gen(function* () {
+        const router = Router.make()
+        const { mapper, network } = yield* withMapper((sent) =>
+          sent.payload.subarray(4, 8).some((byte) => byte !== 0)
+            ? Effect.delay(router.peer(sent), "500 millis")
+            : router.peer(sent)
+        )
+        const fiber = yield* Effect.forkChild(Effect.scoped(mapper.map(wish)))
+        yield* Net.settle
+        assert.strictEqual(network.sent.length, 1)
+        const interrupting = yield* Effect.forkChild(Fiber.interrupt(fiber))
+        yield* Net.settle
+        assert.strictEqual(network.sent.length, 2)
+        yield* TestClock.adjust("600 millis")
+        assert.strictEqual((yield* entries(router)).length, 1)
+        yield* TestClock.adjust("1 minute")
+        yield* Fiber.join(interrupting)
+        assert.deepStrictEqual(yield* entries(router), [])
+      })
+    )
+
     it.effect("warns once of an address that the world cannot reach", () =>
       Effect.gen(function* () {
         const warnings: Array<string> = []
@@ -674,16 +696,16 @@ describe("Pcp", () => {
       Effect.gen(function* () {
         let respond: PcpResponder.Responder = NatPmpResponder.respond
         const { mapper, router } = yield* withRouter({ respond: (...asked) => respond(...asked) })
-        const mapping = yield* mapper.map({ ...wish, lifetime: "1 hour" })
-        yield* TestClock.adjust("70 minutes")
+        const mapping = yield* mapper.map({ ...wish, lifetime: "10 minutes" })
+        yield* TestClock.adjust("12 minutes")
         assert.deepStrictEqual(
           router.asked.filter((one) => one.startsWith("map")),
-          ["map 6 12000 12001 3600"]
+          ["map 6 12000 12001 600"]
         )
         assert.strictEqual(fields(yield* mapping.current).method, "natpmp")
         respond = PcpResponder.respondToBoth
         router.model.reboot(yield* Clock.currentTimeMillis)
-        yield* TestClock.adjust("70 minutes")
+        yield* TestClock.adjust("10 minutes")
         const udp = yield* mapper.map({ ...wish, protocol: "udp" })
         assert.strictEqual(fields(yield* udp.current).method, "pcp")
       })

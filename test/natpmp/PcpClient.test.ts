@@ -526,6 +526,26 @@ describe("PcpClient", () => {
       })
     )
 
+    it.effect("a network that is gone when one of them is sent ends all of them at once", () =>
+      Effect.gen(function* () {
+        const { client, network } = yield* withClient(Net.silent)
+        const waiting = yield* Effect.forkChild(
+          Effect.forEach([1001, 1002], (internalPort) => reason(client.map({ ...mapping, internalPort })), {
+            concurrency: "unbounded"
+          })
+        )
+        yield* Net.settle
+        network.isCut = true
+        assert.strictEqual((yield* reason(client.map({ ...mapping, internalPort: 1003 })))._tag, "Unreachable")
+        yield* Net.settle
+        assert.deepStrictEqual(
+          (yield* Fiber.join(waiting)).map(({ _tag }) => _tag),
+          ["Unreachable", "Unreachable"]
+        )
+        assert.strictEqual(network.open, 0)
+      })
+    )
+
     it.effect("a socket that failed while nobody waited fails no request", () =>
       Effect.gen(function* () {
         let socket: Net.Socket | undefined

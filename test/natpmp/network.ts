@@ -70,6 +70,8 @@ export interface Network {
   readonly ears: Set<Ear>
   /** Makes the opening of sockets fail. */
   isDown: boolean
+  /** Makes everything that is sent fail. */
+  isCut: boolean
   /** Makes the opening of sockets on a given port fail. */
   isPortTaken: boolean
   /** The ones that may be bound to. */
@@ -84,6 +86,11 @@ const refused = () =>
 const down = () =>
   new DatagramSocket.DatagramSocketError({
     reason: new DatagramSocket.DatagramSocketOpenError({ kind: "Unknown", cause: new Error("ENETUNREACH") })
+  })
+
+const unreachable = () =>
+  new DatagramSocket.DatagramSocketError({
+    reason: new DatagramSocket.DatagramSocketWriteError({ kind: "Unreachable", cause: new Error("ENETUNREACH") })
   })
 
 const notOwn = () =>
@@ -164,6 +171,7 @@ export const make = Effect.fnUntraced(function* (peer: Peer) {
       receive: Queue.takeAll(inbox),
       send: Effect.fnUntraced(function* (payload) {
         const sent: Sent = { at: yield* Clock.currentTimeMillis, to: connected, payload, socket }
+        if (network.isCut) return yield* Effect.fail(unreachable())
         network.sent.push(sent)
         // Not in the test's scope: the gateway still answers while that closes and its mappings are released.
         yield* Effect.forkDetach(peer(sent))
@@ -195,6 +203,7 @@ export const make = Effect.fnUntraced(function* (peer: Peer) {
     scopeId: undefined,
     ears: new Set(),
     isDown: false,
+    isCut: false,
     isPortTaken: false,
     isOwn: (address) => Equal.equals(address, network.own) || Equal.equals(address, network.ownIpv6)
   }

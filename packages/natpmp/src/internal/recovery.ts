@@ -8,6 +8,7 @@
  */
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as RestartLimit from "@effect-nat/core/RestartLimit"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Queue from "effect/Queue"
@@ -53,14 +54,18 @@ export interface Recovery {
   readonly updated: (gateway: string, response: PcpCodec.MapResponse) => Effect.Effect<boolean>
 }
 
+const nanosPerSecond = 1e9
+
 /** In seconds (RFC 6887 §14.1.3). */
 const longestDelay = 5
 
-/** Both protocols tell of one restart: the tables were empty at the same time, give or take what clocks do in seconds. */
-const sameMoment = 3
+/** Both protocols tell of one restart: it was at the same time, give or take what is counted in whole seconds. */
+const sameMoment = 2
 
 interface Mapping {
   held: Held | undefined
+  /** Since when, in seconds of the monotonic clock. */
+  heldAt: number
   /** It is being asked for right now, so it will know. */
   isBusy: boolean
   readonly wake: Effect.Effect<void>
@@ -84,13 +89,15 @@ export const make = Effect.fnUntraced(function* (
   const scope = yield* Effect.scope
   const limit = yield* RestartLimit.make
   const mappings = new Set<Mapping>()
-  /** By gateway, when its table was last known to be empty, in seconds of the monotonic clock. */
-  const startedAt = new Map<string, number>()
+  /** By gateway, when its mapping table was empty, in seconds of the monotonic clock. */
+  const restarts = new Map<string, number>()
 
-  const wakeThose = (gateway: string, which: (held: Held, isBusy: boolean) => boolean) =>
+  const on = (gateway: string) => [...mappings].filter(({ held }) => held?.way.gateway === gateway)
+
+  const wakeThose = (gateway: string, which: (held: Held, mapping: Mapping) => boolean) =>
     Effect.suspend(() =>
       Effect.forEach(
-        [...mappings].filter(({ held, isBusy }) => held?.way.gateway === gateway && which(held, isBusy)),
+        on(gateway).filter((one) => one.held !== undefined && which(one.held, one)),
         ({ wake }) => wake,
         { discard: true }
       )
@@ -104,18 +111,23 @@ export const make = Effect.fnUntraced(function* (
 
   const noticesOf = (gateway: string): Notices.Notices => ({
     restarted: Effect.fnUntraced(function* ({ receivedAt, seconds }, isAnnounced) {
-      const start = Number(receivedAt) / 1e9 - seconds
-      const known = startedAt.get(gateway)
-      startedAt.set(gateway, start)
-      if (known !== undefined && Math.abs(start - known) <= sameMoment) return
+      const toldAt = Number(receivedAt) / nanosPerSecond
+      const startedAt = toldAt - seconds
+      const known = restarts.get(gateway)
+      if (known !== undefined && Math.abs(startedAt - known) <= sameMoment) return
+      restarts.set(gateway, startedAt)
       yield* Effect.logDebug(`${gateway} has lost its mappings`)
-      const wakeAll = isAnnounced ? later(wakeThose(gateway, () => true)) : wakeThose(gateway, (_, isBusy) => !isBusy)
+      // What is granted before it is acted upon is there.
+      const isLost = ({ heldAt }: Mapping) => heldAt < toldAt
+      const wakeAll = isAnnounced
+        ? later(wakeThose(gateway, (_, one) => isLost(one)))
+        : wakeThose(gateway, (_, one) => isLost(one) && !one.isBusy)
       yield* limit(gateway, wakeAll)
     }),
     readdressed: Effect.fnUntraced(function* (address, isAnnounced) {
       const isTold = ({ mapping }: Held) => textOf(mapping.externalAddress) === textOf(address)
       yield* Effect.logDebug(`${gateway} has the external address ${textOf(address)}`)
-      if (!isAnnounced) return yield* wakeThose(gateway, (held, isBusy) => !isBusy && !isTold(held))
+      if (!isAnnounced) return yield* wakeThose(gateway, (held, { isBusy }) => !isBusy && !isTold(held))
       yield* limit(`${gateway} address`, later(wakeThose(gateway, (held) => !isTold(held))))
     })
   })
@@ -124,6 +136,7 @@ export const make = Effect.fnUntraced(function* (
     const woken = yield* Queue.sliding<void>(1)
     const mapping: Mapping = {
       held: undefined,
+      heldAt: 0,
       isBusy: false,
       wake: Effect.asVoid(Queue.offer(woken, undefined))
     }
@@ -149,8 +162,9 @@ export const make = Effect.fnUntraced(function* (
         return Effect.asVoid(Queue.clear(woken))
       }),
       hold: (held) =>
-        Effect.suspend(() => {
+        Effect.flatMap(Clock.monotonicTimeNanos, (now) => {
           mapping.held = held
+          mapping.heldAt = Number(now) / nanosPerSecond
           mapping.isBusy = false
           return listen
         }),
@@ -165,7 +179,7 @@ export const make = Effect.fnUntraced(function* (
     held: () => [...mappings].flatMap(({ held }) => (held === undefined ? [] : [held])),
     noticesOf,
     moved: (gateway, from) =>
-      wakeThose(gateway, ({ mapping }, isBusy) => !isBusy && textOf(mapping.externalAddress) === textOf(from)),
+      wakeThose(gateway, ({ mapping }, { isBusy }) => !isBusy && textOf(mapping.externalAddress) === textOf(from)),
     updated: Effect.fnUntraced(function* (gateway, response) {
       const named = [...mappings].find(
         ({ held }) => held !== undefined && held.way.gateway === gateway && isNamed(held, response)
