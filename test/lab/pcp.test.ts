@@ -20,6 +20,14 @@ const withPcp = Lab.make({ daemon: { upnp: false, natpmp: true } })
 
 const withIpv6 = Lab.make({ ipv6: true, daemon: { upnp: false, natpmp: true } })
 
+/** As hosts have it that learn their routes from the router: the address that it announces itself from. */
+const routeByLinkLocal = Effect.fnUntraced(function* (lab: Lab.LabService) {
+  const shown = yield* lab.exec("router", "ip", ["-6", "-o", "addr", "show", "scope", "link", "dev", "lan0"])
+  const [, linkLocal = "none"] = /inet6 (fe80::[0-9a-f:]+)/.exec(shown) ?? []
+  yield* lab.exec("lan", "ip", ["-6", "route", "replace", "default", "via", linkLocal, "dev", "eth0"])
+  return linkLocal
+})
+
 const onRouter = (protocol: "tcp" | "udp", externalPort = 12001): Lab.Mapping => ({
   protocol,
   externalPort,
@@ -186,9 +194,7 @@ labSuite("PCP on a real router", () => {
     () =>
       Effect.gen(function* () {
         const lab = yield* withIpv6
-        const shown = yield* lab.exec("router", "ip", ["-6", "-o", "addr", "show", "scope", "link", "dev", "lan0"])
-        const [, linkLocal = "none"] = /inet6 (fe80::[0-9a-f:]+)/.exec(shown) ?? []
-        yield* lab.exec("lan", "ip", ["-6", "route", "replace", "default", "via", linkLocal, "dev", "eth0"])
+        const linkLocal = yield* routeByLinkLocal(lab)
         yield* lab.tcpEcho("lan", 12000)
         const program = yield* spawn(lab, "close", "tcp", "12000", "12000", "600", "ipv6")
         assert.deepInclude(JSON.parse(yield* program.awaitLine("{", patience)), {
@@ -272,6 +278,28 @@ labSuite("PCP on a real router", () => {
         yield* program.write("go on\n")
         yield* program.awaitExit()
         assert.deepStrictEqual(yield* lab.mappings, [])
+      }),
+    60_000
+  )
+
+  it.live(
+    "opens a pinhole again within seconds that a restarted router has lost",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* withIpv6
+        yield* routeByLinkLocal(lab)
+        yield* lab.tcpEcho("lan", 12000)
+        const program = yield* spawn(lab, "close", "tcp", "12000", "12000", "7200", "ipv6")
+        yield* program.awaitLine("{", patience)
+        yield* Effect.sleep("5 seconds")
+        yield* lab.restartDaemon()
+        const knock = lab.tcpProbe("wan", Lab.ipv6Addresses.lan, 12000, { timeout: "700 millis" })
+        assert.strictEqual(yield* knock, "silent")
+        yield* Effect.sleep("12 seconds")
+        assert.strictEqual(yield* knock, "reachable")
+        yield* program.write("go on\n")
+        assert.strictEqual((yield* program.awaitExit()).exitCode, 0)
+        assert.strictEqual(yield* knock, "silent")
       }),
     60_000
   )

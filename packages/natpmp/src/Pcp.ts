@@ -17,7 +17,9 @@
  * is given back.
  *
  * For the family `"ipv6"` a pinhole is opened to this host's own global address, or to the one that `internalAddress`
- * names, through the gateway of the IPv6 default route, link-local ones included. `"both"` maps IPv4.
+ * names, through the gateway of the IPv6 default route, link-local ones included. `"both"` maps IPv4. An IPv6 gateway
+ * announces itself from its link-local address: where the default route has another one, pinholes that it has lost are
+ * opened again when their renewal is due.
  *
  * **Example** (Map a port over PCP)
  *
