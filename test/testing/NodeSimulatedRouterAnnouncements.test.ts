@@ -198,7 +198,7 @@ describe("a round of announcements", () => {
   it.effect("is ten, at intervals that double from a quarter of a second, each with the epoch of its time", () =>
     Effect.gen(function* () {
       const { announce, sent } = yield* makeRound
-      yield* announce
+      yield* announce("start")
       yield* TestClock.adjust("1 hour")
       assert.deepStrictEqual(yield* sent, [0, 250, 750, 1750, 3750, 7750, 15_750, 31_750, 63_750, 127_750])
     })
@@ -207,9 +207,9 @@ describe("a round of announcements", () => {
   it.effect("begins anew with the next change", () =>
     Effect.gen(function* () {
       const { announce, sent } = yield* makeRound
-      yield* announce
+      yield* announce("start")
       yield* TestClock.adjust("1 second")
-      yield* announce
+      yield* announce("start")
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(yield* sent, [0, 250, 750, 1000, 1250, 1750])
     })
@@ -220,7 +220,7 @@ describe("a round of announcements", () => {
       const sent = yield* Effect.scoped(
         Effect.gen(function* () {
           const round = yield* makeRound
-          yield* round.announce
+          yield* round.announce("start")
           yield* TestClock.adjust("1 second")
           return round.sent
         })

@@ -9,65 +9,28 @@ import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
 import * as Net from "../natpmp/network.ts"
+import * as PcpRouter from "./pcpRouter.ts"
 
-const bytes = (text: string): Uint8Array =>
-  Uint8Array.from(text.match(/[0-9a-f]{2}/g) ?? [], (two) => parseInt(two, 16))
-
-const hex = (packet: Uint8Array): string => Array.from(packet, (byte) => byte.toString(16).padStart(2, "0")).join("")
-
-const ip = NetAddress.ipFromStringUnsafe
-const client = ip("192.168.77.2")
-const other = ip("192.168.77.3")
-const hour = 3_600_000
-
-const clientField = "0000000000000000 0000ffff c0a84d02"
-const noAddress = "0000000000000000 0000ffff 00000000"
-const external = "0000000000000000 0000ffff 0b162101"
-const zeros = "000000000000000000000000"
-const nonceField = "0102030405060708 090a0b0c"
-const nonce = Codec.nonceFromBytes(bytes(nonceField))
-const otherNonce = Codec.nonceFromBytes(bytes("ff"))
-
-const answerTo = (
-  model: RouterModel.RouterModel,
-  request: string,
-  { at = hour, from = client }: { readonly at?: number; readonly from?: NetAddress.IpAddress } = {}
-) => {
-  const answer = PcpResponder.respond(model, at, bytes(request), from)
-  return answer === undefined ? undefined : hex(answer)
-}
-
-const map: Codec.MapRequest = {
-  _tag: "MapRequest",
-  clientAddress: client,
-  lifetime: 7200,
+const {
+  answerTo,
+  ask,
+  bytes,
+  client,
+  clientField,
+  codeOf,
+  external,
+  hex,
+  hour,
+  map,
   nonce,
-  protocol: 6,
-  internalPort: 12000,
-  externalPort: 12001,
-  externalAddress: ip("0.0.0.0"),
-  options: []
-}
-
-const ask = (
-  model: RouterModel.RouterModel,
-  request: Codec.Request,
-  options?: PcpResponder.Options & { readonly from?: NetAddress.IpAddress; readonly at?: number }
-): Codec.Response => {
-  const source = options?.from ?? client
-  const answer = PcpResponder.respond(model, options?.at ?? hour, Codec.encodeRequest(request), source, options)
-  return Result.getOrThrow(Codec.decodeResponse(answer ?? bytes("")))
-}
-
-const codeOf = (response: Codec.Response): number => (response._tag === "ErrorResponse" ? response.resultCode : 0)
-
-const table = (model: RouterModel.RouterModel, now = hour) =>
-  model
-    .entries(now)
-    .map(
-      (entry) =>
-        `${entry.protocol} ${entry.externalPort} ${NetAddress.formatIp(entry.internalAddress)}:${entry.internalPort}`
-    )
+  nonceField,
+  otherNonce,
+  table,
+  zeros
+} = PcpRouter
+const ip = NetAddress.ipFromStringUnsafe
+const other = ip("192.168.77.3")
+const noAddress = PcpRouter.noAddress
 
 const granted = `02 81 0000 | 00001c20 | 00000e10 | ${zeros} | ${nonceField} | 06 000000 | 2ee0 2ee1 | ${external}`
 const wanted = `02 01 0000 | 00001c20 | ${clientField} | ${nonceField} | 06 000000 | 2ee0 2ee1 | ${noAddress}`
@@ -271,25 +234,56 @@ describe("PcpResponder", () => {
     )
   })
 
+  const filter = (address: string, prefixLength: number, remotePeerPort = 0): Codec.PcpOption => ({
+    _tag: "Filter",
+    prefixLength,
+    remotePeerPort,
+    remotePeerAddress: ip(address)
+  })
+  const reaches = (model: RouterModel.RouterModel, from: string, port?: number) =>
+    model.forward(hour, "tcp", 12001, ip(from), port) !== undefined
+
   it("filters by one remote host, keeps that over renewals, and removes it on request", () => {
     const model = new RouterModel.RouterModel()
-    const peer = ip("198.51.100.7")
-    const filter = (prefixLength: number, remotePeerPort = 0): Codec.PcpOption => ({
-      _tag: "Filter",
-      prefixLength,
-      remotePeerPort,
-      remotePeerAddress: peer
-    })
-    const reaches = (from: NetAddress.IpAddress) => model.forward(hour, "tcp", 12001, from) !== undefined
-    ask(model, { ...map, options: [filter(128)] })
+    const hosts = () => [reaches(model, "198.51.100.7"), reaches(model, "198.51.100.8")]
+    ask(model, { ...map, options: [filter("198.51.100.7", 128)] })
+    assert.deepStrictEqual(hosts(), [true, false])
     ask(model, map)
-    assert.deepStrictEqual([reaches(peer), reaches(ip("198.51.100.8"))], [true, false])
-    ask(model, { ...map, options: [filter(0)] })
-    assert.deepStrictEqual([reaches(peer), reaches(ip("198.51.100.8"))], [true, true])
-    assert.strictEqual(codeOf(ask(model, { ...map, options: [filter(120)] })), 5)
-    assert.strictEqual(codeOf(ask(model, { ...map, options: [filter(128, 443)] })), 5)
-    assert.strictEqual(codeOf(ask(model, { ...map, options: [filter(128), filter(128)] })), 13)
+    assert.deepStrictEqual(hosts(), [true, false])
+    ask(model, { ...map, options: [filter("0.0.0.0", 0)] })
+    assert.deepStrictEqual(hosts(), [true, true])
     assert.strictEqual(table(model).length, 1)
+  })
+
+  it("filters by network and port, adds filters one after the other, and forgets those before one of no length", () => {
+    const model = new RouterModel.RouterModel()
+    const all = () => [
+      reaches(model, "198.51.100.7", 443),
+      reaches(model, "198.51.100.7", 80),
+      reaches(model, "198.51.100.7"),
+      reaches(model, "203.0.113.9", 80),
+      reaches(model, "192.0.2.1", 443)
+    ]
+    ask(model, { ...map, options: [filter("198.51.100.0", 96 + 24, 443)] })
+    assert.deepStrictEqual(all(), [true, false, false, false, false])
+    ask(model, { ...map, options: [filter("203.0.113.9", 128), filter("203.0.113.9", 128)] })
+    assert.deepStrictEqual(all(), [true, false, false, true, false])
+    ask(model, { ...map, options: [filter("0.0.0.0", 0), filter("192.0.2.0", 96 + 8)] })
+    assert.deepStrictEqual(all(), [false, false, false, false, true])
+    // A whole family of addresses.
+    ask(model, { ...map, options: [filter("0.0.0.0", 96, 443)] })
+    assert.deepStrictEqual(all(), [true, false, false, false, true])
+  })
+
+  it("takes eight filters, and changes nothing where there would be more", () => {
+    const model = new RouterModel.RouterModel()
+    const some = (count: number) => Array.from({ length: count }, (_, index) => filter(`198.51.100.${index}`, 128))
+    assert.strictEqual(codeOf(ask(model, { ...map, options: some(9) })), 13)
+    assert.deepStrictEqual(table(model), [])
+    assert.strictEqual(codeOf(ask(model, { ...map, options: some(8) })), 0)
+    assert.strictEqual(codeOf(ask(model, { ...map, options: [filter("192.0.2.1", 128)] })), 13)
+    assert.isFalse(reaches(model, "192.0.2.1"))
+    assert.strictEqual(codeOf(ask(model, { ...map, options: [filter("0.0.0.0", 0), ...some(8)] })), 0)
   })
 
   it("maps for another host where that is allowed", () => {
@@ -300,7 +294,10 @@ describe("PcpResponder", () => {
     assert.deepStrictEqual(table(model), ["tcp 12001 192.168.77.3:12000"])
     const self: Codec.MapRequest = { ...map, options: [{ _tag: "ThirdParty", internalAddress: client }] }
     assert.strictEqual(codeOf(ask(model, self, { thirdParty: true })), 3)
-    assert.strictEqual(codeOf(ask(model, { ...third, options: [...third.options, ...third.options] })), 6)
+    const twice = { ...third, options: [...third.options, ...third.options] }
+    assert.strictEqual(codeOf(ask(model, twice, { thirdParty: true })), 6)
+    // What is switched off is an option like one that nobody has heard of.
+    assert.strictEqual(codeOf(ask(model, twice)), 5)
     assert.strictEqual(codeOf(ask(model, { ...third, lifetime: 0 }, { thirdParty: true })), 0)
     assert.deepStrictEqual(table(model), [])
   })
@@ -312,19 +309,6 @@ describe("PcpResponder", () => {
     ["every port", { internalPort: 0 }, 2]
   ])("refuses to map %s", (_name, change, code) => {
     assert.strictEqual(codeOf(ask(new RouterModel.RouterModel(), { ...map, ...change })), code)
-  })
-
-  it("refuses pinholes, and PEER", () => {
-    const model = new RouterModel.RouterModel()
-    const guest = ip("2001:db8::2")
-    assert.strictEqual(codeOf(ask(model, { ...map, clientAddress: guest }, { from: guest })), 2)
-    const peer: Codec.PeerRequest = {
-      ...map,
-      _tag: "PeerRequest",
-      remotePeerPort: 3478,
-      remotePeerAddress: ip("198.51.100.7")
-    }
-    assert.strictEqual(codeOf(ask(model, peer)), 4)
   })
 
   it.each([
@@ -349,6 +333,23 @@ describe("PcpResponder", () => {
     const announced = ask(model, { _tag: "AnnounceRequest", clientAddress: client, options: [] }, { at: hour + 5000 })
     assert.strictEqual(announced._tag === "AnnounceResponse" ? announced.epoch : 0, 5)
     assert.deepStrictEqual(table(model), [])
+  })
+
+  it("starts its epoch over with another external address, which is none of NAT-PMP's business", () => {
+    const model = new RouterModel.RouterModel()
+    const epochAt = (at: number) => {
+      const answer = ask(model, { _tag: "AnnounceRequest", clientAddress: client, options: [] }, { at })
+      return answer._tag === "AnnounceResponse" ? answer.epoch : -1
+    }
+    assert.strictEqual(epochAt(hour), 3600)
+    model.changeExternalAddress(ip("11.22.33.2"))
+    assert.deepStrictEqual([epochAt(hour), epochAt(hour + 7000)], [0, 7])
+    model.changeExternalAddress(ip("11.22.33.2"))
+    assert.strictEqual(epochAt(hour + 8000), 8)
+    assert.strictEqual(model.epochSeconds(hour + 8000), 3608)
+    // A restart is seen in both.
+    model.reboot(2 * hour)
+    assert.deepStrictEqual([epochAt(2 * hour + 3000), model.epochSeconds(2 * hour + 3000)], [3, 3])
   })
 
   it.effect("tells a NAT-PMP client that the gateway speaks only PCP, and serves it where it speaks both", () =>

@@ -174,6 +174,10 @@ const answerUnread = (
   })
 }
 
+/** What a router with a quirk does not even refuse, by its version. */
+const isIgnored = (model: RouterModel.RouterModel, datagram: Uint8Array): boolean =>
+  model.has(datagram[0] === Codec.version ? "IgnoresNatPmp" : "IgnoresPcp")
+
 /**
  * Answers a datagram as RFC 6886 §3.2 to §3.5 say, and changes the model as it asks. `undefined` where nothing goes
  * back: to an answer, to less than a whole request, over IPv6, and while the router is silent.
@@ -195,10 +199,12 @@ export const respond = (
   const asked = { at: now, via: "natpmp", client: source } as const
   return Result.match(request, {
     onFailure: (error) =>
-      model.serve({ ...asked, action: error.kind, isMutating: false }, () => answerUnread(model, now, datagram, error)),
+      model.serve({ ...asked, action: error.kind, isMutating: false }, () =>
+        isIgnored(model, datagram) ? undefined : answerUnread(model, now, datagram, error)
+      ),
     onSuccess: (read) =>
       model.serve({ ...asked, action: actionOf(read), isMutating: read._tag === "MapRequest" }, () =>
-        Codec.encodeResponse(answer(model, now, read, source))
+        isIgnored(model, datagram) ? undefined : Codec.encodeResponse(answer(model, now, read, source))
       )
   })
 }

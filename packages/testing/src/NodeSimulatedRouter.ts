@@ -68,6 +68,8 @@ import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type * as DatagramSocket from "effect/socket/DatagramSocket"
+import type * as GatewayAnnouncements from "./internal/gatewayAnnouncements.ts"
+import * as GatewayReplies from "./internal/gatewayReplies.ts"
 import * as NodeAnnouncements from "./internal/NodeAnnouncements.ts"
 import * as NodeEvents from "./internal/NodeEvents.ts"
 import * as NodeForwarding from "./internal/NodeForwarding.ts"
@@ -124,6 +126,8 @@ export {
 export interface Options extends SimulatedRouter.RouterOptions {
   /** What it speaks, by default everything. Whoever asks for something else is refused, as by any host. */
   readonly protocols?: ReadonlyArray<SimulatedDevice.Protocol> | undefined
+  /** Whether hosts may map ports of other hosts over PCP. Defaults to `false`, as RFC 6887 §13.1 wants it. */
+  readonly thirdParty?: boolean | undefined
   /** The ports it listens on; those left out, or 0, are free ones. */
   readonly ports?:
     | {
@@ -416,7 +420,7 @@ const serveUpnp = Effect.fnUntraced(function* (model: RouterModel.RouterModel, p
 interface GatewayPort {
   readonly port: number
   /** Starts a round of announcements. */
-  readonly announce: Effect.Effect<void>
+  readonly announce: (occasion: GatewayAnnouncements.Occasion) => Effect.Effect<void>
 }
 
 const openGatewayPort = (address: NetAddress.IpAddress, port: number) =>
@@ -430,19 +434,25 @@ const serveGatewayPort = Effect.fnUntraced(function* (
   model: RouterModel.RouterModel,
   protocols: ReadonlyArray<SimulatedDevice.Protocol>,
   ports: { readonly natpmp: number; readonly announcements: number },
-  settle: Effect.Effect<void>
+  settle: Effect.Effect<void>,
+  options: PcpResponder.Options
 ) {
   const respond = PcpResponder.responderFor(protocols)
   if (respond === undefined) {
-    const refused: GatewayPort = { port: yield* reserve(model.address, ports.natpmp), announce: Effect.void }
+    const refused: GatewayPort = { port: yield* reserve(model.address, ports.natpmp), announce: () => Effect.void }
     return refused
   }
   const socket = yield* openGatewayPort(model.address, ports.natpmp)
+  const other = yield* open({ bind: { address: model.address } })
+  const scope = yield* Effect.scope
   yield* serve(
     socket,
     Effect.fnUntraced(function* ({ address: from, payload }) {
-      const answer = yield* answerSettled(model, settle, (now) => respond(model, now, payload, from.address))
-      if (answer !== undefined) yield* socket.send(answer, from)
+      const answer = yield* answerSettled(model, settle, (now) => respond(model, now, payload, from.address, options))
+      for (const { after, fromOtherPort, payload } of GatewayReplies.repliesOf(model, answer)) {
+        const sent = (fromOtherPort ? other : socket).send(payload, from)
+        yield* after === 0 ? sent : Effect.forkIn(Effect.ignore(Effect.delay(sent, after)), scope)
+      }
     })
   )
   const announce = yield* NodeAnnouncements.make(model, protocols, socket, ports.announcements)
@@ -643,7 +653,7 @@ export const make = Effect.fn("NodeSimulatedRouter.make")(function* (
     yield* forwarding.follow(state.entries)
     seen = state
     if (isElsewhere && !isRestarted) yield* upnp.isElsewhere
-    if (isRestarted || isElsewhere) yield* gatewayPort.announce
+    if (isRestarted || isElsewhere) yield* gatewayPort.announce(isRestarted ? "restart" : "newAddress")
   }).pipe(
     Effect.catchCause((cause) => Effect.logWarning("the sockets of the simulated router do not follow it", cause)),
     turn.withPermit,
@@ -664,7 +674,13 @@ export const make = Effect.fn("NodeSimulatedRouter.make")(function* (
   const upnp = protocols.includes("upnp")
     ? yield* serveUpnp(model, wanted, { settle, tellChanges })
     : yield* refuseUpnp(model, wanted)
-  const gatewayPort = yield* serveGatewayPort(model, protocols, { natpmp: wanted.natpmp, announcements }, settleAndTell)
+  const gatewayPort = yield* serveGatewayPort(
+    model,
+    protocols,
+    { natpmp: wanted.natpmp, announcements },
+    settleAndTell,
+    { thirdParty: options.thirdParty }
+  )
   const ports: Handle["ports"] = {
     ssdp: upnp.ssdpPort,
     get http() {
@@ -674,7 +690,7 @@ export const make = Effect.fn("NodeSimulatedRouter.make")(function* (
     announcements
   }
   if (model.has("DeadSecondGateway")) yield* openDeadGateway(ports)
-  yield* gatewayPort.announce
+  yield* gatewayPort.announce("start")
   yield* followChanges(model, Effect.andThen(followNow, tellChanges))
 
   return {

@@ -1,6 +1,6 @@
 /**
  * The pinholes in the IPv6 firewall of a simulated router: which packets from the world it lets through to which host
- * (WANIPv6FirewallControl:1). Nothing is translated.
+ * (WANIPv6FirewallControl:1, and MAP and PEER of PCP for IPv6 hosts). Nothing is translated.
  *
  * It knows no protocol and no clock, like the rest of the model.
  *
@@ -9,6 +9,7 @@
 import * as Equal from "effect/Equal"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
+import * as PeerFilter from "./PeerFilter.ts"
 
 /**
  * The packets that a pinhole is for.
@@ -37,6 +38,10 @@ export interface Request extends Flow {
   /** Who asks, by the source address of the request. */
   readonly client: NetAddress.IpAddress
   readonly leaseSeconds: number
+  /** PCP's mapping nonce, in hexadecimal; `undefined` over UPnP. */
+  readonly nonce?: string | undefined
+  /** Whom it lets in, beside what the flow says; by default everybody. */
+  readonly filters?: ReadonlyArray<PeerFilter.PeerFilter> | undefined
 }
 
 /**
@@ -52,6 +57,11 @@ export interface Pinhole extends Flow {
   readonly expiresAt: number
   /** How many packets came in through it. */
   readonly packets: number
+  /** Who opened it. */
+  readonly client: NetAddress.IpAddress
+  /** PCP's mapping nonce, in hexadecimal; `undefined` over UPnP. */
+  readonly nonce: string | undefined
+  readonly filters: ReadonlyArray<PeerFilter.PeerFilter>
 }
 
 /**
@@ -134,7 +144,8 @@ const admits = (pinhole: Pinhole, { from, protocol, to }: Packet): boolean =>
   pinhole.internalPort === to.port &&
   Equal.equals(pinhole.internalClient, to.address) &&
   (pinhole.remotePort === 0 || pinhole.remotePort === from.port) &&
-  (pinhole.remoteHost === undefined || Equal.equals(pinhole.remoteHost, from.address))
+  (pinhole.remoteHost === undefined || Equal.equals(pinhole.remoteHost, from.address)) &&
+  PeerFilter.admits(pinhole.filters, from)
 
 /**
  * The pinholes of one router, and its firewall.
@@ -162,14 +173,17 @@ export class PinholeTable {
   }
 
   /** Opens a pinhole; where there is one for the same packets, it is given the new lease. */
-  add(now: number, { client, leaseSeconds, ...flow }: Request): Result.Result<Pinhole, Refusal> {
+  add(now: number, { client, filters, leaseSeconds, nonce, ...flow }: Request): Result.Result<Pinhole, Refusal> {
     const refusal = this.#refusalOf(client, flow)
     if (refusal !== undefined) return Result.fail(refusal)
-    const known = this.entries(now).find((one) => isSameFlow(one, flow))
-    if (known !== undefined) return this.update(now, known.uniqueId, leaseSeconds)
+    const expiresAt = now + leaseSeconds * 1000
+    const known = this.findFlow(now, flow)
+    if (known !== undefined) {
+      return Result.succeed(this.#replace(known, { ...known, expiresAt, filters: filters ?? known.filters }))
+    }
     const uniqueId = this.#freeId(now)
     if (uniqueId === undefined) return Result.fail("SpaceExhausted")
-    const pinhole: Pinhole = { ...flow, uniqueId, packets: 0, expiresAt: now + leaseSeconds * 1000 }
+    const pinhole: Pinhole = { ...flow, uniqueId, packets: 0, expiresAt, client, nonce, filters: filters ?? [] }
     this.#pinholes = [...this.#pinholes, pinhole]
     return Result.succeed(pinhole)
   }
@@ -178,6 +192,11 @@ export class PinholeTable {
   find(now: number, uniqueId: number): Result.Result<Pinhole, Refusal> {
     const found = this.entries(now).find((one) => one.uniqueId === uniqueId)
     return found === undefined ? Result.fail("NoSuchEntry") : Result.succeed(found)
+  }
+
+  /** The pinhole that is for just these packets; `undefined` where there is none. */
+  findFlow(now: number, flow: Flow): Pinhole | undefined {
+    return this.entries(now).find((one) => isSameFlow(one, flow))
   }
 
   /** Gives a pinhole a new lease, which begins now. */

@@ -61,7 +61,7 @@ export type Outcome = "Mapped" | NatError.NatErrorReason["_tag"]
  */
 export interface Profile {
   readonly name: string
-  /** Quirks with one number are of one kind; 1 to 16. */
+  /** Quirks with one number are of one kind; 1 to 17. */
   readonly item: number
   /** What the router does, in one sentence. */
   readonly what: string
@@ -72,9 +72,10 @@ export interface Profile {
   readonly protocols: ReadonlyArray<Protocol>
   /**
    * What a plain request over UPnP or to the mock layer, with a limited lease and any external port, comes to where the
-   * quirk is handled. Over NAT-PMP and PCP, which have no words for the errors 727 and 729, those quirks map; on a line
-   * that reports no address at all they fail with `NoExternalAddress`; and `FailoverPair` comes to `NoGateway`, since
-   * they ask the default gateway, which maps none.
+   * quirk is handled; for a quirk that cannot show there, one over the protocols that it shows over. Over NAT-PMP and
+   * PCP, which have no words for the errors 727 and 729, those quirks map; on a line that reports no address at all they
+   * fail with `NoExternalAddress`; and `FailoverPair` comes to `NoGateway`, since they ask the default gateway, which
+   * maps none.
    */
   readonly outcome: Outcome
   /** `"yes"`, or why no client of ours handles it yet. */
@@ -105,6 +106,14 @@ const restarts = { ...leases, item: 9 } as const
 const surroundings = { ...handled, where: "network", strengths: inNetworks, protocols: everyProtocol } as const
 const hosts = { ...surroundings, item: 12 } as const
 const events = { ...ofUpnp, item: 16, where: "events" } as const
+const gatewayPort = {
+  ...handled,
+  item: 17,
+  where: "natpmp",
+  strengths: onTheWire,
+  protocols: ["natpmp", "pcp"]
+} as const
+const pcpOnly = { ...gatewayPort, protocols: ["pcp"] } as const
 const overIpv6 = { ...surroundings, item: 13, protocols: upnpOnly } as const
 
 /**
@@ -353,11 +362,43 @@ export const profiles = [
   {
     ...restarts,
     name: "EpochStartsOver",
-    what: "After a restart the answers to other requests are what shows, by the epoch, that the mappings are lost.",
+    what: "Nothing is announced: the epoch in the answers to other requests shows that a restart has lost the mappings.",
     protocols: ["natpmp", "pcp"],
     where: "natpmp",
     strengths: onTheWire,
     handled: "the restart is noticed, but a lost mapping is only made again when its own renewal is due"
+  },
+  {
+    ...restarts,
+    name: "AnnouncesOnlyToGroup",
+    what: "A restart and another external address are announced to every host of the network, and to nobody apart.",
+    protocols: ["natpmp", "pcp"],
+    where: "natpmp",
+    strengths: onTheWire
+  },
+  {
+    ...restarts,
+    name: "AnnouncesOnlyToClients",
+    what: "A restart and another external address are told only to the hosts that have mappings by PCP, each apart.",
+    protocols: ["pcp"],
+    where: "natpmp",
+    strengths: onTheWire
+  },
+  {
+    ...restarts,
+    name: "EpochStandsStill",
+    what: "The epoch is always 0.",
+    protocols: ["natpmp", "pcp"],
+    where: "natpmp",
+    strengths: onTheWire
+  },
+  {
+    ...restarts,
+    name: "EpochJumpsBack",
+    what: "The epoch starts over every ten minutes, and the mappings stay.",
+    protocols: ["natpmp", "pcp"],
+    where: "natpmp",
+    strengths: onTheWire
   },
   {
     ...restarts,
@@ -451,7 +492,76 @@ export const profiles = [
 
   { ...events, name: "EventsNotOffered", what: "The description has an empty place for subscriptions to events." },
   { ...events, name: "EventsNeverSent", what: "Subscriptions to events are granted, and no event is ever sent." },
-  { ...events, name: "SubscriptionsRefused", what: "Every subscription to events is refused with HTTP status 503." }
+  { ...events, name: "SubscriptionsRefused", what: "Every subscription to events is refused with HTTP status 503." },
+
+  {
+    ...pcpOnly,
+    name: "IgnoresPcp",
+    what: "Requests of PCP are not answered, not even to say that only NAT-PMP is spoken.",
+    outcome: "NoGateway"
+  },
+  {
+    ...gatewayPort,
+    name: "IgnoresNatPmp",
+    what: "Requests of NAT-PMP are not answered, not even to say that only PCP is spoken.",
+    protocols: ["natpmp"],
+    outcome: "NoGateway"
+  },
+  {
+    ...pcpOnly,
+    name: "AnswersPcpWithVersion1",
+    what: "Requests of PCP are refused with the version 1 of a draft that never became the protocol.",
+    outcome: "Unsupported"
+  },
+  {
+    ...pcpOnly,
+    name: "RefusesOwnVersion",
+    what: "Requests of PCP are refused for their version, and the refusal names that same version.",
+    outcome: "Unsupported"
+  },
+  {
+    ...pcpOnly,
+    name: "SeesAnotherAddress",
+    what: "Requests of PCP are refused with ADDRESS_MISMATCH, as through another NAT on the way.",
+    outcome: "Unsupported"
+  },
+  {
+    ...gatewayPort,
+    name: "RepliesFromOtherPort",
+    what: "Answers come from a port other than 5351, and nobody can know whose they are.",
+    outcome: "NoGateway"
+  },
+  {
+    ...gatewayPort,
+    name: "RepliesCutShort",
+    what: "The last four bytes of every answer are missing.",
+    outcome: "NoGateway"
+  },
+  { ...gatewayPort, name: "RepliesPadded", what: "Every answer is followed by four zeros." },
+  { ...gatewayPort, name: "RepliesTwice", what: "Every answer comes twice." },
+  { ...gatewayPort, name: "RepliesLate", what: "Every answer takes more than a second." },
+  { ...gatewayPort, name: "GrantsOtherPorts", what: "The external port is never the one that was suggested." },
+  {
+    ...gatewayPort,
+    name: "LeasesAtLeastTwoMinutes",
+    what: "Leases that are shorter than two minutes are made longer."
+  },
+  { ...gatewayPort, name: "LeasesAtMostTwoMinutes", what: "Leases that are longer than two minutes are cut." },
+  {
+    ...pcpOnly,
+    name: "AnnounceUnsupported",
+    what: "An ANNOUNCE is refused as an unknown opcode, and everything else works."
+  },
+  {
+    ...pcpOnly,
+    name: "PreferFailureUnsupported",
+    what: "A MAP with PREFER_FAILURE is refused as one with an unknown option."
+  },
+  {
+    ...pcpOnly,
+    name: "DeletionIgnoresNonce",
+    what: "A mapping is deleted, and the answer is success, whoever asks with whatever nonce."
+  }
 ] as const satisfies ReadonlyArray<Profile>
 
 /**

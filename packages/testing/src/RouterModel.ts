@@ -12,6 +12,8 @@ import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Equal from "effect/Equal"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
+import * as PeerFilter from "./PeerFilter.ts"
+import * as PeerTable from "./PeerTable.ts"
 import * as PinholeTable from "./PinholeTable.ts"
 import type * as Quirk from "./Quirk.ts"
 import * as SubscriptionTable from "./SubscriptionTable.ts"
@@ -42,8 +44,12 @@ export interface Entry {
   /** In milliseconds; `undefined` is a permanent mapping. */
   readonly expiresAt: number | undefined
   readonly via: Via
+  /** Who asked for it, by the source address of the request. */
+  readonly client: NetAddress.IpAddress
   /** PCP's mapping nonce, in hexadecimal. */
   readonly nonce: string | undefined
+  /** Whom it lets in, beside `remoteHost`: PCP's filters, none of them for everybody. */
+  readonly filters: ReadonlyArray<PeerFilter.PeerFilter>
 }
 
 /**
@@ -68,6 +74,24 @@ export interface MapRequest {
   readonly description?: string | undefined
   readonly enabled?: boolean | undefined
   readonly nonce?: string | undefined
+  /** Whom it lets in; by default everybody, also where there were filters before. */
+  readonly filters?: ReadonlyArray<PeerFilter.PeerFilter> | undefined
+}
+
+/**
+ * A request to keep a connection to a peer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PeerRequest extends PeerTable.Flow {
+  readonly via: Via
+  /** Who asks, by the source address of the request. */
+  readonly client: NetAddress.IpAddress
+  /** 0 leaves the choice to the router. */
+  readonly externalPort: number
+  readonly lifetimeSeconds: number
+  readonly nonce: string
 }
 
 /**
@@ -231,6 +255,12 @@ const oneDay = 86_400_000
 const atOnce = 1_000
 const stupor = 30_000
 
+/** The epoch of a router that jumps back does so every ten minutes. */
+const epochCycle = 600
+
+/** The shortest lease that RFC 6887 §15 recommends to grant, and the longest of routers that are mean with them. */
+const twoMinutes = 120
+
 /** What each quirk of the external address makes of it. */
 const quirkyAddresses: ReadonlyArray<readonly [Quirk.Quirk, NetAddress.IpAddress | undefined]> = [
   ["ExternalAddressZero", ip("0.0.0.0")],
@@ -247,19 +277,24 @@ const defaultExternalAddress = (quirks: ReadonlySet<Quirk.Quirk>): NetAddress.Ip
 /** NAT-PMP and PCP have no words for most refusals of an Internet Gateway Device, and no permanent leases. */
 const isIgd = (request: { readonly via: Via }): boolean => request.via === "upnp" || request.via === "mock"
 
+type AnyRequest = Pick<
+  MapRequest,
+  "externalPort" | "internalPort" | "lifetimeSeconds" | "mayChoosePort" | "remoteHost" | "via"
+>
+
 interface Rule {
   readonly quirk: Quirk.Quirk
-  readonly isBroken: (request: MapRequest) => boolean
+  readonly isBroken: (request: AnyRequest) => boolean
   readonly refusal: Refusal
 }
 
 const always = () => true
-const isLimited = (request: MapRequest) => isIgd(request) && request.lifetimeSeconds !== 0
+const isLimited = (request: AnyRequest) => isIgd(request) && request.lifetimeSeconds !== 0
 
 /** As an external or an internal port: all of them, over UPnP. */
 const everyPort = 0
 
-const asksForEveryPort = (request: MapRequest): boolean =>
+const asksForEveryPort = (request: AnyRequest): boolean =>
   request.via === "upnp" && request.externalPort === everyPort && !request.mayChoosePort
 
 /** What a router with a quirk refuses by the request alone, whatever its table holds. */
@@ -317,8 +352,10 @@ export class RouterModel {
   readonly maxLifetimeSeconds: number
   readonly quirks: ReadonlySet<Quirk.Quirk>
   readonly igdVersion: 1 | 2
-  /** The IPv6 firewall, as far as it is controlled over UPnP: a router of the second version has one. */
+  /** The IPv6 firewall, which is controlled over PCP and, on a router of the second version, over UPnP. */
   readonly pinholes: PinholeTable.PinholeTable
+  /** The connections that PCP keeps open. */
+  readonly peers = new PeerTable.PeerTable()
   /** Who has subscribed to events over UPnP. */
   readonly subscriptions = new SubscriptionTable.SubscriptionTable()
   /** The requests that arrived, the oldest first: the last `maximumAsked` of them. */
@@ -336,6 +373,9 @@ export class RouterModel {
   connections = 0
   #table: Array<Entry> = []
   #startedAt: number
+  /** Since when PCP's epoch counts; `undefined` until somebody asks after a change of the external address. */
+  #pcpStartedAt: number | undefined
+  #clientsBefore: ReadonlyArray<NetAddress.IpAddress> = []
   #refusals: Array<RefusalKind> = []
   /** External ports that other hosts have, by protocol: they are in no table and cannot be had. */
   readonly #taken = new Set<string>()
@@ -363,6 +403,7 @@ export class RouterModel {
     this.externalAddress =
       options.externalAddress === null ? undefined : (options.externalAddress ?? defaultExternalAddress(this.quirks))
     this.#startedAt = options.startedAt ?? 0
+    this.#pcpStartedAt = this.#startedAt
   }
 
   /** Whether the router has a quirk. */
@@ -408,9 +449,31 @@ export class RouterModel {
     if (Math.abs(Ipv4Address - Ipv6Address) < atOnce) this.goSilent(Math.max(this.#silentUntil, now + stupor))
   }
 
-  /** Seconds since the router started, as NAT-PMP and PCP report them. */
+  /** Seconds since the router started, as NAT-PMP reports them. */
   epochSeconds(now: number): number {
-    return Math.max(0, Math.floor((now - this.#startedAt) / 1000))
+    return this.#toldSeconds(now, this.#startedAt)
+  }
+
+  /**
+   * Seconds as PCP reports them: since the router started or, after another external address, since it was first asked
+   * or said so itself (RFC 6887 §8.5).
+   */
+  pcpEpochSeconds(now: number): number {
+    this.#pcpStartedAt ??= now
+    return this.#toldSeconds(now, this.#pcpStartedAt)
+  }
+
+  /** The hosts that have something from PCP here, each once: who may be told what becomes of it (RFC 6887 §14). */
+  pcpClients(now: number): ReadonlyArray<NetAddress.IpAddress> {
+    const entries = this.entries(now).filter(({ nonce }) => nonce !== undefined)
+    const pinholes = this.pinholes.entries(now).filter(({ nonce }) => nonce !== undefined)
+    const clients = [...entries, ...pinholes, ...this.peers.entries(now)].map(({ client }) => client)
+    return clients.filter((one, index) => clients.findIndex((other) => Equal.equals(one, other)) === index)
+  }
+
+  /** The hosts that had something from PCP here when the router last restarted: it remembers whom it served. */
+  get pcpClientsBefore(): ReadonlyArray<NetAddress.IpAddress> {
+    return this.#clientsBefore
   }
 
   /** Whether the router answers nothing at this time. */
@@ -420,12 +483,8 @@ export class RouterModel {
 
   /** Grants, extends or replaces a mapping. */
   map(now: number, request: MapRequest): Result.Result<Entry, Refusal> {
-    const refused = this.#refusals.shift()
-    if (refused !== undefined) return Result.fail(refusal(refused))
-    // Over UPnP a router without an address maps all the same (RFC 6886 §3.5 has an answer for it).
-    if (this.externalAddress === undefined && !isIgd(request)) return Result.fail(refusal("NetworkFailure"))
-    const rule = rules.find((one) => this.has(one.quirk) && one.isBroken(request))
-    if (rule !== undefined) return Result.fail(rule.refusal)
+    const refused = this.#refusalOf(request)
+    if (refused !== undefined) return Result.fail(refused)
     if (asksForEveryPort(request) && !this.has("ExternalPortOnlySupportsWildcard")) {
       return Result.fail(refusal("ExternalPortWildcardForbidden"))
     }
@@ -433,7 +492,7 @@ export class RouterModel {
     const known = this.#ownEntry(now, request)
     const externalPort = this.#portFor(now, request, known)
     if (externalPort === undefined) return Result.fail(refusal("Conflict"))
-    if (known === undefined && this.entries(now).length >= this.capacity) return Result.fail(refusal("OutOfResources"))
+    if (known === undefined && this.#isFull(now)) return Result.fail(refusal("OutOfResources"))
     const granted: Entry = {
       protocol: request.protocol,
       externalPort,
@@ -444,11 +503,41 @@ export class RouterModel {
       enabled: request.enabled ?? true,
       expiresAt: this.#expiry(now, request),
       via: request.via,
-      nonce: request.nonce
+      client: request.client,
+      nonce: request.nonce,
+      filters: request.filters ?? []
     }
     const kept = { ...granted, expiresAt: this.#trueExpiry(now, granted) }
     this.#put(kept, known)
     return Result.succeed(granted)
+  }
+
+  /** Opens a pinhole in the IPv6 firewall, or gives it a new lease, where the router grants anything at all. */
+  mapPinhole(
+    now: number,
+    request: Omit<PinholeTable.Request, "leaseSeconds"> & { readonly via: Via; readonly lifetimeSeconds: number }
+  ): Result.Result<PinholeTable.Pinhole, Refusal | PinholeTable.Refusal> {
+    const { lifetimeSeconds, via, ...flow } = request
+    const { internalPort } = flow
+    const asked = { via, internalPort, externalPort: internalPort, mayChoosePort: false, lifetimeSeconds }
+    const refused = this.#refusalOf(asked, { needsExternalAddress: false })
+    if (refused !== undefined) return Result.fail(refused)
+    return this.pinholes.add(now, { ...flow, leaseSeconds: this.#granted(asked) })
+  }
+
+  /** Keeps a connection to a peer, or gives it a new lease: its port is that of whatever else the same host has there. */
+  peer(now: number, request: PeerRequest): Result.Result<PeerTable.Peer, Refusal> {
+    const refused = this.#refusalOf({ ...request, mayChoosePort: true })
+    if (refused !== undefined) return Result.fail(refused)
+    const { externalPort: suggested, lifetimeSeconds: _, via: __, ...flow } = request
+    const isKnown = this.peers.find(now, flow) !== undefined
+    if (!isKnown && this.#isFull(now)) return Result.fail(refusal("OutOfResources"))
+    const own = this.entries(now).find((entry) => isSameInternalEnd(entry, flow))?.externalPort
+    const externalPort = own ?? this.peers.portOf(now, flow) ?? this.#freePort(now, flow.protocol, suggested)
+    if (externalPort === undefined) return Result.fail(refusal("OutOfResources"))
+    const peer: PeerTable.Peer = { ...flow, externalPort, expiresAt: now + this.#granted(request) * 1000 }
+    this.peers.put(now, peer)
+    return Result.succeed(peer)
   }
 
   /** Something else has an external port from now on: its rows are gone, and who asks for it meets a conflict. */
@@ -474,21 +563,33 @@ export class RouterModel {
     return this.has("DeletionSaysNoSuchEntry") ? 0 : deleted.length
   }
 
-  /** Where a packet from the world to an external port goes; `undefined` where nothing is mapped. */
+  /**
+   * Where a packet from the world to an external port goes; `undefined` where nothing is mapped. Without the sender's
+   * port it does not come through a filter for one port, nor as a peer's.
+   */
   forward(
     now: number,
     protocol: PortMapping.Protocol,
     externalPort: number,
-    from: NetAddress.IpAddress
+    from: NetAddress.IpAddress,
+    fromPort?: number
   ): NetAddress.InetAddress | undefined {
+    const sender = { address: from, port: fromPort }
     const open = this.entries(now).filter(
       (one) =>
-        one.enabled && one.protocol === protocol && (one.remoteHost === undefined || Equal.equals(one.remoteHost, from))
+        one.enabled &&
+        one.protocol === protocol &&
+        (one.remoteHost === undefined || Equal.equals(one.remoteHost, from)) &&
+        PeerFilter.admits(one.filters, sender)
     )
     // A mapping of every port has those that no other one has.
     const entry =
       open.find((one) => one.externalPort === externalPort) ?? open.find((one) => one.externalPort === everyPort)
-    if (entry === undefined) return undefined
+    if (entry === undefined) {
+      const { port } = sender
+      if (port === undefined) return undefined
+      return this.peers.forward(now, protocol, externalPort, NetAddress.inetAddressUnsafe(from, port))
+    }
     const port = entry.internalPort === everyPort ? externalPort : entry.internalPort
     return NetAddress.inetAddressUnsafe(entry.internalAddress, port)
   }
@@ -500,7 +601,9 @@ export class RouterModel {
   reboot(now: number, options: { readonly keepsTable?: boolean | undefined } = {}): void {
     // What was gone before the restart does not come back with what is kept.
     this.entries(now)
+    this.#clientsBefore = this.pcpClients(now)
     this.#startedAt = now
+    this.#pcpStartedAt = now
     this.#nights = 0
     this.bootId += 1
     // Nobody who had subscribed is known any more, whatever is kept.
@@ -509,12 +612,14 @@ export class RouterModel {
       this.#setTable([])
       this.#taken.clear()
       this.pinholes.clear()
+      this.peers.clear()
     }
     this.#tell()
   }
 
   /** Gives the outside another address, or none. */
   changeExternalAddress(address: NetAddress.IpAddress | undefined): void {
+    if (!Equal.equals(address, this.externalAddress)) this.#pcpStartedAt = undefined
     this.externalAddress = address
     this.#tell()
   }
@@ -552,9 +657,38 @@ export class RouterModel {
     for (const listener of this.#listeners) listener()
   }
 
+  /** An epoch as it is told. */
+  #toldSeconds(now: number, start: number): number {
+    if (this.has("EpochStandsStill")) return 0
+    const seconds = Math.max(0, Math.floor((now - start) / 1000))
+    return this.has("EpochJumpsBack") ? seconds % epochCycle : seconds
+  }
+
+  /** Why a request is refused whatever the table holds. */
+  #refusalOf(request: AnyRequest, { needsExternalAddress = !isIgd(request) } = {}): Refusal | undefined {
+    const refused = this.#refusals.shift()
+    if (refused !== undefined) return refusal(refused)
+    // Over UPnP a router without an address maps all the same (RFC 6886 §3.5 has an answer for it).
+    if (this.externalAddress === undefined && needsExternalAddress) return refusal("NetworkFailure")
+    return rules.find((one) => this.has(one.quirk) && one.isBroken(request))?.refusal
+  }
+
+  #isFull(now: number): boolean {
+    return this.entries(now).length + this.peers.entries(now).length >= this.capacity
+  }
+
+  /** How long a limited lease is, in seconds. */
+  #granted(request: Pick<MapRequest, "lifetimeSeconds" | "via">): number {
+    const lifetimeSeconds = Math.min(request.lifetimeSeconds, this.maxLifetimeSeconds)
+    // Over UPnP nobody would be told.
+    if (isIgd(request)) return lifetimeSeconds
+    if (this.has("LeasesAtLeastTwoMinutes")) return Math.max(lifetimeSeconds, twoMinutes)
+    return this.has("LeasesAtMostTwoMinutes") ? Math.min(lifetimeSeconds, twoMinutes) : lifetimeSeconds
+  }
+
   #expiry(now: number, request: MapRequest): number | undefined {
     const { lifetimeSeconds } = request
-    if (lifetimeSeconds > 0) return now + Math.min(lifetimeSeconds, this.maxLifetimeSeconds) * 1000
+    if (lifetimeSeconds > 0) return now + this.#granted(request) * 1000
     // WANIPConnection:2 §2.3.19: what was without an end ends after a week.
     return request.via === "upnp" && this.igdVersion === 2 ? now + oneWeek * 1000 : undefined
   }
@@ -621,21 +755,43 @@ export class RouterModel {
     if (asksForEveryPort(request)) {
       return this.entries(now).some((one) => portName(one) === portName(request)) ? undefined : everyPort
     }
-    // Whatever its remote host: an external port leads to one place.
-    const mapped = new Set(this.entries(now).map(portName))
-    const isFree = (externalPort: number) => {
-      const one = { protocol: request.protocol, externalPort }
+    const isFree = this.#freePorts(now, request.protocol)
+    if (this.has("SamePortValuesRequired")) return isFree(request.internalPort) ? request.internalPort : undefined
+    // A host's connections and its mappings go by one port.
+    const own = isIgd(request) ? undefined : this.peers.portOf(now, request)
+    if (own !== undefined) return request.mayChoosePort || own === request.externalPort ? own : undefined
+    if (this.has("GrantsOtherPorts") && !isIgd(request)) {
+      return request.mayChoosePort ? this.#freePort(now, request.protocol, 0) : undefined
+    }
+    if (request.mayChoosePort) return this.#freePort(now, request.protocol, request.externalPort)
+    return request.externalPort !== 0 && isFree(request.externalPort) ? request.externalPort : undefined
+  }
+
+  /** Whether a port is free, whatever the remote host: an external port leads to one place. */
+  #freePorts(now: number, protocol: PortMapping.Protocol): (externalPort: number) => boolean {
+    const mapped = new Set([...this.entries(now), ...this.peers.entries(now)].map(portName))
+    return (externalPort) => {
+      const one = { protocol, externalPort }
       return !mapped.has(portName(one)) && !this.isTaken(one)
     }
-    if (this.has("SamePortValuesRequired")) return isFree(request.internalPort) ? request.internalPort : undefined
-    if (request.externalPort !== 0 && isFree(request.externalPort)) return request.externalPort
-    if (!request.mayChoosePort) return undefined
+  }
+
+  /** The suggested port where it is one and free, else one that the router chooses. */
+  #freePort(now: number, protocol: PortMapping.Protocol, suggested: number): number | undefined {
+    const isFree = this.#freePorts(now, protocol)
+    if (suggested !== 0 && isFree(suggested)) return suggested
     for (let port = firstDynamicPort; port <= lastPort; port++) {
       if (isFree(port)) return port
     }
     return undefined
   }
 }
+
+/** Mappings of the internal end of a connection. */
+const isSameInternalEnd = (entry: Entry, end: Omit<PeerTable.Flow, "remote">): boolean =>
+  entry.protocol === end.protocol &&
+  entry.internalPort === end.internalPort &&
+  Equal.equals(entry.internalAddress, end.internalAddress)
 
 const portName = (one: { readonly protocol: PortMapping.Protocol; readonly externalPort: number }): string =>
   `${one.externalPort}/${one.protocol}`

@@ -19,6 +19,8 @@ import type * as Http from "@effect-nat/core/Http"
 import * as PcpCodec from "@effect-nat/natpmp/PcpCodec"
 import * as Ssdp from "@effect-nat/upnp/Ssdp"
 import * as NetAddress from "effect/net/NetAddress"
+import * as GatewayAnnouncements from "./internal/gatewayAnnouncements.ts"
+import * as GatewayReplies from "./internal/gatewayReplies.ts"
 import * as NatPmpResponder from "./NatPmpResponder.ts"
 import * as PcpResponder from "./PcpResponder.ts"
 import type * as RouterModel from "./RouterModel.ts"
@@ -98,13 +100,13 @@ export type Occasion = "start" | "restart" | "newAddress" | "end" | "again"
  * @since 0.1.0
  */
 export interface Announcement {
-  /** A group, as a rule. */
+  /** A group, or a host. What is for another family of addresses than the device's is not sent. */
   readonly to: NetAddress.InetAddress
   readonly fromPort: number
   /** How long after the occasion, in milliseconds, but at its end at once. Defaults to 0. */
   readonly after?: number | undefined
-  /** As things are when it is sent, at a time in milliseconds. */
-  readonly payload: (now: number) => Uint8Array
+  /** As things are when it is sent, at a time in milliseconds; `undefined` where there is nothing to say any more. */
+  readonly payload: (now: number) => Uint8Array | undefined
 }
 
 /**
@@ -118,8 +120,10 @@ export interface Device {
   readonly onDatagram?: ((datagram: Incoming) => ReadonlyArray<Outgoing> | undefined) | undefined
   /** The answer to a request; `"silence"` is none, `undefined` is a port on which nobody listens. */
   readonly onRequest?: ((request: IncomingRequest) => OutgoingResponse | "silence" | undefined) | undefined
-  /** What it sends unasked; what is left of an earlier occasion is then not sent any more. */
-  readonly announcements?: ((occasion: Occasion) => ReadonlyArray<Announcement>) | undefined
+  /**
+   * What it sends unasked from a time on, in milliseconds; what is left of an earlier occasion is then not sent any more.
+   */
+  readonly announcements?: ((occasion: Occasion, now: number) => ReadonlyArray<Announcement>) | undefined
   /** The events that its subscribers are to be told at this time, in milliseconds: each is due only once. */
   readonly dueEvents?: ((now: number) => ReadonlyArray<UpnpResponder.Notification>) | undefined
 }
@@ -176,39 +180,39 @@ export const upnp = (model: RouterModel.RouterModel): Device => ({
   dueEvents: (now) => UpnpResponder.dueEvents(model, now)
 })
 
-type Announce = (model: RouterModel.RouterModel, now: number) => Uint8Array
-
-/** Ten times, with pauses that double from a quarter of a second (RFC 6886 §3.2.1, RFC 6887 §14.1.2). */
-const rounds = Array.from({ length: 10 }, (_, round) => 250 * (2 ** round - 1))
-
-const hostsGroup = NetAddress.inetAddressUnsafe(PcpCodec.group, PcpCodec.clientPort)
-
 const gatewayAnnouncements = (
   model: RouterModel.RouterModel,
-  announces: ReadonlyArray<Announce>,
-  occasion: Occasion
+  protocols: ReadonlyArray<Protocol>,
+  occasion: Occasion,
+  now: number
 ): ReadonlyArray<Announcement> => {
   if (occasion === "end" || occasion === "again") return []
-  return rounds.flatMap((after) =>
-    announces.map((announce) => ({
-      after,
-      to: hostsGroup,
-      fromPort: PcpCodec.serverPort,
-      payload: (now: number) => announce(model, now)
-    }))
-  )
+  return GatewayAnnouncements.of(model, protocols, occasion, now).map(({ after, payload, to }) => ({
+    after,
+    payload,
+    to: NetAddress.inetAddressUnsafe(to, PcpCodec.clientPort),
+    fromPort: PcpCodec.serverPort
+  }))
 }
+
+/** Where no port is the right one. */
+const otherPort = PcpCodec.serverPort + 1
 
 const onGatewayPort = (
   model: RouterModel.RouterModel,
+  protocols: ReadonlyArray<Protocol>,
   respond: PcpResponder.Responder,
-  announces: ReadonlyArray<Announce>
+  options?: PcpResponder.Options
 ): Device => ({
-  announcements: (occasion) => gatewayAnnouncements(model, announces, occasion),
+  announcements: (occasion, now) => gatewayAnnouncements(model, protocols, occasion, now),
   onDatagram: ({ from, now, payload, to }) => {
     if (to.port !== PcpCodec.serverPort) return undefined
-    const answer = respond(model, now, payload, from.address)
-    return answer === undefined ? [] : [{ payload: answer }]
+    const answer = respond(model, now, payload, from.address, options)
+    return GatewayReplies.repliesOf(model, answer).map(({ after, fromOtherPort, payload }) => ({
+      payload,
+      after,
+      fromPort: fromOtherPort ? otherPort : PcpCodec.serverPort
+    }))
   }
 })
 
@@ -219,7 +223,7 @@ const onGatewayPort = (
  * @since 0.1.0
  */
 export const natPmp = (model: RouterModel.RouterModel): Device =>
-  onGatewayPort(model, NatPmpResponder.respond, [NatPmpResponder.announcement])
+  onGatewayPort(model, ["natpmp"], NatPmpResponder.respond)
 
 /**
  * The PCP side of a router that does not speak NAT-PMP.
@@ -227,8 +231,8 @@ export const natPmp = (model: RouterModel.RouterModel): Device =>
  * @category constructors
  * @since 0.1.0
  */
-export const pcp = (model: RouterModel.RouterModel): Device =>
-  onGatewayPort(model, PcpResponder.respond, [PcpResponder.announcement])
+export const pcp = (model: RouterModel.RouterModel, options?: PcpResponder.Options): Device =>
+  onGatewayPort(model, ["pcp"], PcpResponder.respond, options)
 
 /**
  * The side of a router that speaks PCP and NAT-PMP, which share a port.
@@ -236,8 +240,8 @@ export const pcp = (model: RouterModel.RouterModel): Device =>
  * @category constructors
  * @since 0.1.0
  */
-export const pcpAndNatPmp = (model: RouterModel.RouterModel): Device =>
-  onGatewayPort(model, PcpResponder.respondToBoth, [NatPmpResponder.announcement, PcpResponder.announcement])
+export const pcpAndNatPmp = (model: RouterModel.RouterModel, options?: PcpResponder.Options): Device =>
+  onGatewayPort(model, ["natpmp", "pcp"], PcpResponder.respondToBoth, options)
 
 /**
  * What a router can speak.
@@ -270,12 +274,8 @@ export const fromModel = (
   protocols: ReadonlyArray<Protocol> = ["upnp", "natpmp", "pcp"]
 ): ReadonlyArray<Device> => {
   const respond = PcpResponder.responderFor(protocols)
-  const announces = [
-    ...(protocols.includes("natpmp") ? [NatPmpResponder.announcement] : []),
-    ...(protocols.includes("pcp") ? [PcpResponder.announcement] : [])
-  ]
   return [
-    ...(respond === undefined ? [] : [onGatewayPort(model, respond, announces)]),
+    ...(respond === undefined ? [] : [onGatewayPort(model, protocols, respond)]),
     ...(protocols.includes("upnp") ? [upnp(model)] : [])
   ]
 }

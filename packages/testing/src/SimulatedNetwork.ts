@@ -263,13 +263,16 @@ export interface SimulatedNetwork {
   /** A network such as 192.168.77.0/24. Throws a `RangeError` where it, or its link, is none. */
   readonly addLan: (options: { readonly network: string; readonly link?: Partial<Link> | undefined }) => Lan
   /**
-   * A router at its model's address, which has to be one of the network: 192.168.77.1 unless the model is told. Throws a
-   * `RangeError` where it is none or somebody has it, and for a quirk that does not run in a network.
+   * A router at its model's address, which has to be one of the network: 192.168.77.1 unless the model is told. A router
+   * of two networks, such as one of IPv4 and one of IPv6, is added for each, to the second one with its `address` there,
+   * and the device of UPnP, whose events go out once, to one of them. Throws a `RangeError` where the address is none or
+   * somebody has it, and for a quirk that does not run in a network.
    */
   readonly addRouter: (options: {
     readonly lan: Lan
     readonly model: RouterModel.RouterModel
     readonly devices: ReadonlyArray<SimulatedDevice.Device>
+    readonly address?: NetAddress.IpAddress | string | undefined
   }) => Router
   /** Something else with a free address of the network. Throws a `RangeError` where it is none. */
   readonly addAppliance: (options: {
@@ -999,14 +1002,15 @@ export const make = (options: Options): SimulatedNetwork => {
         }
       }
     },
-    addRouter: ({ devices, lan, model }) => {
+    addRouter: ({ devices, lan, model, ...options }) => {
       NetworkChecks.quirks(model)
-      NetworkChecks.place(`the router ${model.name}`, model.address, lan.network, addressesOn(lan))
+      const address = NetworkChecks.address(options.address ?? model.address)
+      NetworkChecks.place(`the router ${model.name}`, address, lan.network, addressesOn(lan))
       const router: Router = {
         lan,
         model,
         devices,
-        address: model.address,
+        address,
         isSilent: (now) => model.isSilent(now)
       }
       appliances.push(router)

@@ -1,28 +1,21 @@
 /**
- * What a gateway that speaks NAT-PMP or PCP tells every host of its network unasked (RFC 6886 §3.2.1, RFC 6887 §14.1).
+ * What a gateway that speaks NAT-PMP or PCP tells the hosts of its network unasked, on sockets.
  */
 import type * as Udp from "@effect-nat/core/Udp"
-import * as PcpCodec from "@effect-nat/natpmp/PcpCodec"
+import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
 import * as NetAddress from "effect/net/NetAddress"
-import * as Schedule from "effect/Schedule"
-import * as NatPmpResponder from "../NatPmpResponder.ts"
-import * as PcpResponder from "../PcpResponder.ts"
 import type * as RouterModel from "../RouterModel.ts"
+import * as GatewayAnnouncements from "./gatewayAnnouncements.ts"
 
-/** Ten in all: datagrams to a group are not acknowledged. */
-const repetition = { schedule: Schedule.exponential("250 millis"), times: 9 }
-
-const payloads = (
-  model: RouterModel.RouterModel,
-  protocols: ReadonlyArray<string>,
-  now: number
-): ReadonlyArray<Uint8Array> => [
-  ...(protocols.includes("natpmp") ? [NatPmpResponder.announcement(model, now)] : []),
-  ...(protocols.includes("pcp") ? [PcpResponder.announcement(model, now)] : [])
-]
+/** Those of the router's own family, the earliest first, at one time together. */
+const roundsOf = (announcements: ReadonlyArray<GatewayAnnouncements.Announcement>, own: NetAddress.IpAddress) => {
+  const sendable = announcements.filter(({ to }) => NetAddress.familyOf(to) === NetAddress.familyOf(own))
+  const rounds = Object.entries(Arr.groupBy(sendable, ({ after }) => String(after)))
+  return rounds.map(([after, round]) => [Number(after), round] as const).toSorted(([self], [that]) => self - that)
+}
 
 /**
  * Starts a round of announcements, from the socket that requests come to, and ends the one before. Each says how
@@ -34,15 +27,24 @@ export const make = Effect.fnUntraced(function* (
   socket: Udp.UdpSocket,
   port: number
 ) {
-  const round = yield* FiberHandle.make()
-  const to = NetAddress.inetAddressUnsafe(PcpCodec.group, port)
-  const announce = Effect.gen(function* () {
+  const handle = yield* FiberHandle.make()
+
+  const say = Effect.fnUntraced(function* ({ payload, to }: GatewayAnnouncements.Announcement) {
     const now = yield* Clock.currentTimeMillis
-    if (model.isSilent(now)) return
+    const said = model.isSilent(now) ? undefined : payload(now)
     // Not every machine has multicast on loopback: whoever cannot be told asks.
-    yield* Effect.forEach(payloads(model, protocols, now), (one) => Effect.ignore(socket.send(one, to)), {
-      discard: true
-    })
+    if (said !== undefined) yield* Effect.ignore(socket.send(said, NetAddress.inetAddressUnsafe(to, port)))
   })
-  return Effect.asVoid(FiberHandle.run(round, Effect.repeat(announce, repetition)))
+
+  const announce = Effect.fnUntraced(function* (occasion: GatewayAnnouncements.Occasion) {
+    const announcements = GatewayAnnouncements.of(model, protocols, occasion, yield* Clock.currentTimeMillis)
+    let waited = 0
+    for (const [after, round] of roundsOf(announcements, socket.address.address)) {
+      if (after > waited) yield* Effect.sleep(after - waited)
+      waited = after
+      yield* Effect.forEach(round, say, { discard: true })
+    }
+  })
+
+  return (occasion: GatewayAnnouncements.Occasion) => Effect.asVoid(FiberHandle.run(handle, announce(occasion)))
 })

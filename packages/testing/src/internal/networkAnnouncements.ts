@@ -1,12 +1,13 @@
 /**
  * When the appliances of a simulated network speak up unasked.
  */
-import type * as NetAddress from "effect/net/NetAddress"
+import * as NetAddress from "effect/net/NetAddress"
 import type * as SimulatedDevice from "../SimulatedDevice.ts"
 import * as UpnpResponder from "../UpnpResponder.ts"
 import type * as VirtualTime from "./virtualTime.ts"
 
 interface Appliance {
+  readonly address: NetAddress.IpAddress
   readonly devices: ReadonlyArray<SimulatedDevice.Device>
 }
 
@@ -33,10 +34,13 @@ export const make = <A extends Appliance>({ isHeard, isUp, passed, send, time }:
     const isOver = () => latest.get(appliance) !== token
     // Whoever repeats itself to nobody would only take time.
     const speakers = occasion === "again" && !isHeard(appliance) ? [] : appliance.devices
-    const said = speakers.flatMap((device) => device.announcements?.(occasion) ?? [])
+    const said = speakers.flatMap((device) => device.announcements?.(occasion, time.now) ?? [])
+    const family = NetAddress.familyOf(appliance.address)
     for (const { after = 0, fromPort, payload, to } of said) {
+      if (NetAddress.familyOf(to.address) !== family) continue
       const say = () => {
-        if (!isOver() && isUp(appliance)) send(appliance, payload(time.now), fromPort, to)
+        const one = isOver() || !isUp(appliance) ? undefined : payload(time.now)
+        if (one !== undefined) send(appliance, one, fromPort, to)
       }
       if (occasion === "end") say()
       else time.after(after, say)
