@@ -8,6 +8,7 @@ import * as PcpCodec from "@effect-nat/natpmp/PcpCodec"
 import * as NodeSimulatedRouter from "@effect-nat/testing/NodeSimulatedRouter"
 import * as RouterModel from "@effect-nat/testing/RouterModel"
 import { assert, describe, it } from "@effect/vitest"
+import { map as pcpMap } from "./pcpRouter.ts"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -111,6 +112,26 @@ describe("a router on loopback announces", () => {
       yield* Effect.sleep("400 millis")
       const said = (yield* Queue.clear(heard)).map(([what]) => what)
       assert.deepStrictEqual([...new Set(said)], [expected])
+    }).pipe(Effect.scoped, Effect.provide(NodeUdp.layer))
+  )
+
+  it.live("to the client of a mapping apart, when it has another address and when it has restarted", () =>
+    Effect.gen(function* () {
+      const router = yield* NodeSimulatedRouter.make({
+        externalAddress: "11.22.33.1",
+        protocols: ["pcp"],
+        quirks: ["AnnouncesOnlyToClients"]
+      })
+      const heard = yield* listen(router.ports.announcements)
+      const client = NetAddress.ipFromStringUnsafe(loopback)
+      const socket = yield* Udp.Udp.use((udp) => udp.open({ bind: { address: client } }))
+      const request = PcpCodec.encodeRequest({ ...pcpMap, clientAddress: client })
+      yield* socket.send(request, NetAddress.inetAddressUnsafe(client, router.ports.natpmp))
+      yield* Effect.timeout(socket.receive, "5 seconds")
+      yield* router.changeExternalAddress("11.22.33.2")
+      assert.deepStrictEqual(yield* awaitOne(heard, "PCP MapResponse"), ["PCP MapResponse", router.ports.natpmp])
+      yield* router.reboot()
+      yield* awaitOne(heard, "PCP AnnounceResponse")
     }).pipe(Effect.scoped, Effect.provide(NodeUdp.layer))
   )
 

@@ -7,7 +7,6 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
-import * as Result from "effect/Result"
 import * as Net from "../natpmp/network.ts"
 import * as PcpRouter from "./pcpRouter.ts"
 

@@ -4,7 +4,6 @@
  */
 import * as Codec from "@effect-nat/natpmp/PcpCodec"
 import * as PcpResponder from "@effect-nat/testing/PcpResponder"
-import type * as Quirk from "@effect-nat/testing/Quirk"
 import * as RouterModel from "@effect-nat/testing/RouterModel"
 import { assert, describe, it } from "@effect/vitest"
 import * as NetAddress from "effect/net/NetAddress"
@@ -128,20 +127,24 @@ describe("a pinhole", () => {
     assert.strictEqual(codeOf(ask(model, map)), 7)
   })
 
-  const refusals: ReadonlyArray<
-    readonly [what: string, spoil: (model: RouterModel.RouterModel) => void, code: number, quirk?: Quirk.Quirk]
-  > = [
-    ["nobody may", (model) => (model.pinholes.isInboundPinholeAllowed = false), 2],
-    ["there is no firewall", (model) => (model.pinholes.isEnabled = false), 2],
-    ["the router is told to", (model) => model.refuseNext("OutOfResources"), 8],
-    ["it never maps", () => {}, 2, "ActionNotAuthorized"]
-  ]
-
-  it.each(refusals)("is refused where %s", (_what, spoil, code, quirk) => {
-    const model = new RouterModel.RouterModel({ quirks: quirk === undefined ? [] : [quirk] })
-    spoil(model)
+  it.each([
+    { what: "nobody may", spoil: { isInboundPinholeAllowed: false }, code: 2 },
+    { what: "there is no firewall", spoil: { isEnabled: false }, code: 2 }
+  ])("is refused where $what", ({ code, spoil }) => {
+    const model = new RouterModel.RouterModel()
+    Object.assign(model.pinholes, spoil)
     assert.strictEqual(codeOf(ask(model, pinhole, asGuest)), code)
     assert.deepStrictEqual(open(model), [])
+  })
+
+  it("is refused where the router is told to, and where it never maps", () => {
+    const told = new RouterModel.RouterModel()
+    told.refuseNext("OutOfResources")
+    assert.strictEqual(codeOf(ask(told, pinhole, asGuest)), 8)
+    assert.deepStrictEqual(open(told), [])
+    assert.strictEqual(codeOf(ask(told, pinhole, asGuest)), 0)
+    const never = new RouterModel.RouterModel({ quirks: ["ActionNotAuthorized"] })
+    assert.strictEqual(codeOf(ask(never, pinhole, asGuest)), 2)
   })
 
   it("is refused where there is no room, and to what is no address of the world where that is asked for", () => {

@@ -522,8 +522,8 @@ const makeForwarding = Effect.fnUntraced(function* (
 
   const openPort = Effect.fnUntraced(function* (name: string, outside: NodeForwarding.Outside) {
     const portScope = yield* Scope.fork(scope)
-    const target = (from: NetAddress.IpAddress) =>
-      model.forward(clock.currentTimeMillisUnsafe(), outside.protocol, outside.port, from)
+    const target = ({ address, port }: NetAddress.InetAddress) =>
+      model.forward(clock.currentTimeMillisUnsafe(), outside.protocol, outside.port, address, port)
     const opened = yield* Effect.result(Scope.provide(NodeForwarding.forward(outside, target), portScope))
     if (opened._tag === "Success") return void ports.set(name, portScope)
     yield* Scope.close(portScope, Exit.void)

@@ -24,8 +24,23 @@ export * as NodeSimulatedRouter from "./NodeSimulatedRouter.ts"
 export * as PcpResponder from "./PcpResponder.ts"
 
 /**
+ * Which peers a mapping lets in: PCP's FILTER (RFC 6887 §13.3), as a router keeps it.
+ *
+ * @since 0.1.0
+ */
+export * as PeerFilter from "./PeerFilter.ts"
+
+/**
+ * The connections of hosts behind a simulated router that PCP's PEER keeps open (RFC 6887 §12): each leads the packets
+ * of one peer to the port that talks to it.
+ *
+ * @since 0.1.0
+ */
+export * as PeerTable from "./PeerTable.ts"
+
+/**
  * The pinholes in the IPv6 firewall of a simulated router: which packets from the world it lets through to which host
- * (WANIPv6FirewallControl:1).
+ * (WANIPv6FirewallControl:1, and MAP and PEER of PCP for IPv6 hosts).
  *
  * @since 0.1.0
  */

@@ -15,7 +15,7 @@ import * as NodeTcp from "./NodeTcp.ts"
 import type { RouterSocketError } from "./routerSocketError.ts"
 
 /** Where packets of a sender go; `undefined` where they are not wanted. Asked anew for each connection or datagram. */
-export type Target = (from: NetAddress.IpAddress) => NetAddress.InetAddress | undefined
+export type Target = (from: NetAddress.InetAddress) => NetAddress.InetAddress | undefined
 
 /** An external port. */
 export interface Outside {
@@ -26,7 +26,7 @@ export interface Outside {
 
 const forwardTcp = ({ address, port }: Outside, target: Target) =>
   NodeTcp.listen(address, port, (socket, from) => {
-    const to = target(from)
+    const to = target(NetAddress.inetAddressUnsafe(from, socket.remotePort ?? 0))
     if (to === undefined) return NodeTcp.refuse(socket)
     NodeTcp.join(socket, to)
   })
@@ -81,7 +81,7 @@ const forwardUdp = Effect.fnUntraced(function* ({ address, port }: Outside, targ
   })
 
   const pass = Effect.fnUntraced(function* ({ address: from, payload }: DatagramSocket.Datagram) {
-    const to = target(from.address)
+    const to = target(from)
     if (to === undefined) return
     const name = `${NetAddress.formatInet(from)} ${NetAddress.formatInet(to)}`
     const known = flows.get(name)

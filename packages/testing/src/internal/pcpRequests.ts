@@ -147,10 +147,14 @@ export const filtersAfter = (
   known: ReadonlyArray<PeerFilter.PeerFilter>,
   { filters }: WantedMap
 ): Checked<ReadonlyArray<PeerFilter.PeerFilter>> => {
-  const result = filters.reduce<ReadonlyArray<PeerFilter.PeerFilter>>((sum, filter) => {
-    if (filter.prefixLength === 0) return []
+  let result = [...known]
+  for (const filter of filters) {
+    if (filter.prefixLength === 0) {
+      result = []
+      continue
+    }
     const added = { network: networkOf(filter), port: filter.remotePeerPort }
-    return sum.some((one) => PeerFilter.isSame(one, added)) ? sum : [...sum, added]
-  }, known)
+    if (!result.some((one) => PeerFilter.isSame(one, added))) result.push(added)
+  }
   return result.length > maximumFilters ? Result.fail(Code.excessiveRemotePeers) : Result.succeed(result)
 }
