@@ -5,6 +5,7 @@ import * as Ipv4Scope from "@effect-nat/core/Ipv4Scope"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Quirk from "@effect-nat/testing/Quirk"
 import type * as RouterModel from "@effect-nat/testing/RouterModel"
+import type * as SimulatedDevice from "@effect-nat/testing/SimulatedDevice"
 import type * as SimulatedNetwork from "@effect-nat/testing/SimulatedNetwork"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
@@ -21,6 +22,7 @@ export const invariants = [
   "maps-when-healthy",
   "live-or-lost",
   "hears-of-address",
+  "recovers-soon",
   "recovers",
   "release-leaves-nothing",
   "nothing-left",
@@ -36,7 +38,10 @@ export const invariants = [
   "maps-what-was-asked",
   "changes-tell",
   "answers-are-true",
-  "stays-inside"
+  "stays-inside",
+  "nonce-kept",
+  "backs-off",
+  "refusals-last"
 ] as const
 export type Invariant = (typeof invariants)[number] | "same-trace"
 
@@ -61,6 +66,20 @@ const longestNotice = 360 * second
 const longestForgetting = 15 * 60 * second + slack
 /** What an event takes, and what it leads to. */
 const hearing = 15 * second
+/** Whoever hears that a gateway has restarted waits up to 5 seconds, and a request that is under way ends first. */
+const recovery = 45 * second
+/** A gateway that changes more often is believed ever later. */
+const restartCalm = 15 * 60 * second
+/** PCP's first retransmission comes after 3 seconds, and each pause is twice the one before, all that give or take a tenth. */
+const shortestRetransmission = 2_650
+const slowestGrowth = 1.75
+/** What a gateway refused is refused for half an hour at most (RFC 6887 §7.4). */
+const longestRefusal = 1800 * second
+/** An answer has arrived by then where nothing is wrong. */
+const arrival = second
+/** So long a mapping's requests are counted where the gateway's epoch tells nothing. */
+const budgetTime = 600 * second
+
 /** What is without an end on the router is renewed every hour all the same. */
 const permanentLease = 7200 * second
 /** A whole search at once is 58 datagrams a network; then descriptions and calls. */
@@ -75,6 +94,7 @@ const format = NetAddress.formatIp
 const otherAddress = "its address is"
 
 export const forgedAddress = NetAddress.ipv4FromBytesUnsafe(Uint8Array.of(66, 66, 66, 66))
+export const forgedAddress6 = NetAddress.ipFromStringUnsafe("2001:db8:6666::1")
 export const forgedPort = 6666
 export const neighbourAddress = "192.168.77.150"
 /** Whose mappings the user removes. */
@@ -87,8 +107,58 @@ interface Others {
   readonly rows: ReadonlyArray<RouterModel.Entry>
 }
 
-export const describe = (entry: RouterModel.Entry): string =>
+/** What leads to a host: a row of the mapping table, or a pinhole. */
+export interface Row extends Pick<
+  RouterModel.Entry,
+  "expiresAt" | "externalPort" | "internalAddress" | "internalPort" | "nonce" | "protocol"
+> {}
+
+/** All that a router has. */
+export const rowsOf = (model: RouterModel.RouterModel, now: number): ReadonlyArray<Row> => [
+  ...model.entries(now),
+  ...model.pinholes.entries(now).map(({ expiresAt, internalClient, internalPort, nonce, protocol }): Row => ({
+    protocol: protocol === 17 ? "udp" : "tcp",
+    externalPort: internalPort,
+    internalAddress: internalClient,
+    internalPort,
+    expiresAt,
+    nonce
+  }))
+]
+
+/** A mapping before a restart, which is to be there again soon after it. */
+export interface BeforeRestart {
+  readonly held: World.Held
+  readonly mapping: World.Held["mapping"]
+}
+
+/** What a request was refused with, when, and how long that lasts. */
+interface Refused {
+  readonly at: number
+  readonly until: number
+  readonly program: World.Program
+}
+
+export const describe = (entry: Row): string =>
   `${entry.externalPort}/${entry.protocol} to ${format(entry.internalAddress)}:${entry.internalPort}`
+
+/** What nobody can take for an answer. */
+const unheard: ReadonlySet<Quirk.Quirk | undefined> = new Set([
+  "RepliesFromOtherPort",
+  "RepliesCutShort",
+  "RefusesOwnVersion"
+])
+
+const restless: ReadonlySet<Quirk.Quirk | undefined> = new Set([
+  "EpochStandsStill",
+  "EpochJumpsBack",
+  "PreferFailureUnsupported",
+  "RepliesLate"
+])
+
+/** A request, by who sends it and what it says. */
+const requestOf = (from: NetAddress.InetAddress, payload: Uint8Array): string =>
+  `${NetAddress.formatInet(from)} ${Wire.hex(payload)}`
 
 export class Judge {
   readonly #world: World.World
@@ -97,6 +167,13 @@ export class Judge {
   /** When the neighbour last deleted anything, which is its own affair. */
   #neighbourDeletedAt = Number.NEGATIVE_INFINITY
   #lostAnswers = 0
+  /** The nonces that each process has mapped with, by internal end. */
+  readonly #nonces = new Map<SimulatedNetwork.Process, Set<string>>()
+  /** When a PCP request was last sent that nobody has answered, and how long after the time before. */
+  readonly #unanswered = new Map<string, { readonly at: number; readonly pause: number }>()
+  readonly #refused = new Map<string, Refused>()
+  /** When the gateway's epoch last started over, by whatever. */
+  #epochChangedAt = Number.NEGATIVE_INFINITY
 
   constructor(world: World.World) {
     this.#world = world
@@ -148,6 +225,7 @@ export class Judge {
     if (program.sentAt.length > this.#world.busiest) this.#world.busiest = program.sentAt.length
     if (program.sentAt.length > floodLimit) this.#world.violate("no-flood", `${program.sentAt.length} within a second`)
     const said = Wire.read(sent)
+    if (sent.payload !== undefined) this.#sawPcp(sent, sent.payload, said)
     if (said.kind === "map") this.#sawMap(said.protocol, said.port, said.lease)
     if (said.kind === "delete") this.#sawDelete(said.protocol, said.port, sent.payload === undefined)
     if (said.kind === "search" || said.kind === "description") this.#sawSearch(said.kind)
@@ -157,13 +235,112 @@ export class Judge {
     }
   }
 
+  /** A router, or something in its place, answers what one of these programs has asked. */
+  answered({ from, now, payload: asked }: SimulatedDevice.Incoming, answer: Uint8Array) {
+    const { program } = this.#world
+    if (asked[0] !== Wire.pcpVersion || program === undefined) return
+    this.#unanswered.delete(requestOf(from, asked))
+    const { code, lasts, version } = Wire.resultOf(answer)
+    // What bars a mapping may be gone before the next look.
+    for (const held of this.#world.helds) this.#isBarred(held)
+    if (code === 0 || unheard.has(this.#world.plan.quirk) || !this.isCalm) return
+    const isOtherVersion = version !== Wire.pcpVersion
+    const what = isOtherVersion ? "" : Wire.wishOf(asked)
+    const until = now + Math.min(isOtherVersion ? Infinity : lasts * second, longestRefusal)
+    this.#refused.set(`${format(from.address)} ${what}`, { at: now, until, program })
+  }
+
+  #sawPcp(sent: SimulatedNetwork.Sent, payload: Uint8Array, said: Wire.Said) {
+    if (payload[0] !== Wire.pcpVersion || sent.to.port !== 5351) return
+    if (said.kind !== "map" && said.kind !== "delete") return
+    this.#checkNonce(sent, said)
+    this.#checkBackOff(requestOf(sent.from, payload))
+    if (said.kind === "map") {
+      this.#checkRefused(`${format(sent.from.address)} `)
+      this.#checkRefused(`${format(sent.from.address)} ${Wire.wishOf(payload)}`)
+    }
+  }
+
+  #checkNonce({ from, process, to }: SimulatedNetwork.Sent, { kind, nonce, port, protocol }: Wire.SaidOfMapping) {
+    if (nonce === undefined) return
+    const used = this.#nonces.get(process) ?? new Set<string>()
+    this.#nonces.set(process, used)
+    const name = `${port}/${protocol} ${nonce}`
+    if (kind === "delete") {
+      if (!used.has(name)) this.#world.violate("nonce-kept", `${port}/${protocol} is deleted with a nonce of nobody's`)
+      return
+    }
+    used.add(name)
+    const held = this.#heldFor(protocol, port)
+    if (held === undefined) return
+    const place = `${format(to.address)} from ${format(from.address)}`
+    const known = held.nonces.get(place) ?? nonce
+    held.nonces.set(place, known)
+    if (known !== nonce) this.#world.violate("nonce-kept", `mapping ${held.index} has another nonce than it had`)
+  }
+
+  #checkBackOff(request: string) {
+    const { now } = this.#world
+    const before = this.#unanswered.get(request)
+    const pause = before === undefined ? 0 : now - before.at
+    this.#unanswered.set(request, { at: now, pause })
+    if (before === undefined) return
+    const shortest = Math.max(shortestRetransmission, before.pause * slowestGrowth)
+    if (pause >= shortest) return
+    this.#world.violate("backs-off", `a request is sent again after ${pause / second} s, not ${shortest / second}`)
+  }
+
+  /** What a gateway has refused is not asked for again while that lasts, unless its epoch has started over. */
+  #checkRefused(what: string) {
+    const { now, plan, program } = this.#world
+    const refused = this.#refused.get(what)
+    if (refused === undefined || refused.program !== program || !this.isCalm) return
+    if (plan.quirk === "EpochStandsStill" || plan.quirk === "EpochJumpsBack") return
+    if (this.#epochChangedAt >= refused.at || now < refused.at + arrival || now >= refused.until) return
+    const left = Math.ceil((refused.until - now) / second)
+    this.#world.violate("refusals-last", `what was refused is asked for again, ${left} s before that is over`)
+  }
+
+  /** The gateway has restarted, is another one, or has another address. */
+  epochChanged() {
+    this.#epochChangedAt = this.#world.now
+  }
+
+  /** What is held when a router is about to restart, where all is well. */
+  beforeRestart(): ReadonlyArray<BeforeRestart> {
+    const { helds, hasMoved, now, plan } = this.#world
+    const isPlain = plan.quirk === undefined || plan.quirk === "EpochStartsOver"
+    if (!this.isCalm || !isPlain || hasMoved || now - this.#epochChangedAt < restartCalm) return []
+    return helds.map((held) => ({ held, mapping: held.mapping }))
+  }
+
+  /** Over NAT-PMP and PCP a restart is announced, and its mappings are soon there again. */
+  expectRecovery(before: ReadonlyArray<BeforeRestart>) {
+    const restartedAt = this.#world.now
+    this.epochChanged()
+    if (this.#world.plan.quirk === "EpochStartsOver") return
+    this.#world.network.after(recovery, () => {
+      if (this.#world.isOver || this.troubleEnd > restartedAt || this.#world.hasMoved) return
+      if (this.#epochChangedAt > restartedAt) return
+      for (const { held, mapping } of before) if (held.mapping === mapping) this.#checkRecovered(held)
+    })
+  }
+
+  #checkRecovered(held: World.Held) {
+    const mapping = held.program.process.isRunning ? this.currentOf(held) : undefined
+    if (mapping === undefined || mapping.status === "lost" || mapping.method === "upnp") return
+    const wrong = this.#wrong(held, mapping)
+    if (wrong === undefined) return
+    this.#world.violate("recovers-soon", `mapping ${held.index}: ${wrong}, ${recovery / second} s after a restart`)
+  }
+
   #heldFor(protocol: string, internalPort: number): World.Held | undefined {
     return this.#world.helds.find(({ wanted }) => wanted.protocol === protocol && wanted.internalPort === internalPort)
   }
 
   #isThere(protocol: string, internalPort: number): boolean {
     const { now, router } = this.#world
-    return router.model.entries(now).some((one) => one.protocol === protocol && one.internalPort === internalPort)
+    return rowsOf(router.model, now).some((one) => one.protocol === protocol && one.internalPort === internalPort)
   }
 
   #checkWish(protocol: string, internalPort: number) {
@@ -184,6 +361,7 @@ export class Judge {
     if (held.asked.length > requestLimit) {
       this.#world.violate("no-flood", `mapping ${held.index} is asked for ${held.asked.length} times within a minute`)
     }
+    this.#checkBudget(held)
     const previous = held.lastMapAt
     held.lastMapAt = this.#world.now
     const isSteady =
@@ -197,13 +375,31 @@ export class Judge {
       this.#isThere(protocol, internalPort) &&
       previous !== undefined &&
       previous >= held.heldSince
-    const shortest = 0.4 * Math.min(held.wanted.lifetimeSeconds, this.#world.plan.longestLease) * second
-    if (isSteady && this.#world.now - previous < shortest) {
+    const shortest = 0.4 * this.#leaseMillis(held)
+    if (isSteady && !this.#isRestless && this.#world.now - previous < shortest) {
       this.#world.violate(
         "one-renewal-loop",
         `mapping ${held.index} is renewed again after ${(this.#world.now - previous) / second} s`
       )
     }
+  }
+
+  /** Whether there is reason to ask again at once: the epoch, an option that the router does not know, or that it is slow. */
+  get #isRestless(): boolean {
+    return restless.has(this.#world.plan.quirk)
+  }
+
+  /** A gateway whose epoch tells nothing is not asked without end all the same, for what it has. */
+  #checkBudget(held: World.Held) {
+    const { now, plan } = this.#world
+    const isHeld = this.isCalm && held.mapping !== undefined && held.lostSince === undefined
+    if (!isHeld || plan.quirk === "RepliesLate") return void held.counted.splice(0)
+    held.counted.push(now)
+    while ((held.counted[0] ?? now) < now - budgetTime) held.counted.shift()
+    const budget = 30 + (3 * budgetTime) / (0.45 * this.#leaseMillis(held))
+    if (held.counted.length <= budget) return
+    const count = `${held.counted.length} times within ${budgetTime / second} s`
+    this.#world.violate("no-flood", `mapping ${held.index} is asked for ${count}`)
   }
 
   #sawDelete(protocol: string, port: number, isCall: boolean) {
@@ -219,7 +415,10 @@ export class Judge {
     this.#checkNotLive(held)
     // What is given back while it is lost, for its port is not the one that it must be, is no release.
     if (held.isReleasing) held.deletes += 1
-    if (this.isCalm && held.deletes > 1 && !held.isAbandoned) {
+    // What is not answered soon, or not at all, is sent again.
+    const { quirk } = this.#world.plan
+    const isAnswered = quirk !== "RepliesLate" && !unheard.has(quirk)
+    if (this.isCalm && held.deletes > 1 && !held.isAbandoned && isAnswered) {
       this.#world.violate("one-delete", `mapping ${held.index} is deleted ${held.deletes} times`)
     }
   }
@@ -260,24 +459,25 @@ export class Judge {
   }
 
   #leaseMillis(held: World.Held): number {
-    return Math.min(held.wanted.lifetimeSeconds, this.#world.plan.longestLease) * second
+    const { longestLease, quirk } = this.#world.plan
+    const seconds = Math.min(held.wanted.lifetimeSeconds, longestLease)
+    if (quirk === "LeasesAtMostTwoMinutes") return Math.min(seconds, 120) * second
+    return (quirk === "LeasesAtLeastTwoMinutes" ? Math.max(seconds, 120) : seconds) * second
   }
 
   /** What is wrong with a mapping that is said to be in force. */
   #wrong(held: World.Held, mapping: PortMapping.PortMapping): string | undefined {
     if (mapping.externalPort === forgedPort) return "forged: the port is the forger's"
-    if (mapping.externalAddress !== undefined && Equal.equals(mapping.externalAddress, forgedAddress)) {
+    const { externalAddress } = mapping
+    if (Equal.equals(externalAddress, forgedAddress) || Equal.equals(externalAddress, forgedAddress6)) {
       return "forged: the address is the forger's"
     }
     if (!this.#isOwnAddress(mapping.internalAddress)) {
       return `it leads to ${format(mapping.internalAddress)}, which is not this host's any more`
     }
-    const { model } = this.#world.router
-    if (mapping.gateway === undefined || !Equal.equals(mapping.gateway, model.address))
-      return "it is on another gateway"
-    const entry = model
-      .entries(this.#world.now)
-      .find((one) => one.protocol === held.wanted.protocol && one.externalPort === mapping.externalPort)
+    const { address, model } = this.#world.gateway
+    if (mapping.gateway === undefined || !Equal.equals(mapping.gateway, address)) return "it is on another gateway"
+    const entry = this.#rowOf(mapping)
     if (entry === undefined) return "gone: the router does not have it"
     if (
       !Equal.equals(entry.internalAddress, mapping.internalAddress) ||
@@ -286,7 +486,7 @@ export class Judge {
       return `the router leads it to ${format(entry.internalAddress)}:${entry.internalPort}`
     }
     const known = mapping.externalAddress
-    const told = model.externalAddress
+    const told = this.#world.plan.family === "ipv6" ? mapping.internalAddress : model.externalAddress
     if (told === undefined) return undefined
     if (known === undefined) {
       return NetAddress.isUnspecified(told) ? undefined : `it has no address, but the router has ${format(told)}`
@@ -297,10 +497,17 @@ export class Judge {
     return undefined
   }
 
-  #expiryOf({ externalPort, protocol }: PortMapping.PortMapping): number | undefined {
-    return this.#world.router.model
-      .entries(this.#world.now)
-      .find((one) => one.protocol === protocol && one.externalPort === externalPort)?.expiresAt
+  /** What the router has at the external port that a mapping says: an address of IPv6 has ports of its own. */
+  #rowOf({ externalPort, internalAddress, protocol }: PortMapping.PortMapping): Row | undefined {
+    const { now, plan, router } = this.#world
+    return rowsOf(router.model, now).find(
+      (one) =>
+        one.protocol === protocol &&
+        one.externalPort === externalPort &&
+        (plan.family === "ipv4"
+          ? NetAddress.isIpv4Address(one.internalAddress)
+          : Equal.equals(one.internalAddress, internalAddress))
+    )
   }
 
   /** What others have mapped stays as it is until its lease ends, whatever this host does. */
@@ -336,6 +543,7 @@ export class Judge {
   sample() {
     this.lookAtOthers(this.#world.router.model)
     for (const held of this.#world.helds) {
+      this.#isBarred(held)
       if (!held.program.process.isRunning) continue
       const mapping = this.currentOf(held)
       if (mapping === undefined) continue
@@ -401,7 +609,7 @@ export class Judge {
     if (wrong === undefined) {
       held.badSince = undefined
       held.goneSince = undefined
-      held.expiresAt = this.#expiryOf(mapping)
+      held.expiresAt = this.#rowOf(mapping)?.expiresAt
       return
     }
     const isOverdue = held.expiresAt !== undefined && this.#world.now > held.expiresAt + slack
@@ -424,10 +632,11 @@ export class Judge {
    * The renewal finds what is wrong, and that comes after half the lease: only what trouble has made fail comes later,
    * after the longest pause. A lease that the router does not have runs out in any case.
    */
-  /** The router's event says so as soon as it happens. */
+  /** The router says so as soon as it happens: to its subscribers, to all hosts, or to those that have mappings. */
   #checkHearsOfAddress(held: World.Held, mapping: PortMapping.PortMapping, wrong: string) {
     const { addressChangedAt, now, plan } = this.#world
-    if (!wrong.startsWith(otherAddress) || mapping.method !== "upnp" || !this.isCalm || plan.quirk !== undefined) return
+    if (!wrong.startsWith(otherAddress) || !this.isCalm || plan.quirk !== undefined) return
+    if (mapping.method !== "upnp" && !this.#world.isFirstChange) return
     // Whoever has just mapped is about to subscribe.
     if (held.heldSince > addressChangedAt - moment || now - addressChangedAt < hearing) return
     this.#world.violate(
@@ -450,13 +659,14 @@ export class Judge {
   checkFirst(held: World.Held) {
     const mapping = this.currentOf(held)
     held.firstPort = mapping?.externalPort
-    if (
-      mapping === undefined ||
-      !this.isCalm ||
-      this.#world.plan.quirk !== undefined ||
-      this.#world.plan.topology === "twoHosts"
-    )
-      return
+    const { family, quirk, topology } = this.#world.plan
+    if (mapping === undefined || !this.isCalm || quirk !== undefined || topology === "twoHosts") return
+    // Nothing is translated there.
+    if (family === "ipv6") {
+      const { externalPort } = mapping
+      if (externalPort === held.wanted.internalPort) return
+      return this.#world.violate("port-as-asked", `the pinhole is at port ${externalPort} of this host`)
+    }
     const wanted = held.wanted.externalPort
     const holder = this.#world.router.model
       .entries(this.#world.now)
@@ -471,33 +681,54 @@ export class Judge {
     // What was on its way twice may arrive after the deletion: no client can help that.
     if (!this.#world.isHealthy(startedAt - 20 * second) || this.#world.attacks !== undefined || last.status === "lost")
       return
-    const { model } = this.#world.router
-    if (last.gateway === undefined || !Equal.equals(last.gateway, model.address)) return
+    const { address, model } = this.#world.gateway
+    if (last.gateway === undefined || !Equal.equals(last.gateway, address)) return
     // NAT-PMP deletes for the address that asks: what an earlier address of this host had stays until its lease ends.
     if (!this.#world.host.addresses.some((own) => Equal.equals(own, last.internalAddress))) return
-    const left = model
-      .entries(this.#world.now)
-      .find(
-        (entry) =>
-          entry.protocol === held.wanted.protocol &&
-          entry.internalPort === held.wanted.internalPort &&
-          entry.externalPort === last.externalPort &&
-          Equal.equals(entry.internalAddress, last.internalAddress)
-      )
+    const left = rowsOf(model, this.#world.now).find(
+      (row) =>
+        row.protocol === held.wanted.protocol &&
+        row.internalPort === held.wanted.internalPort &&
+        row.externalPort === last.externalPort &&
+        Equal.equals(row.internalAddress, last.internalAddress)
+    )
     if (left !== undefined) this.#world.violate("release-leaves-nothing", `${describe(left)} is still there`)
   }
 
   /** Whether the user's wish can be fulfilled in this world. */
   expectsMapping(held: World.Held): boolean {
     const { externalAddress } = this.#world.router.model
+    const { family, protocol } = this.#world.plan
     const isAddressless = externalAddress === undefined || NetAddress.isUnspecified(externalAddress)
-    if (isAddressless && this.#world.plan.protocol !== "upnp") return false
+    if (isAddressless && protocol !== "upnp" && family === "ipv4") return false
+    if (this.#isBarred(held)) return false
     if (this.#world.plan.quirk !== undefined && Quirk.profileOf(this.#world.plan.quirk).outcome !== "Mapped")
       return false
     // Only one host can have a port that must be the internal one, and an earlier address of this host is another one.
     if (this.#world.plan.quirk === "SamePortValuesRequired" && this.#isInternalPortTaken(held)) return false
     // A port that must be this one may be somebody else's, or our own from before.
     return !held.wanted.strictExternalPort
+  }
+
+  /**
+   * Over PCP alone, what is at the same internal port and not of this process's making bars it: what a killed one has
+   * left, and then the refusal, while that lasts.
+   */
+  #isBarred(held: World.Held): boolean {
+    const { now, plan, program, router } = this.#world
+    const isPcpAlone = plan.protocol === "pcp" || plan.speaks.every((one) => one === "pcp")
+    if (!isPcpAlone || !plan.speaks.includes("pcp")) return false
+    const { internalPort, protocol } = held.wanted
+    const used = this.#nonces.get(program.process)
+    const isThere = rowsOf(router.model, now).some(
+      (row) =>
+        row.protocol === protocol &&
+        row.internalPort === internalPort &&
+        this.#isOwnAddress(row.internalAddress) &&
+        used?.has(`${internalPort}/${protocol} ${row.nonce}`) !== true
+    )
+    if (isThere) held.barredUntil = now + longestRefusal + slack
+    return now < held.barredUntil
   }
 
   #isInternalPortTaken({ wanted }: World.Held): boolean {
@@ -525,7 +756,7 @@ export class Judge {
 
   checkNothingLeft() {
     for (const model of this.#world.everyModel) {
-      for (const entry of model.entries(this.#world.now)) {
+      for (const entry of rowsOf(model, this.#world.now)) {
         if (!this.#world.ownAddresses.has(format(entry.internalAddress))) continue
         // Until mappings are written down somewhere, nobody can take away what a killed process left for ever.
         const wasLimited = model.has("NeverForgets")

@@ -4,8 +4,12 @@
 import * as Quirk from "@effect-nat/testing/Quirk"
 import * as SeededRandom from "../../packages/testing/src/internal/seededRandom.ts"
 
-export const protocols = ["natpmp", "upnp", "automatic"] as const
+export const protocols = ["natpmp", "pcp", "upnp", "automatic"] as const
 export type Protocol = (typeof protocols)[number]
+
+/** What a router speaks. */
+export const spoken = ["natpmp", "upnp", "pcp"] as const
+export type Spoken = (typeof spoken)[number]
 
 /** Where the host stands. */
 export const topologies = ["oneRouter", "doubleNat", "twoGateways", "twoHosts", "printerNearby"] as const
@@ -61,7 +65,9 @@ export interface Plan {
   readonly seed: number
   readonly protocol: Protocol
   /** What the router speaks, where the strategy could use either. */
-  readonly speaks: ReadonlyArray<"natpmp" | "upnp" | "pcp">
+  readonly speaks: ReadonlyArray<Spoken>
+  /** What is mapped: a port of the router's address, or a pinhole in its firewall. */
+  readonly family: "ipv4" | "ipv6"
   readonly topology: Topology
   readonly quirk: Quirk.Quirk | undefined
   readonly hasBystander: boolean
@@ -76,17 +82,33 @@ export interface Plan {
   readonly horizon: number
 }
 
-/** Quirks that can show to a strategy that speaks only NAT-PMP. */
-const concernsNatPmp = ({ protocols }: Quirk.Profile): boolean => protocols.includes("natpmp")
+const concerns = (protocol: Spoken, { protocols }: Quirk.Profile): boolean => protocols.includes(protocol)
+
+/** Whether a quirk can show to this strategy. */
+const canMeet = (protocol: Protocol, profile: Quirk.Profile): boolean => {
+  if (protocol === "automatic") return true
+  // Who speaks NAT-PMP or PCP asks the default gateway, which is not the one that maps here.
+  return concerns(protocol, profile) && (protocol === "upnp" || profile.name !== "FailoverPair")
+}
+
+/** Nobody in these worlds searches over IPv6, or asks for pinholes over UPnP. */
+const inNetwork = Quirk.runningIn("network").filter(({ item }) => item !== 13)
 
 /** The quirks that a world may have. */
 export const quirksFor = (protocol: Protocol): ReadonlyArray<Quirk.Quirk> =>
-  Quirk.runningIn("network")
-    // Nobody in these worlds has IPv6.
-    .filter(({ item }) => item !== 13)
-    // Who speaks NAT-PMP asks the default gateway, which is not the one that maps here.
-    .filter((profile) => protocol !== "natpmp" || (concernsNatPmp(profile) && profile.name !== "FailoverPair"))
-    .map((profile) => profile.name)
+  inNetwork.filter((profile) => canMeet(protocol, profile)).map(({ name }) => name)
+
+/** Quirks of routers that speak PCP came later, and with them worlds of their own. */
+const isLater = ({ item, name }: Quirk.Profile): boolean =>
+  item === 17 || ["AnnouncesOnlyToGroup", "AnnouncesOnlyToClients", "EpochStandsStill", "EpochJumpsBack"].includes(name)
+
+const firstProtocols = ["natpmp", "upnp", "automatic"] as const
+
+/** What the first worlds are drawn from: a seed's world stays the one that it was. */
+const firstQuirksFor = (protocol: Protocol): ReadonlyArray<Quirk.Quirk> =>
+  inNetwork
+    .filter((profile) => !isLater(profile) && (protocol !== "natpmp" || canMeet(protocol, profile)))
+    .map(({ name }) => name)
 
 /** Quirks that nothing in these worlds meets: nobody asks for what they refuse. */
 const unstirred: ReadonlySet<Quirk.Quirk> = new Set([
@@ -105,14 +127,14 @@ const turn = 8
 const inTurn = (seed: number): readonly [Protocol, Quirk.Quirk] | undefined => {
   if (seed % turn !== turn / 2) return undefined
   const round = Math.floor(seed / turn)
-  const protocol = protocols[round % protocols.length] ?? "upnp"
-  const quirks = quirksFor(protocol)
-  const quirk = quirks[Math.floor(round / protocols.length) % quirks.length]
+  const protocol = firstProtocols[round % firstProtocols.length] ?? "upnp"
+  const quirks = firstQuirksFor(protocol)
+  const quirk = quirks[Math.floor(round / firstProtocols.length) % quirks.length]
   return quirk === undefined ? undefined : [protocol, quirk]
 }
 
-const drawQuirk = (random: SeededRandom.SeededRandom, protocol: Protocol): Quirk.Quirk | undefined =>
-  random.chance(0.5) ? random.pick(quirksFor(protocol) as [Quirk.Quirk]) : undefined
+const drawQuirk = (random: SeededRandom.SeededRandom, quirks: ReadonlyArray<Quirk.Quirk>): Quirk.Quirk | undefined =>
+  random.chance(0.5) ? random.pick(quirks as [Quirk.Quirk]) : undefined
 
 /** More than a week, in seconds. */
 const longLease = 700_000
@@ -145,17 +167,110 @@ const drawQuestions = (
   return Array.from({ length: random.between(1, 3) }, () => question(random.pick(questions)))
 }
 
+/** One world in so many is of those with PCP, and one of these in two takes its turn with protocol and quirk. */
+const isOfPcp = (seed: number): boolean => seed % 5 === 1
+
+/** Every quirk that PCP meets, and those of the port that it shares, met by whoever else asks there. */
+const turnsOfPcp: ReadonlyArray<readonly [Protocol, Quirk.Quirk]> = [
+  ...quirksFor("pcp").map((quirk) => ["pcp", quirk] as const),
+  ...(["natpmp", "automatic"] as const).flatMap((protocol) =>
+    inNetwork
+      .filter((profile) => isLater(profile) && canMeet(protocol, profile))
+      .map(({ name }) => [protocol, name] as const)
+  )
+]
+
+/** Every set of protocols that a router can speak. */
+const everySpeech: ReadonlyArray<ReadonlyArray<Spoken>> = [
+  ["pcp"],
+  ["natpmp", "pcp"],
+  ["pcp", "upnp"],
+  ["natpmp", "pcp", "upnp"],
+  ["natpmp"],
+  ["natpmp", "upnp"],
+  ["upnp"]
+]
+
+/** What a router may speak with whom, and with which quirk: one that it cannot show would be none. */
+const speechesFor = (protocol: Protocol, quirk: Quirk.Quirk | undefined): ReadonlyArray<ReadonlyArray<Spoken>> =>
+  everySpeech
+    // A router that speaks NAT-PMP only says so to whoever asks over PCP.
+    .filter(
+      (speech) =>
+        protocol === "automatic" ||
+        speech.includes(protocol) ||
+        (protocol === "pcp" && speech.length === 1 && speech[0] === "natpmp")
+    )
+    .filter((speech) => quirk === undefined || speech.some((one) => concerns(one, Quirk.profileOf(quirk))))
+
+/** What is different about the mappings of IPv4 has nothing in a firewall in which it could show. */
+const ofIpv4Only: ReadonlySet<Quirk.Quirk> = new Set([
+  "ConflictInMappingEntry",
+  "SamePortValuesRequired",
+  "PermanentLeasesPileUp",
+  "LeasesVanishOvernight",
+  "PermanentLeasesVanishOvernight",
+  "FreedPortsAreTaken",
+  "NeverForgets",
+  "GrantsOtherPorts"
+])
+
+const canHavePinholes = (
+  protocol: Protocol,
+  speaks: ReadonlyArray<Spoken>,
+  quirk: Quirk.Quirk | undefined
+): boolean => {
+  if (protocol !== "pcp" || !speaks.includes("pcp")) return false
+  if (quirk === undefined) return true
+  const { item, where } = Quirk.profileOf(quirk)
+  return item !== 7 && where !== "network" && !ofIpv4Only.has(quirk)
+}
+
+/** What the worlds with PCP are, drawn apart. */
+const drawOfPcp = (seed: number): Pick<Plan, "family" | "protocol" | "quirk" | "speaks"> | undefined => {
+  if (!isOfPcp(seed)) return undefined
+  const random = SeededRandom.make(seed, "pcp")
+  const round = Math.floor(seed / 10)
+  const drawnProtocol = random.pick<Protocol>(["pcp", "pcp", "pcp", "pcp", "natpmp", "automatic"])
+  const drawnQuirk = drawQuirk(random, quirksFor(drawnProtocol))
+  const isTurn = seed % 2 === 0
+  const [protocol, quirk] = (isTurn ? turnsOfPcp[round % turnsOfPcp.length] : undefined) ?? [drawnProtocol, drawnQuirk]
+  const isUpnpOnly = quirk === "FailoverPair"
+  const speeches = isUpnpOnly ? [["upnp"] as const] : speechesFor(protocol, quirk)
+  const speaks = random.pick(speeches as [ReadonlyArray<Spoken>])
+  const isForPinholes = random.chance(0.3) && canHavePinholes(protocol, speaks, quirk)
+  return { protocol, quirk, speaks, family: isForPinholes ? "ipv6" : "ipv4" }
+}
+
+const drawSpeech = (
+  random: SeededRandom.SeededRandom,
+  protocol: Protocol,
+  isUpnpOnly: boolean
+): ReadonlyArray<Spoken> => {
+  if (isUpnpOnly) return ["upnp"]
+  switch (protocol) {
+    case "natpmp":
+      return random.pick([["natpmp"], ["natpmp", "upnp"], ["natpmp", "pcp"]])
+    case "upnp":
+      return random.pick([["upnp"], ["natpmp", "upnp"]])
+    default:
+      return random.pick([["natpmp"], ["upnp"], ["natpmp", "upnp"], ["pcp", "upnp"]])
+  }
+}
+
 /** The world of a seed. Every few worlds have no fault at all: there the strictest invariants hold. */
 export const draw = (seed: number): Plan => {
   const random = SeededRandom.make(seed, "plan")
   // What came later is drawn apart, so that a seed's world is the one that it was.
   const more = SeededRandom.make(seed, "more")
-  const drawnProtocol = random.pick(protocols)
+  const drawnProtocol = random.pick(firstProtocols)
   const topology = random.pick(topologies)
-  const drawnQuirk = drawQuirk(random, drawnProtocol)
-  const [protocol, quirk] = inTurn(seed) ?? [drawnProtocol, drawnQuirk]
+  const drawnQuirk = drawQuirk(random, firstQuirksFor(drawnProtocol))
+  const ofPcp = drawOfPcp(seed)
+  const [protocol, quirk] =
+    ofPcp === undefined ? (inTurn(seed) ?? [drawnProtocol, drawnQuirk]) : [ofPcp.protocol, ofPcp.quirk]
   // Only a search finds a router that is not the default gateway.
-  const isUpnpOnly = quirk === "FailoverPair" || (quirk !== undefined && !concernsNatPmp(Quirk.profileOf(quirk)))
+  const isUpnpOnly = quirk === "FailoverPair" || (quirk !== undefined && !concerns("natpmp", Quirk.profileOf(quirk)))
   const lifetime = random.pick(lifetimes)
   const lifetimeSeconds = quirk === "RefusesLeasesAboveOneWeek" ? longLease : lifetime
   const horizon = Math.max(3 * minute, 2500 * lifetimeSeconds)
@@ -179,20 +294,15 @@ export const draw = (seed: number): Plan => {
   return {
     seed,
     protocol,
-    speaks: isUpnpOnly
-      ? ["upnp"]
-      : protocol === "natpmp"
-        ? random.pick([["natpmp"], ["natpmp", "upnp"], ["natpmp", "pcp"]])
-        : protocol === "upnp"
-          ? random.pick([["upnp"], ["natpmp", "upnp"]])
-          : random.pick([["natpmp"], ["upnp"], ["natpmp", "upnp"], ["pcp", "upnp"]]),
+    speaks: ofPcp?.speaks ?? drawSpeech(random, protocol, isUpnpOnly),
+    family: ofPcp?.family ?? "ipv4",
     topology,
     quirk,
     hasBystander: random.chance(0.4),
     isBystanderQuick: more.chance(0.5),
     hasTakenPorts: random.chance(0.3),
     // Over UPnP nobody would tell the client that its lease is cut short.
-    longestLease: protocol === "natpmp" ? random.pick([604_800, 604_800, 3600, 120]) : 604_800,
+    longestLease: protocol === "natpmp" || protocol === "pcp" ? random.pick([604_800, 604_800, 3600, 120]) : 604_800,
     wanted,
     events: drawn.sort((self, that) => self.at - that.at),
     horizon

@@ -7,6 +7,9 @@ import * as PortMapper from "@effect-nat/core/PortMapper"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as NatPmp from "@effect-nat/natpmp/NatPmp"
 import * as NatPmpCodec from "@effect-nat/natpmp/NatPmpCodec"
+import * as Pcp from "@effect-nat/natpmp/Pcp"
+import * as PcpClient from "@effect-nat/natpmp/PcpClient"
+import * as PcpCodec from "@effect-nat/natpmp/PcpCodec"
 import * as RouterModel from "@effect-nat/testing/RouterModel"
 import * as SimulatedDevice from "@effect-nat/testing/SimulatedDevice"
 import * as SimulatedNetwork from "@effect-nat/testing/SimulatedNetwork"
@@ -21,6 +24,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Automatic from "effect-nat/Automatic"
@@ -48,8 +52,12 @@ const samplesPerLease = 16
 const ip = NetAddress.ipFromStringUnsafe
 const format = NetAddress.formatIp
 
-const layerOf = (protocol: Plan.Protocol): Layer.Layer<PortMapper.PortMapper, never, SimulatedNetwork.Seams> =>
-  protocol === "natpmp" ? NatPmp.layer : protocol === "upnp" ? Upnp.layer : Automatic.layer
+const layers: Record<Plan.Protocol, Layer.Layer<PortMapper.PortMapper, never, SimulatedNetwork.Seams>> = {
+  natpmp: NatPmp.layer,
+  pcp: Pcp.layer,
+  upnp: Upnp.layer,
+  automatic: Automatic.layer
+}
 
 /** A process that maps ports. */
 export interface Program {
@@ -91,10 +99,16 @@ export interface Held {
   lastPort: number | undefined
   /** The external port of what may still be on the router: a confirmed release takes it away. */
   leftPort: number | undefined
+  /** PCP's nonces in its life so far, by gateway and own address. */
+  readonly nonces: Map<string, string>
   lostSince: number | undefined
   lastMapAt: number | undefined
   /** The last requests for it, within a minute. */
   readonly asked: Array<number>
+  /** The same within ten minutes. */
+  readonly counted: Array<number>
+  /** Until when it cannot be had, since something is in its way or was. */
+  barredUntil: number
   deletes: number
   /**
    * It was given up before it was held: what the request may have left is deleted, and once more a second later. What
@@ -114,6 +128,8 @@ export class World {
   readonly ongoing = new Set<Plan.Fault>()
   readonly random: SeededRandom.SeededRandom
   lan: SimulatedNetwork.Lan
+  /** The same network, seen by IPv6. */
+  lan6: SimulatedNetwork.Lan
   readonly baseLink: SimulatedNetwork.Link
   readonly host: SimulatedNetwork.Host
   readonly helds: ReadonlyArray<Held>
@@ -125,6 +141,8 @@ export class World {
   /** The internal ends that anybody wishes mapped. */
   readonly wishes = new Set<string>()
   router: SimulatedNetwork.Router
+  /** The same router at its IPv6 address. */
+  face6: SimulatedNetwork.Router | undefined
   program: Program
   busiest = 0
   /** Until when something is wrong with the network; from then on it is healthy. */
@@ -136,15 +154,23 @@ export class World {
   /** When the host's router last lost what it knew, or was replaced by one that knows nothing. */
   forgotAt = Number.NEGATIVE_INFINITY
   hasChangedRouter = false
+  /** Whether the router has restarted, was replaced or has had another address, and whether its last address was the first. */
+  hasChanged = false
+  isFirstChange = false
   hasMoved = false
   mayLeavePermanent = false
   attacks: "garbage" | "forgery" | undefined = undefined
   isOver = false
   nextAddress = 2
+  readonly #nonces: Effect.Effect<PcpCodec.Nonce>
 
   constructor(plan: Plan.Plan, keepsTrace: boolean) {
     this.plan = plan
     this.random = SeededRandom.make(plan.seed, "world")
+    const nonces = SeededRandom.make(plan.seed, "nonces")
+    this.#nonces = Effect.sync(() =>
+      PcpCodec.nonceFromBytes(Uint8Array.from({ length: 12 }, () => nonces.between(0, 255)))
+    )
     this.network = SimulatedNetwork.make({
       seed: plan.seed,
       keepsTrace,
@@ -156,6 +182,7 @@ export class World {
       link: { delay: [1, this.random.pick([2, 10, 40])] }
     })
     this.baseLink = this.lan.link
+    this.lan6 = this.network.addLan({ network: `${prefix6("192.168.77")}/64`, link: this.baseLink })
     const quirk = plan.quirk
     const isFailover = quirk === "FailoverPair"
     this.router = this.#addRouter(isFailover ? "192.168.77.3" : "192.168.77.1")
@@ -177,10 +204,14 @@ export class World {
     this.host = this.network.addHost(this.#placement())
     if (plan.hasTakenPorts) for (const port of [1900, 5350, 5351]) this.host.takenPorts.add(port)
     if (plan.topology === "twoHosts") {
+      const beside = { lan: this.lan6, address: `${this.#prefix}150` }
       const other = this.network.addHost({
         name: "other",
-        attachments: [{ lan: this.lan, address: Judge.neighbourAddress }],
-        gateways: [this.router]
+        attachments: [
+          { lan: this.lan, address: Judge.neighbourAddress },
+          ...(this.face6 === undefined ? [] : [beside])
+        ],
+        gateways: [this.router, ...(this.face6 === undefined ? [] : [this.face6])]
       })
       this.#startOther(other)
     }
@@ -204,9 +235,12 @@ export class World {
       firstPort: undefined,
       lastPort: undefined,
       leftPort: undefined,
+      nonces: new Map(),
       lostSince: undefined,
       lastMapAt: undefined,
       asked: [],
+      counted: [],
+      barredUntil: Number.NEGATIVE_INFINITY,
       deletes: 0,
       isAbandoned: false,
       isReleasing: false
@@ -259,12 +293,37 @@ export class World {
     if (this.plan.hasBystander) this.#addBystander(model)
     this.everyModel.push(model)
     const devices = SimulatedDevice.fromModel(model, this.plan.speaks).map((device) => this.#watched(device))
-    return this.network.addRouter({ lan: this.lan, model, devices })
+    const router = this.network.addRouter({ lan: this.lan, model, devices })
+    if (this.plan.family === "ipv6") {
+      const pcp = SimulatedDevice.fromModel(model, ["pcp"]).map((device) => this.#watched(device))
+      this.face6 = this.network.addRouter({ lan: this.lan6, model, devices: pcp, address: `${this.#prefix}1` })
+    }
+    return router
   }
 
-  /** A port that the router chooses is as good as one that was asked for by its number. */
+  /** What the addresses of this host's network begin with over IPv6. */
+  get #prefix(): string {
+    return prefix6(format(this.lan.network.address).split(".").slice(0, 3).join("."))
+  }
+
+  /** The face of the router that this world is about. */
+  get gateway(): SimulatedNetwork.Router {
+    return this.face6 ?? this.router
+  }
+
+  /** The judge hears answers; a port that the router chooses is as good as one that was asked for by its number. */
   #watched(device: SimulatedDevice.Device): SimulatedDevice.Device {
-    const { onRequest } = device
+    const { onDatagram, onRequest } = device
+    if (onDatagram !== undefined && onRequest === undefined) {
+      return {
+        ...device,
+        onDatagram: (datagram) => {
+          const answers = onDatagram(datagram)
+          for (const { payload } of answers ?? []) this.judge.answered(datagram, payload)
+          return answers
+        }
+      }
+    }
     if (onRequest === undefined) return device
     return {
       ...device,
@@ -325,7 +384,8 @@ export class World {
     const gateways: Array<SimulatedNetwork.Router | NetAddress.IpAddress> = [
       quirk === "FailoverPair" ? ip("192.168.77.1") : this.router
     ]
-    const attachments: Array<SimulatedNetwork.Attachment> = [{ lan: this.lan, address }]
+    const attachments: Array<SimulatedNetwork.Attachment> = [{ lan: this.lan, address }, ...this.#attachment6()]
+    if (this.face6 !== undefined) gateways.push(this.face6)
     const beside = (network: string, own: string, name: string) =>
       attachments.unshift({ lan: this.network.addLan({ network }), address: own, name })
     if (quirk === "DockerBridge") beside("172.17.0.0/16", "172.17.0.1", "docker0")
@@ -339,9 +399,17 @@ export class World {
     return { attachments, gateways }
   }
 
+  #attachment6(): ReadonlyArray<SimulatedNetwork.Attachment> {
+    if (this.plan.family === "ipv4") return []
+    const address = `${this.#prefix}${this.nextAddress}`
+    this.ownAddresses.add(address)
+    return [{ lan: this.lan6, address, name: "eth6" }]
+  }
+
   /** Runs something in a process: whatever else it comes to, a defect is none of its results. */
   fork<A, E>(process: SimulatedNetwork.Process, effect: Effect.Effect<A, E, SimulatedNetwork.Seams>) {
-    const fiber = process.fork(effect)
+    // Nobody can guess a nonce, and the seed decides everything here.
+    const fiber = process.fork(Effect.provideService(effect, PcpClient.NonceSource, this.#nonces))
     fiber.addObserver((exit) => {
       if (Exit.isFailure(exit)) this.judge.checkDefect(exit.cause)
     })
@@ -350,8 +418,9 @@ export class World {
 
   #startProgram(): Program {
     const process = this.host.start()
-    const built = process.fork(
-      Effect.flatMap(Scope.make(), (scope) => Layer.buildWithScope(layerOf(this.plan.protocol), scope))
+    const built = this.fork(
+      process,
+      Effect.flatMap(Scope.make(), (scope) => Layer.buildWithScope(layers[this.plan.protocol], scope))
     )
     const exit = built.pollUnsafe()
     // No strategy waits for anything when its layer is built.
@@ -376,11 +445,12 @@ export class World {
     const { externalPort, internalPort, protocol } = wanted
     const process = host.start()
     this.neighbour = process
+    const { family } = this.plan
     const mapping = PortMapper.PortMapper.use((mapper) =>
-      mapper.map({ protocol, internalPort, externalPort, lifetime: `${wanted.lifetimeSeconds} seconds` })
+      mapper.map({ protocol, internalPort, externalPort, family, lifetime: `${wanted.lifetimeSeconds} seconds` })
     )
     const program = Effect.scoped(Effect.andThen(mapping, Effect.never)).pipe(
-      Effect.provide(layerOf(this.plan.protocol))
+      Effect.provide(layers[this.plan.protocol])
     )
     this.network.after(this.random.between(0, 10_000), () => {
       const fiber = this.fork(process, program)
@@ -403,9 +473,12 @@ export class World {
       internalPort: wanted.internalPort,
       externalPort: wanted.externalPort,
       strictExternalPort: wanted.strictExternalPort,
+      family: this.plan.family,
       lifetime: `${wanted.lifetimeSeconds} seconds`,
       description: `simulated ${held.index}`
     }
+    // The request goes out at once.
+    held.nonces.clear()
     const fiber = this.fork(program.process, Scope.provide(program.mapper.map(request), scope))
     held.scope = scope
     held.fiber = fiber
@@ -439,7 +512,7 @@ export class World {
 
   /** Whether a mapping is lost, or on a gateway that this host has left: nothing answers to its deletion. */
   #isAstray({ gateway, status }: PortMapping.PortMapping): boolean {
-    return status === "lost" || gateway === undefined || !Equal.equals(gateway, this.router.model.address)
+    return status === "lost" || gateway === undefined || !Equal.equals(gateway, this.gateway.address)
   }
 
   #listen(held: Held, { changes }: PortMapper.Mapping) {
@@ -492,7 +565,10 @@ export class World {
     const startedAt = this.now
     this.wishes.add(`${internalPort}/udp`)
     const request = Effect.scoped(
-      Effect.andThen(program.mapper.map({ protocol: "udp", internalPort, lifetime: "1 hour" }), Effect.never)
+      Effect.andThen(
+        program.mapper.map({ protocol: "udp", internalPort, family: this.plan.family, lifetime: "1 hour" }),
+        Effect.never
+      )
     )
     const fiber = this.fork(program.process, request)
     this.network.after(this.random.between(0, 150), () => {
@@ -506,9 +582,9 @@ export class World {
         (program.warnedAt ?? -1) >= startedAt
       )
         return
-      const left = this.router.model
-        .entries(this.now)
-        .find((entry) => entry.internalPort === internalPort && this.ownAddresses.has(format(entry.internalAddress)))
+      const left = Judge.rowsOf(this.router.model, this.now).find(
+        (row) => row.internalPort === internalPort && this.ownAddresses.has(format(row.internalAddress))
+      )
       if (left !== undefined && this.judge.isCalm && this.plan.quirk === undefined) {
         this.violate("release-leaves-nothing", `an interrupted request left ${Judge.describe(left)}`)
       }
@@ -537,6 +613,7 @@ export class World {
   /** Nothing goes wrong any more. */
   heal() {
     this.lan.link = this.baseLink
+    this.lan6.link = this.baseLink
     this.ongoing.clear()
     this.#endAttack()
     if (this.router.model.isSilent(this.now)) this.router.model.wake()
@@ -573,13 +650,12 @@ export class World {
   }
 
   #linkTrouble(what: Plan.Fault, change: Partial<SimulatedNetwork.Link>, lasts: number) {
-    const { lan } = this
-    const before = lan.link
+    const lans = [this.lan, this.lan6]
     this.trouble(lasts)
     this.ongoing.add(what)
-    lan.link = { ...before, ...change }
+    for (const lan of lans) lan.link = { ...lan.link, ...change }
     this.network.after(lasts, () => {
-      lan.link = this.baseLink
+      for (const lan of lans) lan.link = this.baseLink
       this.ongoing.delete(what)
     })
   }
@@ -722,20 +798,26 @@ export class World {
   #reboot() {
     const { model } = this.router
     const outage = this.random.between(5, 60) * second
+    const before = this.judge.beforeRestart()
     this.trouble(outage)
     model.goSilent(this.now + outage)
     this.hasChangedRouter = true
+    this.hasChanged = true
     this.network.after(outage, () => {
       model.reboot(this.now)
       this.forgotAt = this.now
       this.happened.add("reboot")
+      this.judge.expectRecovery(before)
       if (this.plan.isBystanderQuick) this.#addBystander(model)
     })
   }
 
   #changeExternalAddress() {
     this.happened.add("addressChange")
+    this.isFirstChange = !this.hasChanged
+    this.hasChanged = true
     this.addressChangedAt = this.now
+    this.judge.epochChanged()
     this.router.model.changeExternalAddress(ip(`11.22.33.${this.random.between(2, 250)}`))
   }
 
@@ -747,11 +829,14 @@ export class World {
     this.hasChangedRouter = true
     this.mayLeavePermanent = true
     this.network.remove(old)
+    if (this.face6 !== undefined) this.network.remove(this.face6)
     this.network.after(outage, () => {
       // Somebody else may have done it, or the host has gone elsewhere.
       if (this.router !== old || this.lan !== lan) return
       this.router = this.#addRouter(format(old.address))
       this.forgotAt = this.now
+      this.hasChanged = true
+      this.judge.epochChanged()
       this.happened.add("routerReplaced")
     })
   }
@@ -773,11 +858,15 @@ export class World {
     this.mayLeavePermanent = true
     this.trouble(second)
     this.lan = this.network.addLan({ network: "192.168.88.0/24", link: this.baseLink })
+    this.lan6 = this.network.addLan({ network: `${this.#prefix}/64`, link: this.baseLink })
     this.nextAddress += 1
     this.router = this.#addRouter("192.168.88.1")
     const address = `192.168.88.${this.nextAddress}`
     this.ownAddresses.add(address)
-    this.host.move({ attachments: [{ lan: this.lan, address }], gateways: [this.router] })
+    this.host.move({
+      attachments: [{ lan: this.lan, address }, ...this.#attachment6()],
+      gateways: [this.router, ...(this.face6 === undefined ? [] : [this.face6])]
+    })
   }
 
   #renewAddress() {
@@ -791,11 +880,12 @@ export class World {
     this.ownAddresses.add(address)
     this.trouble(second)
     this.host.move({
-      attachments: [{ lan: this.lan, address }],
+      attachments: [{ lan: this.lan, address }, ...this.#attachment6()],
       gateways: [
         this.plan.quirk === "FailoverPair" && !format(this.router.address).startsWith("192.168.88")
           ? ip("192.168.77.1")
-          : this.router
+          : this.router,
+        ...(this.face6 === undefined ? [] : [this.face6])
       ]
     })
   }
@@ -815,12 +905,18 @@ export class World {
   #inject(sent: SimulatedNetwork.Sent, asked: Uint8Array) {
     if (this.attacks === "garbage") return this.#injectGarbage(sent, asked)
     if (sent.to.port === Ssdp.port) return this.#forgeSearchAnswers(sent)
-    if (sent.to.port === NatPmpCodec.gatewayPort) this.#forgeAnswers(sent, asked)
+    if (sent.to.port !== NatPmpCodec.gatewayPort) return
+    if (asked[0] === PcpCodec.version) this.#forgePcpAnswers(sent, asked)
+    else this.#forgeAnswers(sent, asked)
   }
 
   #injectOne({ from }: SimulatedNetwork.Sent, payload: Uint8Array, source: NetAddress.InetAddress) {
+    this.#injectTo(from, payload, source)
+  }
+
+  #injectTo(to: NetAddress.InetAddress, payload: Uint8Array, source: NetAddress.InetAddress) {
     if (this.attacks !== undefined) this.happened.add(this.attacks)
-    this.network.inject({ host: this.host, payload, from: source, to: from, after: this.random.between(0, 3) })
+    this.network.inject({ host: this.host, payload, from: source, to, after: this.random.between(0, 3) })
   }
 
   #injectGarbage(sent: SimulatedNetwork.Sent, asked: Uint8Array) {
@@ -828,11 +924,72 @@ export class World {
     if (NetAddress.isMulticast(to.address)) return
     const length = this.random.between(0, 24)
     const bytes = Uint8Array.from({ length }, () => this.random.between(0, 255))
+    if (to.port === 5351 && asked[0] === PcpCodec.version) return this.#injectPcpGarbage(sent, asked, bytes)
     // What looks like an answer at first and then is none.
     if (length > 1 && to.port === 5351 && this.random.chance(0.7)) bytes.set([0, 128 + (asked[1] ?? 0)])
     if (length > 3 && this.random.chance(0.7)) bytes.set([0, 0], 2)
     // An answer that is whole could not be told from a true one.
     this.#injectOne(sent, to.port === 5351 ? bytes.subarray(0, 11) : bytes, to)
+  }
+
+  /** What is no packet of PCP, whatever it begins like: too short, of no whole words, or with a broken option. */
+  #injectPcpGarbage(sent: SimulatedNetwork.Sent, asked: Uint8Array, bytes: Uint8Array) {
+    const [, opcode = 0] = asked
+    const header = [PcpCodec.version, PcpCodec.responseBit + opcode, 0, this.random.pick([0, 0, 2, 8])]
+    if (this.random.chance(0.7)) bytes.set(header.slice(0, bytes.length))
+    const whole = new Uint8Array(asked)
+    whole.set(header)
+    this.#injectOne(sent, bytes.subarray(0, 23), sent.to)
+    this.#injectOne(sent, Uint8Array.of(...whole, 1), sent.to)
+    // The success of a MAP, and an option that is longer than the packet.
+    whole[3] = 0
+    this.#injectOne(sent, Uint8Array.of(...whole, 3, 0, 255, 255), sent.to)
+    this.#injectTo(this.#ear(sent), bytes.subarray(0, 23), sent.to)
+  }
+
+  /** Where whoever sends this hears announcements. */
+  #ear({ from }: SimulatedNetwork.Sent): NetAddress.InetAddress {
+    return NetAddress.inetAddressUnsafe(from.address, PcpCodec.clientPort)
+  }
+
+  /** Whoever sees the question knows its nonce, and whoever does not may have the router's address: neither is it. */
+  #forgePcpAnswers(sent: SimulatedNetwork.Sent, asked: Uint8Array) {
+    const request = PcpCodec.decodeRequest(asked)
+    if (Result.isFailure(request)) return
+    const isIpv6 = NetAddress.isIpv6Address(sent.to.address)
+    const stranger = NetAddress.inetAddressUnsafe(
+      ip(isIpv6 ? `${this.#prefix}66` : strangerAddress),
+      PcpCodec.serverPort
+    )
+    const announced = PcpCodec.encodeResponse({ _tag: "AnnounceResponse", epoch: 5, options: [] })
+    this.#injectOne(sent, announced, stranger)
+    this.#injectTo(this.#ear(sent), announced, stranger)
+    if (request.success._tag !== "MapRequest") return
+    const { internalPort, nonce, protocol } = request.success
+    const forged = {
+      _tag: "MapResponse",
+      epoch: 5,
+      nonce,
+      protocol,
+      internalPort,
+      externalPort: Judge.forgedPort,
+      externalAddress: isIpv6 ? Judge.forgedAddress6 : Judge.forgedAddress,
+      lifetime: 7200,
+      options: []
+    } as const
+    const others = PcpCodec.nonceFromBytes(Uint8Array.of(1))
+    for (const to of [sent.from, this.#ear(sent)]) {
+      this.#injectTo(to, PcpCodec.encodeResponse(forged), stranger)
+      this.#injectTo(to, PcpCodec.encodeResponse({ ...forged, nonce: others }), sent.to)
+      this.#injectTo(to, PcpCodec.encodeResponse({ ...forged, internalPort: internalPort ^ 1 }), sent.to)
+      this.#injectTo(to, PcpCodec.encodeResponse({ ...forged, protocol: protocol === 6 ? 17 : 6 }), sent.to)
+    }
+    // "Ask me no more", says somebody else.
+    const refusal = { resultCode: 2, lifetime: 1800, epoch: 5, isParsed: true }
+    const refused = PcpCodec.encodeResponse(PcpCodec.refusalOf(asked, refusal))
+    this.#injectOne(sent, refused, stranger)
+    refused.set([1, 2, 3], 24)
+    this.#injectOne(sent, refused, sent.to)
   }
 
   #forgeAnswers(sent: SimulatedNetwork.Sent, asked: Uint8Array) {
@@ -862,6 +1019,10 @@ export class World {
 }
 
 const strangerAddress = "192.168.77.66"
+
+/** The IPv6 network beside an IPv4 one. */
+const prefix6 = (network: string): string => `2001:db8:${network.split(".")[2] ?? "0"}::`
+
 const searchAnswer = (location: string, device: string): Uint8Array =>
   new TextEncoder().encode(
     `HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=120\r\nEXT:\r\nLOCATION: ${location}\r\n` +

@@ -464,7 +464,10 @@ export const make = (options: Options): SimulatedNetwork => {
   const receives = (socket: Socket, to: NetAddress.InetAddress): boolean => {
     if (socket.address.port !== to.port) return false
     if (isGroup(to.address)) return socket.groups.some((group) => Equal.equals(group, to.address))
-    return NetAddress.isUnspecified(socket.address.address) || Equal.equals(socket.address.address, to.address)
+    const { address } = socket.address
+    // Each family has sockets of its own.
+    const isAny = NetAddress.isUnspecified(address) && NetAddress.familyOf(address) === NetAddress.familyOf(to.address)
+    return isAny || Equal.equals(address, to.address)
   }
 
   const arriveAtHost = (
