@@ -598,6 +598,13 @@ export class Judge {
 
   #sampleMapped(held: World.Held, mapping: PortMapping.PortMapping) {
     held.lostSince = undefined
+    if (held.wanted.strictExternalPort && mapping.externalPort !== held.wanted.externalPort) {
+      const { externalPort } = held.wanted
+      this.#world.violate(
+        "port-as-asked",
+        `mapping ${held.index} has port ${mapping.externalPort}, not ${externalPort}`
+      )
+    }
     if (!this.isCalm) held.firstPort = mapping.externalPort
     if (mapping.externalPort !== held.firstPort) {
       this.#world.violate(

@@ -28,7 +28,13 @@ const engine = "core/src/LeaseEngine.ts"
 const channel = "natpmp/src/internal/gatewayChannel.ts"
 const client = "natpmp/src/NatPmpClient.ts"
 const codec = "natpmp/src/NatPmpCodec.ts"
-const strategy = "natpmp/src/NatPmp.ts"
+const natPmpLease = "natpmp/src/internal/natPmpLease.ts"
+const pcpClient = "natpmp/src/PcpClient.ts"
+const pcpCodec = "natpmp/src/PcpCodec.ts"
+const pcpEpoch = "natpmp/src/PcpEpoch.ts"
+const pcpLease = "natpmp/src/internal/pcpLease.ts"
+const refusals = "natpmp/src/internal/refusals.ts"
+const announcements = "natpmp/src/internal/announcements.ts"
 const lease = "upnp/src/internal/upnpLease.ts"
 const current = "upnp/src/internal/currentGateway.ts"
 const upnp = "upnp/src/Upnp.ts"
@@ -43,6 +49,181 @@ const renewing = "const renewing = yield* Effect.forkDetach(renewals)"
 const renewals = "const renewals = Effect.gen(function* () {"
 const failed = "Effect.catchCause((cause) => Effect.as(noteFailure(cause), failures + 1))"
 const abandoning = "(outcomeUnknown(cause) ? abandon(protocol, resolved) : Effect.void)"
+
+const openSocket = "udp.open({ connect: peer, bind })"
+const fromGateway = "Equal.equals(address, peer) ? conversation.judge(payload, receivedAt) : IgnoredDatagrams.foreign"
+
+/** A socket that hears everybody. */
+const unconnected = edit(
+  channel,
+  openSocket,
+  "Effect.map(Effect.flatMap(Effect.scoped(udp.open({ connect: peer, bind })), (one) => udp.open({ bind: { address: one.address.address } })), (open) => ({ ...open, send: (payload: Uint8Array) => open.send(payload, peer) }))"
+)
+
+/** What a client of PCP could do wrong. */
+const ofPcp: ReadonlyArray<Mutant> = [
+  {
+    name: "lost-nonce",
+    what: "Every request of PCP has a nonce of its own.",
+    by: "nonce-kept",
+    edits: [
+      edit(
+        pcpClient,
+        "nonce: mapping.nonce,",
+        "nonce: Codec.nonceFromBytes(crypto.getRandomValues(new Uint8Array(12))),"
+      )
+    ]
+  },
+  {
+    name: "released-with-another-nonce",
+    what: "A mapping of PCP is deleted with another nonce than it was made with.",
+    by: "nonce-kept",
+    edits: [
+      edit(
+        pcpClient,
+        "mapFields({ ...mapping, externalPort: 0 }, local)",
+        "mapFields({ ...mapping, nonce: Codec.nonceFromBytes(Uint8Array.of(7)), externalPort: 0 }, local)"
+      )
+    ]
+  },
+  {
+    name: "pcp-foreign-reply-accepted",
+    what: "An answer of PCP is believed whoever sent it.",
+    by: "live-or-lost",
+    edits: [unconnected, edit(channel, fromGateway, fromGateway.replace(" ?", " || payload[0] === 2 ?"))]
+  },
+  {
+    name: "pcp-nonce-unchecked",
+    what: "An answer of PCP is believed whatever its nonce.",
+    by: "live-or-lost",
+    edits: [edit(pcpClient, "self.nonce === that.nonce && self.protocol", "self.protocol")]
+  },
+  {
+    name: "pcp-answer-to-another-accepted",
+    what: "An answer of PCP for another internal port is believed.",
+    by: "live-or-lost",
+    edits: [
+      edit(
+        pcpClient,
+        "self.protocol === that.protocol && self.internalPort === that.internalPort",
+        "self.protocol === that.protocol"
+      )
+    ]
+  },
+  {
+    name: "pcp-short-datagram-crashes",
+    what: "A datagram of PCP is read without a look at its length.",
+    by: "no-defect",
+    edits: [
+      edit(
+        pcpCodec,
+        'if (bytes.length < 4) return refuse("TooShort", bytes)\n  const view = viewOf(bytes)\n  const opcode = view.getUint8(1)\n  if (opcode < responseBit)',
+        "const view = viewOf(bytes)\n  const opcode = view.getUint8(1)\n  if (opcode < responseBit)"
+      )
+    ]
+  },
+  {
+    name: "epoch-test-skipped",
+    what: "The epoch of a PCP server is not looked at.",
+    by: "recovers-soon",
+    edits: [
+      edit(
+        pcpEpoch,
+        "const client = Number(current.receivedAt",
+        "if (current.seconds >= 0) return false\n  const client = Number(current.receivedAt"
+      ),
+      edit(pcpEpoch, "if (current.seconds < previous.seconds - backwardsTolerance) return true", "")
+    ]
+  },
+  {
+    name: "announcements-unheard",
+    what: "Nobody listens to what gateways announce.",
+    by: "recovers-soon",
+    edits: [edit(announcements, "if (wanted.size === 0) return", "if (wanted.size >= 0) return")]
+  },
+  {
+    name: "negotiation-ignored",
+    what: "A gateway that says it speaks NAT-PMP only is asked in PCP all the same.",
+    by: "maps-when-healthy",
+    edits: [
+      edit(
+        pcpClient,
+        'return error.opcode === opcode || error.opcode === 0 ? Result.succeed(error) : mismatch("an error for another")',
+        'return mismatch("an error for another")'
+      )
+    ]
+  },
+  {
+    name: "error-lifetime-ignored",
+    what: "What a PCP server has refused is asked for again before that is over.",
+    by: "refusals-last",
+    edits: [
+      edit(pcpClient, "if (known !== undefined) return yield* known", "if (payload.length === 0) return yield* known")
+    ]
+  },
+  {
+    name: "refused-for-ever",
+    what: "What a PCP server has refused once is never asked for again.",
+    by: "maps-when-healthy",
+    edits: [edit(refusals, "BigInt(Math.min(seconds, longest))", "BigInt(Math.max(seconds, 1e6))")]
+  },
+  {
+    name: "retransmission-without-back-off",
+    what: "PCP's retransmissions come every three seconds.",
+    by: "backs-off",
+    edits: [edit(pcpClient, "Math.min(2 * previous, longestPause)", "firstPause")]
+  },
+  {
+    name: "retransmission-in-a-hurry",
+    what: "PCP's first retransmission comes after a third of a second.",
+    by: "backs-off",
+    edits: [edit(pcpClient, "const firstPause = 3000", "const firstPause = 300")]
+  },
+  {
+    name: "pcp-milliseconds-as-seconds",
+    what: "A lease of an hour is asked for over PCP as 3,600,000 seconds.",
+    by: "lease-as-asked",
+    edits: [edit(pcpClient, "Math.ceil(Duration.toSeconds(lifetime))", "Math.ceil(Duration.toMillis(lifetime))")]
+  },
+  {
+    name: "pcp-suggested-port-ignored",
+    what: "The external port that is wanted is not suggested over PCP.",
+    by: "port-as-asked",
+    edits: [
+      edit(pcpClient, "externalPort: mapping.externalPort,\n  externalAddress", "externalPort: 0,\n  externalAddress")
+    ]
+  },
+  {
+    name: "pcp-tcp-as-udp",
+    what: "Everything is mapped and deleted over PCP as UDP.",
+    by: "maps-what-was-asked",
+    edits: [edit(pcpClient, "protocol: ProtocolNumber[mapping.protocol],", "protocol: ProtocolNumber.udp,")]
+  },
+  {
+    name: "strict-port-not-kept",
+    what: "Another port than the one that it must be is taken over PCP.",
+    by: "port-as-asked",
+    edits: [
+      edit(
+        pcpLease,
+        "if (granted.externalPort === request.externalPort) return granted",
+        "if (granted.externalPort > 0) return granted"
+      )
+    ]
+  },
+  {
+    name: "pcp-release-skipped",
+    what: "Nothing is deleted when a mapping of PCP is released.",
+    by: "release-leaves-nothing",
+    edits: [
+      edit(
+        pcpLease,
+        'yield* handle._tag === "pcp" ? deleteOn(handle, mapping) :',
+        'yield* handle._tag === "pcp" ? Effect.void :'
+      )
+    ]
+  }
+]
 
 export const list: ReadonlyArray<Mutant> = [
   {
@@ -113,7 +294,7 @@ export const list: ReadonlyArray<Mutant> = [
     name: "fixed-client-port",
     what: "The client binds UDP port 5350, which another program holds.",
     by: "maps-when-healthy",
-    edits: [edit(channel, "udp.open({ connect: peer })", "udp.open({ connect: peer, bind: { port: 5350 } })")]
+    edits: [edit(channel, openSocket, "udp.open({ connect: peer, bind: { ...bind, port: 5350 } })")]
   },
   {
     name: "second-release-releases-again",
@@ -131,19 +312,7 @@ export const list: ReadonlyArray<Mutant> = [
     name: "foreign-reply-accepted",
     what: "An answer is believed whoever sent it.",
     by: "live-or-lost",
-    edits: [
-      edit(
-        channel,
-        "acquire: udp.open({ connect: peer }),",
-        "acquire: Effect.flatMap(Effect.scoped(udp.open({ connect: peer })), (one) => udp.open({ bind: { address: one.address.address } })),"
-      ),
-      edit(
-        channel,
-        "transmit(socket, question))",
-        "transmit({ ...socket, send: (payload) => socket.send(payload, peer) }, question))"
-      ),
-      edit(channel, "if (!Equal.equals(address, peer)) {", "if (address === undefined) {")
-    ]
+    edits: [unconnected, edit(channel, fromGateway, "conversation.judge(payload, receivedAt)")]
   },
   {
     name: "answer-to-another-accepted",
@@ -158,8 +327,8 @@ export const list: ReadonlyArray<Mutant> = [
     edits: [
       edit(
         channel,
-        "turn.withPermit\n",
-        "(self) => Effect.andThen(turn.take(1), Effect.tap(self, () => turn.release(1)))\n"
+        "turn.withPermit(bounded(question)) :",
+        "Effect.andThen(turn.take(1), Effect.tap(bounded(question), () => turn.release(1))) :"
       )
     ]
   },
@@ -203,13 +372,7 @@ export const list: ReadonlyArray<Mutant> = [
     name: "tcp-released-as-udp",
     what: "Every mapping is deleted as one of UDP.",
     by: "maps-what-was-asked",
-    edits: [
-      edit(
-        client,
-        "protocol: mapping.protocol,\n        internalPort: mapping.internalPort,\n        externalPort: 0,",
-        'protocol: "udp",\n        internalPort: mapping.internalPort,\n        externalPort: 0,'
-      )
-    ]
+    edits: [edit(client, "exchangeDeletion(name, mapping.protocol,", 'exchangeDeletion(name, "udp",')]
   },
   {
     name: "first-answer-only",
@@ -352,9 +515,9 @@ export const list: ReadonlyArray<Mutant> = [
     by: "live-or-lost",
     edits: [
       edit(
-        strategy,
-        "externalAddress,\n    externalPort: granted.externalPort,",
-        "externalAddress: undefined,\n    externalPort: granted.externalPort,"
+        natPmpLease,
+        "externalAddress,\n      externalPort: granted.externalPort,",
+        "externalAddress: undefined,\n      externalPort: granted.externalPort,"
       ),
       edit(
         lease,
@@ -476,7 +639,8 @@ export const list: ReadonlyArray<Mutant> = [
     edits: [
       edit(engine, "yield* Random.nextBetween(0.45, 0.5)", "yield* Effect.sync(() => 0.45 + Math.random() * 0.05)")
     ]
-  }
+  },
+  ...ofPcp
 ]
 
 export const named = (name: string): Mutant => {
