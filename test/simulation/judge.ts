@@ -149,6 +149,16 @@ const unheard: ReadonlySet<Quirk.Quirk | undefined> = new Set([
   "RefusesOwnVersion"
 ])
 
+/** A router whose epoch tells nothing. */
+const epochless: ReadonlySet<Quirk.Quirk | undefined> = new Set(["EpochStandsStill", "EpochJumpsBack"])
+
+/** A router that says when it has another address, whatever else it does. */
+const announcing: ReadonlySet<Quirk.Quirk | undefined> = new Set([
+  undefined,
+  "AnnouncesOnlyToGroup",
+  "AnnouncesOnlyToClients"
+])
+
 const restless: ReadonlySet<Quirk.Quirk | undefined> = new Set([
   "EpochStandsStill",
   "EpochJumpsBack",
@@ -172,6 +182,8 @@ export class Judge {
   /** When a PCP request was last sent that nobody has answered, and how long after the time before. */
   readonly #unanswered = new Map<string, { readonly at: number; readonly pause: number }>()
   readonly #refused = new Map<string, Refused>()
+  /** Called when the program could know of the last restart. */
+  #expectRecovery: (() => void) | undefined = undefined
   /** When the gateway's epoch last started over, by whatever. */
   #epochChangedAt = Number.NEGATIVE_INFINITY
 
@@ -238,6 +250,7 @@ export class Judge {
   /** A router, or something in its place, answers what one of these programs has asked. */
   answered({ from, now, payload: asked }: SimulatedDevice.Incoming, answer: Uint8Array) {
     const { program } = this.#world
+    if (this.#isOwnAddress(from.address)) this.#expectRecovery?.()
     if (asked[0] !== Wire.pcpVersion || program === undefined) return
     this.#unanswered.delete(requestOf(from, asked))
     const { code, lasts, version } = Wire.resultOf(answer)
@@ -295,7 +308,7 @@ export class Judge {
     const { now, plan, program } = this.#world
     const refused = this.#refused.get(what)
     if (refused === undefined || refused.program !== program || !this.isCalm) return
-    if (plan.quirk === "EpochStandsStill" || plan.quirk === "EpochJumpsBack") return
+    if (epochless.has(plan.quirk)) return
     if (this.#epochChangedAt >= refused.at || now < refused.at + arrival || now >= refused.until) return
     const left = Math.ceil((refused.until - now) / second)
     this.#world.violate("refusals-last", `what was refused is asked for again, ${left} s before that is over`)
@@ -306,29 +319,36 @@ export class Judge {
     this.#epochChangedAt = this.#world.now
   }
 
-  /** What is held when a router is about to restart, where all is well. */
+  /** What is held when a router is about to restart, where all is well and has been for a while. */
   beforeRestart(): ReadonlyArray<BeforeRestart> {
-    const { helds, hasMoved, now, plan } = this.#world
-    const isPlain = plan.quirk === undefined || plan.quirk === "EpochStartsOver"
-    if (!this.isCalm || !isPlain || hasMoved || now - this.#epochChangedAt < restartCalm) return []
-    return helds.map((held) => ({ held, mapping: held.mapping }))
+    const { helds, now, plan } = this.#world
+    const isNews = now - Math.max(this.#epochChangedAt, this.troubleEnd) > restartCalm
+    if (!isNews || epochless.has(plan.quirk)) return []
+    return helds.flatMap((held) => {
+      const mapping = held.program.process.isRunning ? this.currentOf(held) : undefined
+      const isRight = mapping !== undefined && mapping.status !== "lost" && this.#wrong(held, mapping) === undefined
+      return isRight ? [{ held, mapping: held.mapping }] : []
+    })
   }
 
-  /** Over NAT-PMP and PCP a restart is announced, and its mappings are soon there again. */
+  /** Over NAT-PMP and PCP a restart is announced or, by a quirk, shown by the next answer: its mappings are soon back. */
   expectRecovery(before: ReadonlyArray<BeforeRestart>) {
-    const restartedAt = this.#world.now
+    const { nextAddress, now: restartedAt } = this.#world
     this.epochChanged()
-    if (this.#world.plan.quirk === "EpochStartsOver") return
-    this.#world.network.after(recovery, () => {
-      if (this.#world.isOver || this.troubleEnd > restartedAt || this.#world.hasMoved) return
-      if (this.#epochChangedAt > restartedAt) return
-      for (const { held, mapping } of before) if (held.mapping === mapping) this.#checkRecovered(held)
-    })
+    this.#expectRecovery = () => {
+      this.#expectRecovery = undefined
+      this.#world.network.after(recovery, () => {
+        const isTroubled = this.troubleEnd > restartedAt || this.#epochChangedAt > restartedAt
+        if (this.#world.isOver || isTroubled || this.#world.nextAddress !== nextAddress) return
+        for (const { held, mapping } of before) if (held.mapping === mapping) this.#checkRecovered(held)
+      })
+    }
+    if (this.#world.plan.quirk !== "EpochStartsOver") this.#expectRecovery()
   }
 
   #checkRecovered(held: World.Held) {
     const mapping = held.program.process.isRunning ? this.currentOf(held) : undefined
-    if (mapping === undefined || mapping.status === "lost" || mapping.method === "upnp") return
+    if (mapping === undefined || mapping.status === "lost" || !this.#isTold(mapping)) return
     const wrong = this.#wrong(held, mapping)
     if (wrong === undefined) return
     this.#world.violate("recovers-soon", `mapping ${held.index}: ${wrong}, ${recovery / second} s after a restart`)
@@ -635,15 +655,11 @@ export class Judge {
     this.#checkNotTooLong(held, held.badSince, wrong, isPermanent ? permanentLease : this.#leaseMillis(held))
   }
 
-  /**
-   * The renewal finds what is wrong, and that comes after half the lease: only what trouble has made fail comes later,
-   * after the longest pause. A lease that the router does not have runs out in any case.
-   */
   /** The router says so as soon as it happens: to its subscribers, to all hosts, or to those that have mappings. */
   #checkHearsOfAddress(held: World.Held, mapping: PortMapping.PortMapping, wrong: string) {
     const { addressChangedAt, now, plan } = this.#world
-    if (!wrong.startsWith(otherAddress) || !this.isCalm || plan.quirk !== undefined) return
-    if (mapping.method !== "upnp" && !this.#world.isFirstChange) return
+    if (!wrong.startsWith(otherAddress) || !this.isCalm) return
+    if (mapping.method === "upnp" ? plan.quirk !== undefined : !this.#isToldOfAddress(mapping)) return
     // Whoever has just mapped is about to subscribe.
     if (held.heldSince > addressChangedAt - moment || now - addressChangedAt < hearing) return
     this.#world.violate(
@@ -652,6 +668,21 @@ export class Judge {
     )
   }
 
+  /** Whether a gateway of NAT-PMP or PCP tells whoever has such a mapping what has become of it. */
+  #isTold({ method }: PortMapping.PortMapping): boolean {
+    return method === "pcp" || (method === "natpmp" && this.#world.plan.quirk !== "AnnouncesOnlyToClients")
+  }
+
+  /** One that has often had another address is believed ever later. */
+  #isToldOfAddress(mapping: PortMapping.PortMapping): boolean {
+    const { isFirstChange, plan } = this.#world
+    return isFirstChange && announcing.has(plan.quirk) && this.#isTold(mapping)
+  }
+
+  /**
+   * The renewal finds what is wrong, and that comes after half the lease: only what trouble has made fail comes later,
+   * after the longest pause. A lease that the router does not have runs out in any case.
+   */
   #checkNotTooLong(held: World.Held, badSince: number, wrong: string, lease: number) {
     const renewed = Math.max(badSince + lease / 2, this.troubleEnd + longestPause)
     const isGoneTooLong = held.goneSince !== undefined && this.#world.now - held.goneSince > lease + slack

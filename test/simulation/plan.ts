@@ -226,6 +226,30 @@ const canHavePinholes = (
   return item !== 7 && where !== "network" && !ofIpv4Only.has(quirk)
 }
 
+/** Only a restart shows what a router with these announces. */
+const ofRestarts: ReadonlySet<Quirk.Quirk | undefined> = new Set([
+  "AnnouncesOnlyToGroup",
+  "AnnouncesOnlyToClients",
+  "EpochStartsOver"
+])
+
+/** Only whoever wants this port and no other meets these. */
+const ofStrictPorts: ReadonlySet<Quirk.Quirk | undefined> = new Set(["GrantsOtherPorts", "PreferFailureUnsupported"])
+
+const withStrictPort = ([first, ...others]: ReadonlyArray<Wanted>): ReadonlyArray<Wanted> =>
+  first === undefined ? [] : [{ ...first, strictExternalPort: true }, ...others]
+
+/** What happens in the worlds with PCP beside what happens in all: a restart or another address, late and in the calm. */
+const drawLateNews = (seed: number, quirk: Quirk.Quirk | undefined, horizon: number): ReadonlyArray<Event> => {
+  if (!isOfPcp(seed)) return []
+  const random = SeededRandom.make(seed, "news")
+  const isNeeded = ofRestarts.has(quirk)
+  if (!isNeeded && !random.chance(0.5)) return []
+  const what = random.pick(["reboot", "addressChange"] as const)
+  const at = random.between(Math.floor(horizon / 2), horizon)
+  return [{ at, what: isNeeded && quirk === "EpochStartsOver" ? "reboot" : what, lasts: 0, mapping: 0 }]
+}
+
 /** What the worlds with PCP are, drawn apart. */
 const drawOfPcp = (seed: number): Pick<Plan, "family" | "protocol" | "quirk" | "speaks"> | undefined => {
   if (!isOfPcp(seed)) return undefined
@@ -290,7 +314,7 @@ export const draw = (seed: number): Plan => {
   if (random.chance(0.7)) {
     for (let left = random.between(1, 3); left > 0; left--) drawn.push(event(random.pick(deeds)))
   }
-  drawn.push(...drawQuestions(more, horizon, quirk))
+  drawn.push(...drawQuestions(more, horizon, quirk), ...drawLateNews(seed, quirk, horizon))
   return {
     seed,
     protocol,
@@ -303,7 +327,7 @@ export const draw = (seed: number): Plan => {
     hasTakenPorts: random.chance(0.3),
     // Over UPnP nobody would tell the client that its lease is cut short.
     longestLease: protocol === "natpmp" || protocol === "pcp" ? random.pick([604_800, 604_800, 3600, 120]) : 604_800,
-    wanted,
+    wanted: ofPcp !== undefined && ofStrictPorts.has(quirk) ? withStrictPort(wanted) : wanted,
     events: drawn.sort((self, that) => self.at - that.at),
     horizon
   }

@@ -22,6 +22,7 @@ import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
@@ -406,14 +407,27 @@ export class World {
     return [{ lan: this.lan6, address, name: "eth6" }]
   }
 
-  /** Runs something in a process: whatever else it comes to, a defect is none of its results. */
+  /** Runs something in a process: whatever else it comes to, a defect is none of its results, nor of any fiber's in it. */
   fork<A, E>(process: SimulatedNetwork.Process, effect: Effect.Effect<A, E, SimulatedNetwork.Seams>) {
-    // Nobody can guess a nonce, and the seed decides everything here.
-    const fiber = process.fork(Effect.provideService(effect, PcpClient.NonceSource, this.#nonces))
-    fiber.addObserver((exit) => {
-      if (Exit.isFailure(exit)) this.judge.checkDefect(exit.cause)
-    })
+    const fiber = process.fork(
+      effect.pipe(
+        // Nobody waits for what most fibers come to.
+        Effect.provideService(Metric.FiberRuntimeMetrics, this.#everyFiber),
+        // Nobody can guess a nonce, and the seed decides everything here.
+        Effect.provideService(PcpClient.NonceSource, this.#nonces)
+      )
+    )
+    fiber.addObserver((exit) => this.#checkExit(exit))
     return fiber
+  }
+
+  readonly #everyFiber: Metric.FiberRuntimeMetricsService = {
+    recordFiberStart: () => {},
+    recordFiberEnd: (_, exit) => this.#checkExit(exit)
+  }
+
+  #checkExit(exit: Exit.Exit<unknown, unknown>) {
+    if (Exit.isFailure(exit)) this.judge.checkDefect(exit.cause)
   }
 
   #startProgram(): Program {

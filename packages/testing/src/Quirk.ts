@@ -540,7 +540,11 @@ export const profiles = [
   { ...gatewayPort, name: "RepliesPadded", what: "Every answer is followed by four zeros." },
   { ...gatewayPort, name: "RepliesTwice", what: "Every answer comes twice." },
   { ...gatewayPort, name: "RepliesLate", what: "Every answer takes more than a second." },
-  { ...gatewayPort, name: "GrantsOtherPorts", what: "The external port is never the one that was suggested." },
+  {
+    ...gatewayPort,
+    name: "GrantsOtherPorts",
+    what: "The external port is never the one that was suggested, though no other may do."
+  },
   {
     ...gatewayPort,
     name: "LeasesAtLeastTwoMinutes",

@@ -760,9 +760,7 @@ export class RouterModel {
     // A host's connections and its mappings go by one port.
     const own = isIgd(request) ? undefined : this.peers.portOf(now, request)
     if (own !== undefined) return request.mayChoosePort || own === request.externalPort ? own : undefined
-    if (this.has("GrantsOtherPorts") && !isIgd(request)) {
-      return request.mayChoosePort ? this.#freePort(now, request.protocol, 0) : undefined
-    }
+    if (this.has("GrantsOtherPorts") && !isIgd(request)) return this.#freePort(now, request.protocol, 0)
     if (request.mayChoosePort) return this.#freePort(now, request.protocol, request.externalPort)
     return request.externalPort !== 0 && isFree(request.externalPort) ? request.externalPort : undefined
   }
