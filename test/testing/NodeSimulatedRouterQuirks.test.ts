@@ -9,6 +9,7 @@ import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as NatPmp from "@effect-nat/natpmp/NatPmp"
+import * as Pcp from "@effect-nat/natpmp/Pcp"
 import * as NodeSimulatedRouter from "@effect-nat/testing/NodeSimulatedRouter"
 import * as Quirk from "@effect-nat/testing/Quirk"
 import * as Upnp from "@effect-nat/upnp/Upnp"
@@ -27,9 +28,11 @@ import * as Net from "node:net"
 
 const { NodeSimulatedRouter: Router } = NodeSimulatedRouter
 
-const strategies = { upnp: Upnp.layer, natpmp: NatPmp.layer } as const
+const strategies = { upnp: Upnp.layer, natpmp: NatPmp.layer, pcp: Pcp.layer } as const
 
 type Method = keyof typeof strategies
+
+const methods = ["upnp", "natpmp", "pcp"] as const
 
 /** A host with a strategy behind a router of its own, which speaks nothing else. */
 const behind = (method: Method, quirks: ReadonlyArray<Quirk.Quirk>) =>
@@ -70,7 +73,7 @@ const tcpProbe = (host: string, port: number) =>
   }).pipe(Effect.timeoutOrElse({ duration: "2 seconds", orElse: () => Effect.succeed("nothing") }))
 
 /** Below the ports that the system gives out, and others in every process: several runs may be under way. */
-const base = 10_000 + (process.pid % 25) * 400
+const base = 10_000 + (process.pid % 12) * 800
 
 /** A lease that is renewed after a second. */
 const short = "2 seconds"
@@ -181,6 +184,9 @@ const fails = Effect.fnUntraced(function* (situation: Situation, outcome: Quirk.
 /** Fails as the profile says. */
 const refused: Scenario = (situation) => fails(situation, situation.outcome)
 
+/** Nobody answers: over PCP, which asks for the mapping at once, that is not known to be no gateway. */
+const unanswered: Scenario = (situation) => fails(situation, situation.method === "pcp" ? "TimedOut" : "NoGateway")
+
 const assertReads = Effect.fnUntraced(function* (mapping: PortMapper.Mapping, formatted: string) {
   assert.strictEqual(PortMapping.format(yield* mapping.current), formatted)
 })
@@ -272,15 +278,48 @@ const isBackSoonAfterRestart =
 
 interface Met {
   readonly scenario: Scenario
-  /** Where it differs over NAT-PMP. */
+  /** Where it differs over NAT-PMP and PCP. */
   readonly natpmp?: Scenario
-  /** Over which protocols it can be met at all; both unless told otherwise. */
+  /** Over which protocols it can be met at all; all unless told otherwise. */
   readonly over?: ReadonlyArray<Method>
   /** What the same router does that has no such quirk; nothing else unless told otherwise. */
   readonly without?: ReadonlyArray<Quirk.Quirk>
   /** It waits for something for a second or more. */
   readonly isSlow?: boolean
 }
+
+const gatewayPort = ["natpmp", "pcp"] as const
+
+/** The router has been up so long, and keeps what it has. */
+const hasBeenUp = (milliseconds: number) =>
+  Router.use(({ model }) => Effect.sync(() => model.reboot(Date.now() - milliseconds, { keepsTable: true })))
+
+/** However often it looks like a restart, the router is not asked without end, and loses nothing. */
+const isLeftInPeace: Scenario = (situation) =>
+  Effect.gen(function* () {
+    const mapping = yield* map(situation)
+    // Each of its answers looks like one.
+    yield* Effect.replicateEffect(
+      Effect.andThen(map(situation, { internalPort: 9 }).pipe(Effect.scoped), Effect.sleep("600 millis")),
+      4
+    )
+    yield* Effect.sleep("3 seconds")
+    const asked = yield* Router.use((router) => router.asked)
+    assert.isAtMost(asked.filter(({ action }) => action === "map").length, 4 + 4)
+    yield* assertLive(mapping)
+    yield* mapping.release
+    assert.deepStrictEqual(yield* table, [])
+  })
+
+const leaseIs = (lifetime: Differences["lifetime"], seconds: number) =>
+  works({ lifetime }, (mapping) =>
+    Effect.gen(function* () {
+      const { lifetime: granted } = yield* mapping.current
+      assert.isAtMost(Math.abs(Duration.toSeconds(granted ?? Duration.zero) - seconds), 1)
+      const [entry] = yield* table
+      assert.isAtMost(Math.abs((entry?.expiresAt ?? 0) - Date.now() - seconds * 1000), 2000)
+    })
+  )
 
 const quirks: { readonly [name in Quirk.Quirk]?: Met } = {
   OnlyPermanentLeases: { scenario: isPermanent },
@@ -379,8 +418,15 @@ const quirks: { readonly [name in Quirk.Quirk]?: Met } = {
     scenario: isBackSoonAfterRestart((situation) =>
       map(situation, { internalPort: 9, externalPort: situation.another })
     ),
-    over: ["natpmp"],
-    without: ["RestartKeepsTable"]
+    over: gatewayPort
+  },
+  AnnouncesOnlyToGroup: { scenario: isBackSoonAfterRestart(), over: gatewayPort, isSlow: true },
+  AnnouncesOnlyToClients: { scenario: isBackSoonAfterRestart(), over: ["pcp"], isSlow: true },
+  EpochStandsStill: { scenario: isLeftInPeace, over: gatewayPort, isSlow: true },
+  EpochJumpsBack: {
+    scenario: (situation) => Effect.andThen(hasBeenUp(599_000), isLeftInPeace(situation)),
+    over: gatewayPort,
+    isSlow: true
   },
   BootIdChanges: { scenario: isBackSoonAfterRestart(), over: ["upnp"], without: ["RestartKeepsTable"], isSlow: true },
   LeasesVanishOvernight: { scenario: survivesTheNight, isSlow: true },
@@ -408,6 +454,37 @@ const quirks: { readonly [name in Quirk.Quirk]?: Met } = {
         yield* assertLive(next)
       })
   },
+
+  IgnoresPcp: { scenario: unanswered, over: ["pcp"], isSlow: true },
+  IgnoresNatPmp: { scenario: unanswered, over: ["natpmp"], isSlow: true },
+  AnswersPcpWithVersion1: { scenario: refused, over: ["pcp"] },
+  RefusesOwnVersion: { scenario: unanswered, over: ["pcp"], isSlow: true },
+  SeesAnotherAddress: { scenario: refused, over: ["pcp"] },
+  RepliesFromOtherPort: { scenario: unanswered, over: gatewayPort, isSlow: true },
+  RepliesCutShort: { scenario: unanswered, over: gatewayPort, isSlow: true },
+  RepliesPadded: { scenario: works(), over: gatewayPort },
+  RepliesTwice: { scenario: works(), over: gatewayPort },
+  RepliesLate: { scenario: works(), over: gatewayPort, isSlow: true },
+  GrantsOtherPorts: {
+    scenario: (situation) =>
+      Effect.gen(function* () {
+        yield* hasOtherPort((externalPort) => externalPort >= 49_152)(situation)
+        const strict = yield* Effect.flip(Effect.scoped(map(situation, { strictExternalPort: true })))
+        assert.strictEqual(strict.reason._tag, "Conflict")
+        assert.deepStrictEqual(yield* table, [])
+      }),
+    over: gatewayPort
+  },
+  LeasesAtLeastTwoMinutes: { scenario: leaseIs("30 seconds", 120), over: gatewayPort },
+  LeasesAtMostTwoMinutes: { scenario: leaseIs("1 hour", 120), over: gatewayPort },
+  AnnounceUnsupported: { scenario: works(), over: ["pcp"] },
+  PreferFailureUnsupported: {
+    scenario: works({ strictExternalPort: true }, (mapping, { wanted }) =>
+      Effect.map(externalPortOf(mapping), (externalPort) => assert.strictEqual(externalPort, wanted))
+    ),
+    over: ["pcp"]
+  },
+  DeletionIgnoresNonce: { scenario: works(), over: ["pcp"] },
 
   NeverForgets: {
     isSlow: true,
@@ -441,17 +518,17 @@ const runs = Quirk.names.flatMap((name, index) => {
   const met = quirks[name]
   if (met === undefined) return []
   const profile = Quirk.profileOf(name)
-  return (met.over ?? (["upnp", "natpmp"] as const)).map((method) => {
-    const firstPort = base + 2 * index + (method === "upnp" ? 0 : 1)
+  return (met.over ?? methods).map((method) => {
+    const firstPort = base + methods.length * index + methods.indexOf(method)
     return {
       name,
       method,
       profile,
       // The ports to ask for, each run its own, and after all of those the ones that are left free beside them.
-      ports: { wanted: firstPort, another: firstPort + 2 * Quirk.names.length },
+      ports: { wanted: firstPort, another: firstPort + methods.length * Quirk.names.length },
       isSlow: met.isSlow ?? false,
       without: met.without ?? [],
-      scenario: method === "natpmp" ? (met.natpmp ?? met.scenario) : met.scenario
+      scenario: method === "upnp" ? met.scenario : (met.natpmp ?? met.scenario)
     }
   })
 })
@@ -554,12 +631,26 @@ describe("the list", () => {
     )
   })
 
+  const namesOf = (some: ReadonlyArray<{ readonly name: Quirk.Quirk }>) => [...new Set(some.map(({ name }) => name))]
+
   it("expects a refusal where the profiles say so, and a mapping where they do not", () => {
+    const isRefused = ({ scenario }: Run) => scenario === refused || scenario === unanswered
+    const isOfUpnp = ({ protocols }: Quirk.Profile) => protocols.includes("upnp")
+    const refusing = Quirk.runningIn("loopback").filter(({ outcome }) => outcome !== "Mapped")
     assert.deepStrictEqual(
-      runs.filter(({ method, scenario }) => method === "upnp" && scenario === refused).map(({ name }) => name),
-      Quirk.runningIn("loopback")
-        .filter(({ outcome }) => outcome !== "Mapped")
-        .map(({ name }) => name)
+      namesOf(runs.filter((run) => run.method === "upnp" && isRefused(run))),
+      namesOf(refusing.filter(isOfUpnp))
     )
+    assert.deepStrictEqual(
+      namesOf(runs.filter((run) => !isOfUpnp(run.profile) && isRefused(run))),
+      namesOf(refusing.filter((profile) => !isOfUpnp(profile)))
+    )
+  })
+
+  it("meets each over every protocol that it can show over", () => {
+    for (const { name, protocols } of Quirk.runningIn("loopback")) {
+      const met = runs.filter((run) => run.name === name).map(({ method }) => method)
+      if (met.length > 0) assert.includeMembers<string>(met, [...protocols], name)
+    }
   })
 })

@@ -75,7 +75,7 @@ export interface Profile {
    * quirk is handled; for a quirk that cannot show there, one over the protocols that it shows over. Over NAT-PMP and
    * PCP, which have no words for the errors 727 and 729, those quirks map; on a line that reports no address at all they
    * fail with `NoExternalAddress`; and `FailoverPair` comes to `NoGateway`, since they ask the default gateway, which
-   * maps none.
+   * maps none. PCP asks its only gateway for the mapping at once, so that silence is `TimedOut` there and not `NoGateway`.
    */
   readonly outcome: Outcome
   /** `"yes"`, or why no client of ours handles it yet. */
@@ -365,8 +365,7 @@ export const profiles = [
     what: "Nothing is announced: the epoch in the answers to other requests shows that a restart has lost the mappings.",
     protocols: ["natpmp", "pcp"],
     where: "natpmp",
-    strengths: onTheWire,
-    handled: "the restart is noticed, but a lost mapping is only made again when its own renewal is due"
+    strengths: onTheWire
   },
   {
     ...restarts,
@@ -516,8 +515,8 @@ export const profiles = [
   {
     ...pcpOnly,
     name: "RefusesOwnVersion",
-    what: "Requests of PCP are refused for their version, and the refusal names that same version.",
-    outcome: "Unsupported"
+    what: "Requests of PCP are refused for their version, and the refusal names that same version: it refuses nothing.",
+    outcome: "NoGateway"
   },
   {
     ...pcpOnly,
