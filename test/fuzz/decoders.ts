@@ -2,9 +2,6 @@
 import * as CloseReason from "@effect-nat/dispatcher/CloseReason"
 import * as SessionId from "@effect-nat/dispatcher/SessionId"
 import * as Wire from "@effect-nat/dispatcher/Wire"
-import * as NatPmpCodec from "@effect-nat/natpmp/NatPmpCodec"
-import * as PcpCodec from "@effect-nat/natpmp/PcpCodec"
-import * as PcpResponder from "@effect-nat/testing/PcpResponder"
 import * as RouterModel from "@effect-nat/testing/RouterModel"
 import * as UpnpResponder from "@effect-nat/testing/UpnpResponder"
 import * as DeviceDescription from "@effect-nat/upnp/DeviceDescription"
@@ -22,39 +19,9 @@ import * as HttpFraming from "../../packages/testing/src/internal/httpFraming.ts
 import * as Decoder from "./decoder.ts"
 import * as Inputs from "./inputs.ts"
 import type { Random } from "./inputs.ts"
+import { gatewayDecoders } from "./gatewayDecoders.ts"
+import { frame, hex, hexFrame, texts, valueOf, type Tokens } from "./parts.ts"
 import * as Values from "./values.ts"
-
-/** The value, or `undefined` where the error is one of the decoder's own. */
-const valueOf = <A, E>(result: Result.Result<A, E>, isOwn: (error: E) => boolean): A | undefined => {
-  if (Result.isSuccess(result)) return result.success
-  if (isOwn(result.failure)) return undefined
-  throw new Error(`an error of another type: ${String(result.failure)}`)
-}
-
-type Tokens = Inputs.Source["tokens"]
-
-const texts = (first: string, ...others: ReadonlyArray<string>): Tokens => [
-  Inputs.fromText(first),
-  ...others.map(Inputs.fromText)
-]
-
-const hex = (first: string, ...others: ReadonlyArray<string>): Tokens => [
-  fromHex(first),
-  ...others.map((text) => fromHex(text))
-]
-
-const fromHex = (text: string): Uint8Array =>
-  Uint8Array.from(text.match(/[0-9a-f]{2}/g) ?? [], (two) => Number.parseInt(two, 16))
-
-const frame = (before: string, after: string) => (repeated: Uint8Array) =>
-  concat([Inputs.fromText(before), repeated, Inputs.fromText(after)])
-
-/** A header, and in it the length of what follows where it has a place for that. */
-const hexFrame = (before: string, lengthAt?: number) => (repeated: Uint8Array) => {
-  const bytes = concat([fromHex(before), repeated])
-  if (lengthAt !== undefined) new DataView(bytes.buffer).setUint16(lengthAt, Math.min(repeated.length, 0xffff))
-  return bytes
-}
 
 // SSDP
 
@@ -716,225 +683,6 @@ const searchedRouter = Decoder.make<ReadonlyArray<Uint8Array>>({
   }
 })
 
-// NAT-PMP and PCP
-
-const natPmpTokens = hex("00", "80", "0081 0000", "0001 0000", "0002 0000 2ee0 2ee1 00001c20", "ffff", "00000e10", "02")
-
-const natPmpRequest = Decoder.make<NatPmpCodec.Request>({
-  name: "nat-pmp request",
-  maximumBytes: Number.POSITIVE_INFINITY,
-  read: (bytes) => valueOf(NatPmpCodec.decodeRequest(bytes), (error) => error instanceof NatPmpCodec.DecodeError),
-  write: NatPmpCodec.encodeRequest,
-  value: (random) =>
-    random.chance(0.2)
-      ? { _tag: "ExternalAddressRequest" }
-      : {
-          _tag: "MapRequest",
-          protocol: random.pick(["tcp", "udp"]),
-          internalPort: Values.uint16(random),
-          externalPort: Values.uint16(random),
-          lifetime: Values.uint32(random)
-        },
-  comesBack: "at once",
-  tokens: natPmpTokens,
-  frames: [hexFrame("0002"), hexFrame("")]
-})
-
-const natPmpError = (random: Random): NatPmpCodec.Response => {
-  const resultCode = random.pick([1, 2, 3, 4, 5, 6, 255, 65535])
-  const isFraming = resultCode === 1 || resultCode === 5
-  const opcode = random.pick([0, 1, 2, 3, 127])
-  return {
-    _tag: "ErrorResponse",
-    version: resultCode === 1 ? Values.uint8(random) : 0,
-    opcode,
-    resultCode,
-    epoch: isFraming ? undefined : Values.uint32(random),
-    internalPort: isFraming || (opcode !== 1 && opcode !== 2) ? undefined : Values.uint16(random)
-  }
-}
-
-const natPmpResponse = Decoder.make<NatPmpCodec.Response>({
-  name: "nat-pmp answer",
-  maximumBytes: Number.POSITIVE_INFINITY,
-  read: (bytes) => valueOf(NatPmpCodec.decodeResponse(bytes), (error) => error instanceof NatPmpCodec.DecodeError),
-  write: NatPmpCodec.encodeResponse,
-  value: (random): NatPmpCodec.Response => {
-    const epoch = Values.uint32(random)
-    switch (random.between(0, 2)) {
-      case 0:
-        return natPmpError(random)
-      case 1:
-        return { _tag: "ExternalAddressResponse", epoch, externalAddress: Values.ipv4(random) }
-      default:
-        return {
-          _tag: "MapResponse",
-          protocol: random.pick(["tcp", "udp"]),
-          epoch,
-          internalPort: Values.uint16(random),
-          externalPort: Values.uint16(random),
-          lifetime: Values.uint32(random)
-        }
-    }
-  },
-  // An error that was cut off before its port goes out whole.
-  comesBack: "the second time",
-  tokens: natPmpTokens,
-  frames: [hexFrame("0081 0000 00000e10"), hexFrame("0080"), hexFrame("")]
-})
-
-const pcpTokens = hex(
-  "02",
-  "00000000",
-  "0201 0000",
-  "0281 0000",
-  "0280 0000 00000000 00000e10 000000000000000000000000",
-  "0000000000000000 0000ffff c0a84d02",
-  "02000000",
-  "80000000",
-  "80000001 01000000",
-  "8000 0008 0102030405060708",
-  "0100 0010 0000000000000000 0000ffff c0a84d09",
-  "0300 0014 00800000 0000000000000000 0000ffff c6336407",
-  "0300 0014 00600000 20010db8 00000000 00000000 00000001",
-  "7f00 0000",
-  "0000 ffff",
-  "0000 0004"
-)
-
-const nonce = (random: Random): PcpCodec.Nonce => PcpCodec.nonceFromBytes(Inputs.bytesOf(random, 12))
-
-const pcpOption = (random: Random): PcpCodec.PcpOption => {
-  switch (random.between(0, 3)) {
-    case 0:
-      return { _tag: "PreferFailure" }
-    case 1:
-      return { _tag: "ThirdParty", internalAddress: Values.ip(random) }
-    case 2: {
-      const remotePeerAddress = Values.ip(random)
-      const shortest = NetAddress.isIpv4Address(remotePeerAddress) ? 96 : 1
-      const prefixLength = random.pick([0, 128, random.between(shortest, 128)])
-      return { _tag: "Filter", prefixLength, remotePeerPort: Values.uint16(random), remotePeerAddress }
-    }
-    default:
-      return {
-        _tag: "UnknownOption",
-        code: random.pick([0, random.between(4, 255)]),
-        data: Inputs.bytesOf(random, random.between(0, 40))
-      }
-  }
-}
-
-const pcpMapping = (random: Random) => ({
-  nonce: nonce(random),
-  protocol: random.pick([0, 6, 17, 132, 255]),
-  internalPort: Values.uint16(random),
-  externalPort: Values.uint16(random),
-  externalAddress: Values.ip(random),
-  lifetime: Values.uint32(random)
-})
-
-const pcpPeer = (random: Random) => ({
-  ...pcpMapping(random),
-  remotePeerPort: Values.uint16(random),
-  remotePeerAddress: Values.ip(random)
-})
-
-const pcpRequestValue = (random: Random): PcpCodec.Request => {
-  const common = { clientAddress: Values.ip(random), options: Values.list(random, 5, pcpOption) }
-  switch (random.between(0, 2)) {
-    case 0:
-      return { _tag: "AnnounceRequest", ...common }
-    case 1:
-      return { _tag: "MapRequest", ...common, ...pcpMapping(random) }
-    default:
-      return { _tag: "PeerRequest", ...common, ...pcpPeer(random) }
-  }
-}
-
-const pcpRequest = Decoder.make<PcpCodec.Request>({
-  name: "pcp request",
-  maximumBytes: PcpCodec.maximumBytes,
-  read: (bytes) => valueOf(PcpCodec.decodeRequest(bytes), (error) => error instanceof PcpCodec.DecodeError),
-  write: PcpCodec.encodeRequest,
-  value: pcpRequestValue,
-  comesBack: "at once",
-  tokens: pcpTokens,
-  frames: [hexFrame("0200 0000 00000000 0000000000000000 0000ffff c0a84d02"), hexFrame("0201"), hexFrame("")]
-})
-
-const pcpError = (random: Random): PcpCodec.Response => {
-  const version = random.pick([2, 2, 0, 1, 3])
-  const isOurs = version === 2
-  return {
-    _tag: "ErrorResponse",
-    version,
-    opcode: random.between(0, 127),
-    resultCode: isOurs ? random.between(1, 255) : 1,
-    lifetime: isOurs ? Values.uint32(random) : undefined,
-    epoch: isOurs ? Values.uint32(random) : undefined,
-    reserved: isOurs ? Inputs.bytesOf(random, 12) : new Uint8Array(12),
-    payload: isOurs ? Inputs.bytesOf(random, 4 * random.between(0, 30)) : new Uint8Array(0)
-  }
-}
-
-const pcpResponse = Decoder.make<PcpCodec.Response>({
-  name: "pcp answer",
-  maximumBytes: Number.POSITIVE_INFINITY,
-  read: (bytes) => valueOf(PcpCodec.decodeResponse(bytes), (error) => error instanceof PcpCodec.DecodeError),
-  write: PcpCodec.encodeResponse,
-  value: (random) => {
-    const common = { epoch: Values.uint32(random), options: Values.list(random, 5, pcpOption) }
-    switch (random.between(0, 3)) {
-      case 0:
-        return pcpError(random)
-      case 1:
-        return { _tag: "AnnounceResponse", ...common }
-      case 2:
-        return { _tag: "MapResponse", ...common, ...pcpMapping(random) }
-      default:
-        return { _tag: "PeerResponse", ...common, ...pcpPeer(random) }
-    }
-  },
-  comesBack: "at once",
-  longestRead: PcpCodec.maximumBytes,
-  // Of another version only the first bytes are read, however long it is.
-  also: (bytes, value) => {
-    if (bytes.length > PcpCodec.maximumBytes && value !== undefined && bytes[0] === PcpCodec.version) {
-      throw new Error(`accepted ${bytes.length} bytes`)
-    }
-  },
-  tokens: pcpTokens,
-  frames: [hexFrame("0280 0000 00000000 00000e10 000000000000000000000000"), hexFrame("0281 0002"), hexFrame("")]
-})
-
-const host = NetAddress.ipFromStringUnsafe("192.168.77.2")
-
-/** A router's whole answer to any datagram on port 5351: none, or one that its client can read. */
-const simulatedRouter = Decoder.make<Uint8Array>({
-  name: "port 5351 router",
-  maximumBytes: Number.POSITIVE_INFINITY,
-  read: (bytes) => PcpResponder.respondToBoth(new RouterModel.RouterModel(), 0, bytes, host, { thirdParty: true }),
-  write: (bytes) => bytes,
-  value: (random) =>
-    random.chance(0.5)
-      ? PcpCodec.encodeRequest({ ...pcpRequestValue(random), clientAddress: host })
-      : natPmpRequest.message(random),
-  comesBack: "not checked",
-  isOneWay: true,
-  longestRead: PcpCodec.maximumBytes,
-  also: (bytes, answer) => {
-    if (answer === undefined) return
-    const isRead =
-      bytes[0] === 0
-        ? Result.isSuccess(NatPmpCodec.decodeResponse(answer))
-        : Result.isSuccess(PcpCodec.decodeResponse(answer))
-    if (!isRead) throw new Error("the router answers what its client cannot read")
-  },
-  tokens: [...pcpTokens, ...natPmpTokens],
-  frames: pcpRequest.frames
-})
-
 // The dispatcher's wire
 
 const wireTokens = hex(
@@ -1154,11 +902,7 @@ export const decoders: ReadonlyArray<Decoder.Decoder> = [
   upnpRequest,
   webServer,
   searchedRouter,
-  natPmpRequest,
-  natPmpResponse,
-  pcpRequest,
-  pcpResponse,
-  simulatedRouter,
+  ...gatewayDecoders,
   hello,
   reply,
   frames,
