@@ -23,6 +23,8 @@ const cellsOf = ({ happened, plan }: World.Outcome): ReadonlyArray<string> => {
   const isStirred = Plan.stirs(plan.quirk, actions)
   return [
     `topology ${plan.protocol} ${plan.topology}`,
+    `router speaks ${plan.protocol} ${Plan.nameOfSpeech(plan.speaks)}`,
+    `mapped ${plan.protocol} ${plan.family}`,
     ...(isStirred ? [`quirk ${plan.protocol} ${plan.quirk ?? "none"}`] : []),
     ...(faults.length === 0 ? ["none"] : faults).map((fault) => `fault ${plan.protocol} ${fault}`),
     ...actions.map((action) => `action ${plan.protocol} ${action}`),
@@ -68,6 +70,12 @@ export const isViolated = (report: Report): boolean => report.violations.some(({
 export const cellsMeant: ReadonlyArray<string> = [
   ...Plan.protocols.flatMap((protocol) => [
     ...Plan.topologies.map((topology) => `topology ${protocol} ${topology}`),
+    // Nobody who speaks UPnP would notice PCP.
+    ...Plan.speechesFor(protocol, undefined)
+      .filter((speech) => protocol !== "upnp" || !speech.includes("pcp"))
+      .map((speech) => `router speaks ${protocol} ${Plan.nameOfSpeech(speech)}`),
+    `mapped ${protocol} ipv4`,
+    ...(protocol === "pcp" ? [`mapped ${protocol} ipv6`] : []),
     ...Plan.quirksFor(protocol)
       .filter((quirk) => Plan.stirs(quirk, Plan.actions))
       .map((quirk) => `quirk ${protocol} ${quirk}`),

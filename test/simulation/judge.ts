@@ -505,6 +505,7 @@ export class Judge {
     ) {
       return `the router leads it to ${format(entry.internalAddress)}:${entry.internalPort}`
     }
+    if (this.#world.plan.family === "ipv6" && !this.#isLetIn(mapping)) return "no packet comes in to it"
     const known = mapping.externalAddress
     const told = this.#world.plan.family === "ipv6" ? mapping.internalAddress : model.externalAddress
     if (told === undefined) return undefined
@@ -515,6 +516,14 @@ export class Judge {
       return `${otherAddress} ${format(known)}, but the router has ${format(told)}`
     }
     return undefined
+  }
+
+  /** Whether the firewall lets in whoever comes from the world. */
+  #isLetIn({ internalAddress, internalPort, protocol }: PortMapping.PortMapping): boolean {
+    const { now, router } = this.#world
+    const from = NetAddress.inetAddressUnsafe(forgedAddress6, 40_000)
+    const to = NetAddress.inetAddressUnsafe(internalAddress, internalPort)
+    return router.model.pinholes.admit(now, { protocol: protocol === "udp" ? 17 : 6, from, to })
   }
 
   /** What the router has at the external port that a mapping says: an address of IPv6 has ports of its own. */

@@ -181,7 +181,7 @@ const turnsOfPcp: ReadonlyArray<readonly [Protocol, Quirk.Quirk]> = [
 ]
 
 /** Every set of protocols that a router can speak. */
-const everySpeech: ReadonlyArray<ReadonlyArray<Spoken>> = [
+export const everySpeech: ReadonlyArray<ReadonlyArray<Spoken>> = [
   ["pcp"],
   ["natpmp", "pcp"],
   ["pcp", "upnp"],
@@ -191,8 +191,11 @@ const everySpeech: ReadonlyArray<ReadonlyArray<Spoken>> = [
   ["upnp"]
 ]
 
+export const nameOfSpeech = (speech: ReadonlyArray<Spoken>): string =>
+  spoken.filter((one) => speech.includes(one)).join("+")
+
 /** What a router may speak with whom, and with which quirk: one that it cannot show would be none. */
-const speechesFor = (protocol: Protocol, quirk: Quirk.Quirk | undefined): ReadonlyArray<ReadonlyArray<Spoken>> =>
+export const speechesFor = (protocol: Protocol, quirk: Quirk.Quirk | undefined): ReadonlyArray<ReadonlyArray<Spoken>> =>
   everySpeech
     // A router that speaks NAT-PMP only says so to whoever asks over PCP.
     .filter(

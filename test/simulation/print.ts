@@ -30,8 +30,9 @@ export const event = ({ at, lasts, mapping, what }: Plan.Event): string => {
 }
 
 export const plan = (plan: Plan.Plan): void => {
+  const wanted = plan.family === "ipv6" ? " for pinholes" : ""
   console.log(
-    `seed ${plan.seed}: ${plan.protocol} where the router speaks ${plan.speaks.join(" and ")}, ${plan.topology}, quirk ${plan.quirk ?? "none"}`
+    `seed ${plan.seed}: ${plan.protocol}${wanted} where the router speaks ${plan.speaks.join(" and ")}, ${plan.topology}, quirk ${plan.quirk ?? "none"}`
   )
   for (const one of plan.events) console.log(`  ${event(one)}`)
 }
@@ -83,6 +84,14 @@ export const coverage = (tally: Campaign.Tally): void => {
   const byProtocol = (kind: string) => (row: string, column: string) => tally.cells.get(`${kind} ${column} ${row}`) ?? 0
   const quirks = ["none", ...new Set(Plan.protocols.flatMap((protocol) => Plan.quirksFor(protocol)))]
   table("topology", "topology ", Plan.topologies, Plan.protocols, byProtocol("topology"))
+  table(
+    "router speaks",
+    "router speaks ",
+    Plan.everySpeech.map(Plan.nameOfSpeech),
+    Plan.protocols,
+    byProtocol("router speaks")
+  )
+  table("mapped", "mapped ", ["ipv4", "ipv6"], Plan.protocols, byProtocol("mapped"))
   table("quirk", "quirk ", quirks, Plan.protocols, byProtocol("quirk"))
   table("fault", "fault ", Plan.faults, Plan.protocols, byProtocol("fault"))
   table("user action", "action ", Plan.actions, Plan.protocols, byProtocol("action"))
