@@ -3,6 +3,7 @@
  */
 import * as Http from "@effect-nat/core/Http"
 import * as PortMapper from "@effect-nat/core/PortMapper"
+import * as Pcp from "@effect-nat/natpmp/Pcp"
 import type * as Quirk from "@effect-nat/testing/Quirk"
 import * as RouterModel from "@effect-nat/testing/RouterModel"
 import * as SimulatedDevice from "@effect-nat/testing/SimulatedDevice"
@@ -95,6 +96,71 @@ describe("a pinhole", () => {
       }).pipe(Effect.scoped, Effect.provide(Upnp.layer))
       assert.deepStrictEqual(yield* network.run(host.start(), program), [true, true, false])
     })
+  )
+})
+
+describe("a pinhole over PCP", () => {
+  /** A host of both families behind a router that speaks PCP in either. */
+  const buildPcp = (...quirks: ReadonlyArray<Quirk.Quirk>) => {
+    const network = SimulatedNetwork.make({ seed: 1 })
+    const lan = network.addLan({ network: "192.168.77.0/24" })
+    const lan6 = network.addLan({ network: "2001:db8:77::/64" })
+    const model = new RouterModel.RouterModel({ quirks })
+    const router = network.addRouter({ lan, model, devices: [SimulatedDevice.pcp(model)] })
+    const face = network.addRouter({
+      lan: lan6,
+      model,
+      devices: [SimulatedDevice.pcp(model)],
+      address: "2001:db8:77::1"
+    })
+    const host = network.addHost({
+      attachments: [
+        { lan, address: "192.168.77.2" },
+        { lan: lan6, address: "2001:db8:77::2" }
+      ],
+      gateways: [router, face]
+    })
+    return { network, model, host }
+  }
+
+  it.effect("is opened, renewed for a day and closed, and lets packets in meanwhile", () =>
+    Effect.gen(function* () {
+      const { host, model, network } = buildPcp()
+      const isOpen = () => model.pinholes.admit(network.now, packet)
+      const program = Effect.gen(function* () {
+        const mapper = yield* PortMapper.PortMapper
+        const mapping = yield* mapper.map({ protocol: "tcp", internalPort: 12_000, family: "ipv6", lifetime: "1 hour" })
+        const { externalAddress, externalPort, method } = yield* mapping.current
+        assert.deepStrictEqual(
+          [method, String(externalAddress), externalPort],
+          ["pcp", String(ip("2001:db8:77::2")), 12_000]
+        )
+        const atOnce = isOpen()
+        yield* Effect.sleep("25 hours")
+        const aDayLater = isOpen()
+        yield* mapping.release
+        return [atOnce, aDayLater, isOpen()]
+      }).pipe(Effect.scoped, Effect.provide(Pcp.layer))
+      assert.deepStrictEqual(yield* network.run(host.start(), program), [true, true, false])
+    })
+  )
+
+  it.effect.each(["AnnouncesOnlyToGroup", "AnnouncesOnlyToClients"] as const)(
+    "that a restart has closed is opened again when the router says so (%s)",
+    (quirk) =>
+      Effect.gen(function* () {
+        const { host, model, network } = buildPcp(quirk)
+        const program = Effect.gen(function* () {
+          const mapper = yield* PortMapper.PortMapper
+          yield* mapper.map({ protocol: "tcp", internalPort: 12_000, family: "ipv6", lifetime: "2 hours" })
+          yield* Effect.sleep("10 minutes")
+          model.reboot(network.now)
+          const closed = model.pinholes.admit(network.now, packet)
+          yield* Effect.sleep("10 seconds")
+          return [closed, model.pinholes.admit(network.now, packet)]
+        }).pipe(Effect.scoped, Effect.provide(Pcp.layer))
+        assert.deepStrictEqual(yield* network.run(host.start(), program), [false, true])
+      })
   )
 })
 
