@@ -192,7 +192,7 @@ export const everySpeech: ReadonlyArray<ReadonlyArray<Spoken>> = [
 ]
 
 export const nameOfSpeech = (speech: ReadonlyArray<Spoken>): string =>
-  spoken.filter((one) => speech.includes(one)).join("+")
+  speech.length === 1 ? `${speech[0]} only` : spoken.filter((one) => speech.includes(one)).join("+")
 
 /** What a router may speak with whom, and with which quirk: one that it cannot show would be none. */
 export const speechesFor = (protocol: Protocol, quirk: Quirk.Quirk | undefined): ReadonlyArray<ReadonlyArray<Spoken>> =>
