@@ -3,9 +3,12 @@ import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Upnp from "@effect-nat/upnp/Upnp"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as NetAddress from "effect/net/NetAddress"
+import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Network from "./network.ts"
 import * as Router from "./router.ts"
@@ -225,4 +228,48 @@ describe("no pinhole", () => {
       assert.deepStrictEqual(one.network.searches, [])
     })
   )
+})
+
+describe("many pinholes in one parallel scope", () => {
+  const ports = Array.from({ length: 40 }, (_, index) => 20_000 + index)
+
+  /** In steps, so that what waits for an answer and then sleeps gets on. */
+  const passSeconds = (seconds: number) =>
+    Effect.forEach(Array.from({ length: seconds }), () => Effect.andThen(TestClock.adjust("1 second"), settle), {
+      discard: true
+    })
+
+  const openAll = Effect.fnUntraced(function* (scope: Scope.Scope) {
+    const mapped = yield* Effect.forkChild(
+      Effect.forEach(ports, (internalPort) => Scope.provide(map({ internalPort }), scope), { concurrency: "unbounded" })
+    )
+    yield* passSeconds(40)
+    yield* Fiber.join(mapped)
+  })
+
+  it.effect("are all closed on a slow router, each within its time from when it is its turn", () => {
+    const { network, router } = home({ before: () => Effect.sleep("300 millis") })
+    return Effect.gen(function* () {
+      const scope = yield* Scope.make("parallel")
+      yield* openAll(scope)
+      assert.strictEqual(router.pinholes.size, 40)
+      const closed = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* passSeconds(20)
+      yield* Fiber.join(closed)
+      assert.strictEqual(router.pinholes.size, 0)
+    }).pipe(Effect.scoped, Effect.provide(Layer.mergeAll(on(network), Logger.layer([]))))
+  })
+
+  it.effect("do not wait once for each of them for a router that is dead", () => {
+    let isDead = false
+    const { network } = home({ before: () => (isDead ? Effect.never : Effect.void) })
+    return Effect.gen(function* () {
+      const scope = yield* Scope.make("parallel")
+      yield* openAll(scope)
+      isDead = true
+      const closed = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* passSeconds(12)
+      assert.isDefined(closed.pollUnsafe())
+    }).pipe(Effect.scoped, Effect.provide(Layer.mergeAll(on(network), Logger.layer([]))))
+  })
 })

@@ -15,6 +15,7 @@ import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Udp from "@effect-nat/core/Udp"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
@@ -29,6 +30,7 @@ import type * as WanIpConnection from "../WanIpConnection.ts"
 import * as WanIpv6FirewallControl from "../WanIpv6FirewallControl.ts"
 import * as ActionFailure from "./actionFailure.ts"
 import type * as CurrentGateway from "./currentGateway.ts"
+import * as RouterSilence from "./routerSilence.ts"
 
 /** The router's firewall as this host reaches it. */
 interface Reached {
@@ -177,6 +179,7 @@ const failed = (error: WanIpConnection.ActionError, action: string) => ActionFai
 /** The protocol of one mapping. */
 export const make = Effect.fnUntraced(function* (current: CurrentGateway.CurrentGateway) {
   const context = yield* Effect.context<UpnpDiscovery.Network>()
+  const releasing = yield* Deferred.make<void>()
   const registration = yield* current.register
   /** What was asked for and may have been opened though no answer said so. */
   const attempted = yield* Ref.make<Omit<Handle, "uniqueId"> | undefined>(undefined)
@@ -271,7 +274,14 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     return isThere ? yield* leaseOf({ ...handle, leaseSeconds }, resolved) : yield* request(resolved)
   })
 
-  const release = ({ handle }: Lease) => Effect.andThen(registration.letGo, close(handle))
+  /** Many are closed at once where a program ends: the router has time for each when it is its turn. */
+  const closeInTurn = (handle: Handle) =>
+    current.client.exclusively(
+      handle.firewall.service,
+      Effect.andThen(Deferred.succeed(releasing, undefined), RouterSilence.unlessSilent(handle.session, close(handle)))
+    )
+
+  const release = ({ handle }: Lease) => Effect.andThen(registration.letGo, closeInTurn(handle))
 
   /** The same flow has the same id, and only that is lacking to close it. */
   const abandon = Effect.fnUntraced(function* () {
@@ -286,6 +296,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     renew,
     isStale: ({ handle }, resolved) => hasMoved(handle, resolved),
     whenChanged: () => registration.whenWoken,
+    whenReleasing: Deferred.await(releasing),
     release,
     abandon
   }
