@@ -191,10 +191,10 @@ const heard = Effect.gen(function* () {
  * Everything that devices announce from now on and that may be believed, as it comes, one by one: a device repeats
  * each of its announcements, and makes several at a time.
  *
- * A socket is open while the stream runs. UDP port 1900 is shared with other programs; where it cannot be had, or is lost,
- * that is logged at debug level and it is tried again, after a second at first, then ever later, every minute in the end.
- * The stream does not end by itself. It follows this host to other networks within a minute. What nobody
- * takes in time is dropped.
+ * A socket is open while the stream runs. UDP port 1900 is shared with other programs; where it cannot be had, or is
+ * lost, that is logged at debug level and it is tried again, after a second at first, then ever later, every minute in
+ * the end. The stream does not end by itself. It follows this host to other networks within a minute. What nobody takes
+ * in time is dropped.
  *
  * @category constructors
  * @since 0.1.0
@@ -246,8 +246,8 @@ export type Updated = Cache.Updated
 
 /**
  * A gateway is no longer there, and why that is believed: `"ByeBye"`, it said so; `"Expired"`, it said nothing for
- * longer than it had promised and did not answer when it was asked; `"NotFoundAgain"`, it did not answer after `restart`
- * or after `stop` and `start`; `"MapsNothing"`, it is described without a service that maps ports;
+ * longer than it had promised and did not answer when it was asked; `"NotFoundAgain"`, it did not answer after
+ * `restart` or after `stop` and `start`; `"MapsNothing"`, it is described without a service that maps ports;
  * `"OutOfReach"`, this host has left its network.
  *
  * @category models

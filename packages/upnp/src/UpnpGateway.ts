@@ -187,7 +187,8 @@ const tryService = Effect.fnUntraced(function* (connection: WanIpConnection.WanI
 })
 
 /**
- * How good a line is, from 0 to 5: one that is up with a public address, then one that is up, then one with any address.
+ * How good a line is, from 0 to 5: one that is up with a public address, then one that is up, then one with any
+ * address.
  *
  * @category accessors
  * @since 0.1.0

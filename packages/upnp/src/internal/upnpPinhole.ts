@@ -3,7 +3,8 @@
  *
  * The firewall is the one of the router that IPv6 packets go through, which is described at the same port and path as
  * over IPv4: nothing is searched for over IPv6. Routers open pinholes only to whoever asks from that very address, so
- * everything is asked over IPv6, at a global address of the router: then this host's own is the one that the world uses.
+ * everything is asked over IPv6, at a global address of the router: then this host's own is the one that the world
+ * uses.
  *
  * A pinhole has no description. A second one for the same port is the same one to the router, whoever asks for it;
  * within this program the last mapping closes it.
