@@ -32,7 +32,7 @@
  */
 import type * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import type * as Http from "@effect-nat/core/Http"
-import * as NatError from "@effect-nat/core/NatError"
+import type * as NatError from "@effect-nat/core/NatError"
 import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import * as Udp from "@effect-nat/core/Udp"
 import type * as Cause from "effect/Cause"
@@ -55,6 +55,7 @@ import * as Semaphore from "effect/Semaphore"
 import type * as DatagramSocket from "effect/socket/DatagramSocket"
 import * as Stream from "effect/Stream"
 import * as HttpUrl from "./HttpUrl.ts"
+import * as NoGateway from "./internal/noGateway.ts"
 import * as Cache from "./internal/ssdpCache.ts"
 import * as Surroundings from "./internal/ssdpSurroundings.ts"
 import * as Ssdp from "./Ssdp.ts"
@@ -320,13 +321,6 @@ const searchBefore = 5_000
 /** The longest pause, in minutes, between searches while no gateway is known. */
 const longestQuiet = 16
 
-const noGateway = NatError.fromReason(
-  new NatError.NoGateway({
-    detail:
-      "UPnP is often switched off: the router's settings have it under a name such as UPnP, NAT or port forwarding"
-  })
-)
-
 const fromAnswer = ({ from, isDefaultGateway, location, message }: SsdpSearch.Answer): Cache.Sighting => ({
   from,
   location,
@@ -553,12 +547,12 @@ export const make: Effect.Effect<SsdpListener["Service"], never, Network | Scope
   const anyOne = Effect.gen(function* () {
     yield* start
     const current = session
-    if (current === undefined) return yield* noGateway
+    if (current === undefined) return yield* NoGateway.silent
     const soon = yield* Effect.raceFirst(Effect.asSome(next), Effect.as(search(current), Option.none()))
     if (Option.isSome(soon)) return soon.value
     const late = cache.isFetching ? yield* Effect.timeoutOption(next, lastDescription) : Option.none()
     if (Option.isSome(late)) return late.value
-    return yield* current.failure ?? noGateway
+    return yield* current.failure ?? NoGateway.silent
   }).pipe(Effect.provideContext(context), Effect.withSpan("SsdpListener.anyOne"))
 
   return SsdpListener.of({
