@@ -387,8 +387,9 @@ export const make: Effect.Effect<SsdpListener["Service"], never, Network | Scope
     report(changes)
     if (place === undefined) return
     yield* Effect.forkIn(fetch(place, sighting), current.scope)
-    for (const [key] of current.watches) if (!cache.places.has(key)) yield* FiberMap.remove(current.watches, key)
     yield* FiberMap.run(current.watches, place.key, watch(current, place.key), { onlyIfMissing: true })
+    // Last, as this may be what one of them does: it ends here where its own place had to make room.
+    for (const [key] of current.watches) if (!cache.places.has(key)) yield* FiberMap.remove(current.watches, key)
   })
 
   const hear = Effect.fnUntraced(function* (current: Session, announcement: Announcement) {
