@@ -190,7 +190,8 @@ describe("no pinhole", () => {
     ["no default route", {}, { gateway6: undefined }, "no default route for IPv6"],
     ["no global address", {}, { own6: "fd00::2" }, "no global IPv6 address"],
     ["no such service", { firewall: undefined }, {}, "no WANIPv6FirewallControl"],
-    ["a router that is silent over IPv6", {}, { gateway6: "2a11:2233:77::5" }, "over IPv6 at 2a11:2233:77::5"]
+    ["a router that is silent over IPv6", {}, { gateway6: "2a11:2233:77::5" }, "over IPv6 at 2a11:2233:77::5"],
+    ["no place to look for the router", {}, { gateway6: "fe80::1", own6: "2a11:2233:77::1" }, "no global address"]
   ] as const)("is opened where there is %s, and that is said", ([, options, network, words]) =>
     Effect.gen(function* () {
       const error = yield* failure(home(options as Router.RouterOptions, network))

@@ -116,6 +116,11 @@ const reach = Effect.fnUntraced(function* (
   if (gateway === undefined) return yield* unsupported("this host has no default route for IPv6")
   const own = yield* ownAddressTowards(world)
   const places = placesOf(gateway, own)
+  if (places.length === 0) {
+    return yield* unsupported(
+      `no global address is known of this host's router, which is ${NetAddress.formatIp(gateway)}`
+    )
+  }
   return yield* Effect.raceAll(places.map((place) => describedAt(current, session, place))).pipe(
     // Over IPv4 it is where it was: that it is silent over IPv6 is no reason to search for it.
     Effect.catchReasons("NatError", {
