@@ -19,12 +19,12 @@ const request = { protocol: "tcp", internalPort: 12000, family: "ipv6", lifetime
 
 const open = { isEnabled: true, isInboundPinholeAllowed: true }
 
-/** A router that is the default gateway of both families, and its network. */
-const home = (options: Router.RouterOptions = {}, network: Partial<Network.NetworkOptions> = {}) => {
+/** A router that is the default gateway of both families, at `at` over IPv6, and its network. */
+const home = (options: Router.RouterOptions = {}, network: Partial<Network.NetworkOptions> = {}, at = router6) => {
   const router = Router.makeRouter({ firewall: open, ...options })
   return {
     router,
-    network: Network.makeNetwork({ devices: [router, Router.at(router, router6)], gateway6: router6, own6, ...network })
+    network: Network.makeNetwork({ devices: [router, Router.at(router, at)], gateway6: router6, own6, ...network })
   }
 }
 
@@ -198,6 +198,17 @@ describe("no pinhole", () => {
       assert.strictEqual(error.reason._tag, "Unsupported")
       assert.include(error.message, words)
     })
+  )
+
+  it.effect.each([router6, "2a11:2233:77:0:11:22ff:fe33:1"])(
+    "is opened where there is no such service at %s, and that is said though another place is silent",
+    (at) =>
+      Effect.gen(function* () {
+        const address = NetAddress.formatIp(Network.ip(at))
+        const error = yield* failure(home({ firewall: undefined }, { gateway6: "fe80::11:22ff:fe33:1" }, address))
+        assert.strictEqual(error.reason._tag, "Unsupported")
+        assert.include(error.message, "no WANIPv6FirewallControl")
+      })
   )
 
   it.effect("is opened by another device than the gateway", () =>

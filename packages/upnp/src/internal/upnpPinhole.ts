@@ -121,14 +121,19 @@ const reach = Effect.fnUntraced(function* (
       `no global address is known of this host's router, which is ${NetAddress.formatIp(gateway)}`
     )
   }
-  return yield* Effect.raceAll(places.map((place) => describedAt(current, session, place))).pipe(
-    // Over IPv4 it is where it was: that it is silent over IPv6 is no reason to search for it.
-    Effect.catchReasons("NatError", {
-      Unreachable: () => Effect.fail(silent(places)),
-      TimedOut: () => Effect.fail(silent(places))
-    })
+  const errors: Array<NatError.NatError> = []
+  const noting = (place: NetAddress.IpAddress) =>
+    Effect.tapError(describedAt(current, session, place), (error) => Effect.sync(() => errors.push(error)))
+  // What is said at one place counts for more than the silence at another. Over IPv4 the router is where it was: that it
+  // is silent over IPv6 is no reason to search for it.
+  return yield* Effect.mapError(
+    Effect.raceAll(places.map(noting)),
+    () => errors.find((error) => !isSilence(error)) ?? silent(places)
   )
 })
+
+const isSilence = ({ reason }: NatError.NatError): boolean =>
+  reason._tag === "Unreachable" || reason._tag === "TimedOut"
 
 const silent = (places: ReadonlyArray<NetAddress.IpAddress>) =>
   unsupported(`the router does not describe itself over IPv6 at ${places.map(NetAddress.formatIp).join(" or ")}`)
