@@ -1335,6 +1335,25 @@ describe("asking the router", () => {
     return { list: yield* Fiber.join(fiber), warnings }
   })
 
+  it.effect.each(["1 second", "1 minute"] as const)(
+    "lists what is on a router that has another port since it was asked %s ago",
+    (time) =>
+      Effect.gen(function* () {
+        const router = Router.makeRouter()
+        const listed = yield* Effect.gen(function* () {
+          yield* PortMapper.PortMapper.use((mapper) => mapper.externalAddress)
+          yield* TestClock.adjust(time)
+          router.restart(6000)
+          router.entries.push(entry())
+          return yield* inTime(PortMapper.PortMapper.use((mapper) => Stream.runCollect(mapper.list)))
+        }).pipe(Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+        assert.deepStrictEqual(
+          listed.map((one) => PortMapping.format(one)),
+          ["11.22.33.1:12001/tcp"]
+        )
+      })
+  )
+
   it.effect("says how many mappings are not listed", () =>
     Effect.gen(function* () {
       const router = Router.makeRouter()

@@ -56,6 +56,7 @@ import * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
+import type * as PortMapping from "@effect-nat/core/PortMapping"
 import type * as Strategy from "@effect-nat/core/Strategy"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -64,6 +65,7 @@ import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
+import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
 import * as ActionFailure from "./internal/actionFailure.ts"
 import * as CurrentGateway from "./internal/currentGateway.ts"
@@ -171,9 +173,17 @@ export const makeStrategy: Effect.Effect<Strategy.Strategy, never, UpnpDiscovery
       )
       .pipe(Effect.withSpan("Upnp.externalAddress"))
 
-    // Asking for the address first finds a gateway that has moved before the list is under way.
+    // A gateway that has moved shows it with the first entry at the latest: until then it is searched for again.
     const list = Stream.unwrap(
-      current.use((session) => Effect.map(session.externalAddressNow, (address) => mappings(session, address)))
+      Effect.gen(function* () {
+        const scope = yield* Effect.scope
+        const [first, others] = yield* current.use((session) =>
+          Effect.flatMap(session.externalAddressNow, (address) =>
+            Stream.peel(mappings(session, address), Sink.take<PortMapping.PortMapping>(1))
+          ).pipe(Scope.provide(scope))
+        )
+        return Stream.concat(Stream.fromIterable(first), others)
+      })
     )
 
     const remove = Effect.fn("Upnp.remove")((key: PortMapper.MappingKey) =>
