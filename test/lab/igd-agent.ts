@@ -3,8 +3,8 @@
  * lab's tests start it in the host's namespace, with the address of the router's description.
  *
  * `igd-agent.ts actions <description>` calls every reading and mapping action once and prints what came of each;
- * `igd-agent.ts pinhole <description> <internal address> <port> <protocol>` opens a pinhole, prints its id, waits for a line,
- * prints what is known of it, deletes it, prints that, waits for a line, and ends;
+ * `igd-agent.ts pinhole <description> <internal address> <port> <protocol>` opens a pinhole, prints its id, waits for a
+ * line, prints what is known of it, deletes it, prints that, waits for a line, and ends;
  * `igd-agent.ts events <description>` prints the events of the connection's service until it gets a line.
  */
 import * as Http from "@effect-nat/core/Http"

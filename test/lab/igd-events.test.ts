@@ -25,8 +25,8 @@ labSuite("the events of a real router", () => {
         yield* program.awaitLine('"ExternalIPAddress":"11.22.33.1"')
         assert.deepStrictEqual(JSON.parse(yield* program.awaitLine("isWorking")), { isWorking: true })
 
-        // In this order, or the daemon may look just when there is none, and tell that. With another mask the new address
-        // does not go with the old one.
+        // In this order, or the daemon may look just when there is none, and tell that. With another mask the new
+        // address does not go with the old one.
         yield* lab.exec("router", "ip", ["addr", "add", `${otherAddress}/32`, "dev", "wan0"])
         yield* lab.exec("router", "ip", ["addr", "del", `${lab.addresses.external}/24`, "dev", "wan0"])
         const changed = yield* program.awaitLine(`"ExternalIPAddress":"${otherAddress}"`, { timeout: "20 seconds" })

@@ -88,6 +88,23 @@ describe("control URLs [UDA 2.3-a]", () => {
   })
 })
 
+describe("event URLs", () => {
+  it.each([
+    ["relative to the root", "/evt", "http://192.168.1.1:5000/evt"],
+    ["on another host", "http://192.168.1.77:6000/evt?x=1", "http://192.168.1.1:6000/evt?x=1"],
+    ["on another host, without a scheme", "//8.8.8.8/evt", "http://192.168.1.1:80/evt"],
+    ["of another scheme", "https://192.168.1.1/evt", undefined],
+    ["too long", `/${"a".repeat(3000)}`, undefined],
+    ["on port 0", "http://192.168.1.1:0/evt", undefined]
+  ])("%s lead nowhere else, and leave the service as it is", (_, eventSubUrl, expected) => {
+    const text = describing([service(Router.wanIp1, "/ctl")])
+    const device = Result.getOrThrow(parse(text.replace("<eventSubURL>/evt<", `<eventSubURL>${eventSubUrl}<`)))
+    const [found] = DeviceDescription.wanServices(device)
+    assert.strictEqual(found?.service.eventSubUrl && HttpUrl.format(found.service.eventSubUrl), expected)
+    assert.strictEqual(found && HttpUrl.format(found.service.controlUrl), "http://192.168.1.1:5000/ctl")
+  })
+})
+
 describe("services that map ports", () => {
   it("are found at any depth, each with its own control URL, likeliest first [UDA 2.3-c, IGD1 2.2-a, 2.3-a]", () => {
     const device = Result.getOrThrow(

@@ -340,6 +340,32 @@ describe("how long it is believed", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.effect("a gateway that is found at a fifth place when the first is asked after is gone in the end as well", () =>
+    Effect.gen(function* () {
+      let isAnswering = false
+      const router = Router.makeRouter({ hears: ({ unicast }) => isAnswering && unicast })
+      const here = yield* world([router])
+      yield* begin(here)
+      yield* pass("5 seconds")
+      for (const port of [5001, 5002, 5003, 5004]) {
+        router.restart(port)
+        here.ear.notify(Network.routerAddress, {
+          kind: "alive",
+          maxAge: 60,
+          location: `http://192.168.1.1:${port}/desc.xml`
+        })
+        yield* pass("1 second")
+      }
+      router.restart(5005)
+      isAnswering = true
+      yield* pass("47 seconds")
+      assert.deepStrictEqual(here.changes.slice(4), ["Updated 192.168.1.1:5005/desc.xml moved"])
+      isAnswering = false
+      yield* pass("3 minutes")
+      assert.deepStrictEqual(here.changes.slice(5), ["Gone 192.168.1.1:5005/desc.xml Expired"])
+    }).pipe(Effect.scoped)
+  )
+
   it.effect.each([
     [undefined, 1800],
     [0, 60],

@@ -2,9 +2,11 @@ import * as Gateway from "@effect-nat/core/Gateway"
 import * as Http from "@effect-nat/core/Http"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as PortMapping from "@effect-nat/core/PortMapping"
+import * as DeviceDescription from "@effect-nat/upnp/DeviceDescription"
 import * as PortMappingEntry from "@effect-nat/upnp/PortMappingEntry"
 import type * as Soap from "@effect-nat/upnp/Soap"
 import * as Upnp from "@effect-nat/upnp/Upnp"
+import * as WanIpv6FirewallControl from "@effect-nat/upnp/WanIpv6FirewallControl"
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -1225,6 +1227,30 @@ describe("choosing the gateway", () => {
     })
   )
 
+  it.effect.each([1, 2])("comes with the client of all its services, of which %i map: one call at a time", (count) =>
+    Effect.gen(function* () {
+      const connections = ["/1", "/2"].map((controlUrl) => ({
+        serviceType: Router.wanIp1,
+        controlUrl,
+        externalAddress: "11.22.33.1",
+        status: "Connected"
+      }))
+      const router = Router.makeRouter({
+        before: () => Effect.sleep("10 millis"),
+        services: connections.slice(0, count),
+        firewall: { isEnabled: true, isInboundPinholeAllowed: true }
+      })
+      const { client, connection, device } = yield* inTime(
+        Effect.provide(Upnp.probe, Network.makeNetwork({ devices: [router] }).layer)
+      )
+      const firewalls = DeviceDescription.servicesOf(device, DeviceDescription.serviceTypes.wanIpv6FirewallControl)
+      const asked = firewalls.map(({ service }) => WanIpv6FirewallControl.make(client, service).getFirewallStatus)
+      yield* inTime(Effect.all([connection.getExternalIpAddress, ...asked], { concurrency: "unbounded" }))
+      assert.strictEqual(router.calls.at(-1), "GetFirewallStatus()")
+      assert.strictEqual(router.mostAtOnce(), 1)
+    })
+  )
+
   it.effect("says that UPnP is often switched off where nobody answers, once for many requests", () =>
     Effect.gen(function* () {
       const network = Network.makeNetwork({ devices: [] })
@@ -1308,6 +1334,25 @@ describe("asking the router", () => {
     assert.isDefined(fiber.pollUnsafe())
     return { list: yield* Fiber.join(fiber), warnings }
   })
+
+  it.effect.each(["1 second", "1 minute"] as const)(
+    "lists what is on a router that has another port since it was asked %s ago",
+    (time) =>
+      Effect.gen(function* () {
+        const router = Router.makeRouter()
+        const listed = yield* Effect.gen(function* () {
+          yield* PortMapper.PortMapper.use((mapper) => mapper.externalAddress)
+          yield* TestClock.adjust(time)
+          router.restart(6000)
+          router.entries.push(entry())
+          return yield* inTime(PortMapper.PortMapper.use((mapper) => Stream.runCollect(mapper.list)))
+        }).pipe(Effect.provide(strategy(Network.makeNetwork({ devices: [router] }))))
+        assert.deepStrictEqual(
+          listed.map((one) => PortMapping.format(one)),
+          ["11.22.33.1:12001/tcp"]
+        )
+      })
+  )
 
   it.effect("says how many mappings are not listed", () =>
     Effect.gen(function* () {

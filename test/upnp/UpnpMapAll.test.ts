@@ -166,7 +166,7 @@ describe("all gateways", () => {
 
   it.effect("are none where nothing answers, or where none is the one that is wanted", () =>
     Effect.gen(function* () {
-      const tagOf = (devices: ReadonlyArray<Router.Router>, selected?: string) =>
+      const failureOf = (devices: ReadonlyArray<Router.Router>, selected?: string) =>
         inTime(
           Upnp.mapAll(request).pipe(
             Effect.scoped,
@@ -174,9 +174,13 @@ describe("all gateways", () => {
             Effect.provideService(Gateway.Selected, selected),
             Effect.provide(Network.makeNetwork({ devices }).layer)
           )
-        ).pipe(Effect.map(({ value }) => value.reason._tag))
-      assert.strictEqual(yield* tagOf([]), "NoGateway")
-      assert.strictEqual(yield* tagOf([first()], "Attic"), "NoGateway")
+        ).pipe(Effect.map(({ value }) => value))
+      const silent = yield* failureOf([])
+      assert.strictEqual(silent.reason._tag, "NoGateway")
+      assert.include(silent.message, "UPnP is often switched off")
+      const other = yield* failureOf([first()], "Attic")
+      assert.strictEqual(other.reason._tag, "NoGateway")
+      assert.include(other.message, 'none is called "Attic"; seen: First (192.168.1.1)')
     })
   )
 

@@ -3,9 +3,12 @@ import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Upnp from "@effect-nat/upnp/Upnp"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as NetAddress from "effect/net/NetAddress"
+import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Network from "./network.ts"
 import * as Router from "./router.ts"
@@ -16,12 +19,12 @@ const request = { protocol: "tcp", internalPort: 12000, family: "ipv6", lifetime
 
 const open = { isEnabled: true, isInboundPinholeAllowed: true }
 
-/** A router that is the default gateway of both families, and its network. */
-const home = (options: Router.RouterOptions = {}, network: Partial<Network.NetworkOptions> = {}) => {
+/** A router that is the default gateway of both families, at `at` over IPv6, and its network. */
+const home = (options: Router.RouterOptions = {}, network: Partial<Network.NetworkOptions> = {}, at = router6) => {
   const router = Router.makeRouter({ firewall: open, ...options })
   return {
     router,
-    network: Network.makeNetwork({ devices: [router, Router.at(router, router6)], gateway6: router6, own6, ...network })
+    network: Network.makeNetwork({ devices: [router, Router.at(router, at)], gateway6: router6, own6, ...network })
   }
 }
 
@@ -187,13 +190,25 @@ describe("no pinhole", () => {
     ["no default route", {}, { gateway6: undefined }, "no default route for IPv6"],
     ["no global address", {}, { own6: "fd00::2" }, "no global IPv6 address"],
     ["no such service", { firewall: undefined }, {}, "no WANIPv6FirewallControl"],
-    ["a router that is silent over IPv6", {}, { gateway6: "2a11:2233:77::5" }, "over IPv6 at 2a11:2233:77::5"]
+    ["a router that is silent over IPv6", {}, { gateway6: "2a11:2233:77::5" }, "over IPv6 at 2a11:2233:77::5"],
+    ["no place to look for the router", {}, { gateway6: "fe80::1", own6: "2a11:2233:77::1" }, "no global address"]
   ] as const)("is opened where there is %s, and that is said", ([, options, network, words]) =>
     Effect.gen(function* () {
       const error = yield* failure(home(options as Router.RouterOptions, network))
       assert.strictEqual(error.reason._tag, "Unsupported")
       assert.include(error.message, words)
     })
+  )
+
+  it.effect.each([router6, "2a11:2233:77:0:11:22ff:fe33:1"])(
+    "is opened where there is no such service at %s, and that is said though another place is silent",
+    (at) =>
+      Effect.gen(function* () {
+        const address = NetAddress.formatIp(Network.ip(at))
+        const error = yield* failure(home({ firewall: undefined }, { gateway6: "fe80::11:22ff:fe33:1" }, address))
+        assert.strictEqual(error.reason._tag, "Unsupported")
+        assert.include(error.message, "no WANIPv6FirewallControl")
+      })
   )
 
   it.effect("is opened by another device than the gateway", () =>
@@ -225,4 +240,48 @@ describe("no pinhole", () => {
       assert.deepStrictEqual(one.network.searches, [])
     })
   )
+})
+
+describe("many pinholes in one parallel scope", () => {
+  const ports = Array.from({ length: 40 }, (_, index) => 20_000 + index)
+
+  /** In steps, so that what waits for an answer and then sleeps gets on. */
+  const passSeconds = (seconds: number) =>
+    Effect.forEach(Array.from({ length: seconds }), () => Effect.andThen(TestClock.adjust("1 second"), settle), {
+      discard: true
+    })
+
+  const openAll = Effect.fnUntraced(function* (scope: Scope.Scope) {
+    const mapped = yield* Effect.forkChild(
+      Effect.forEach(ports, (internalPort) => Scope.provide(map({ internalPort }), scope), { concurrency: "unbounded" })
+    )
+    yield* passSeconds(40)
+    yield* Fiber.join(mapped)
+  })
+
+  it.effect("are all closed on a slow router, each within its time from when it is its turn", () => {
+    const { network, router } = home({ before: () => Effect.sleep("300 millis") })
+    return Effect.gen(function* () {
+      const scope = yield* Scope.make("parallel")
+      yield* openAll(scope)
+      assert.strictEqual(router.pinholes.size, 40)
+      const closed = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* passSeconds(20)
+      yield* Fiber.join(closed)
+      assert.strictEqual(router.pinholes.size, 0)
+    }).pipe(Effect.scoped, Effect.provide(Layer.mergeAll(on(network), Logger.layer([]))))
+  })
+
+  it.effect("do not wait once for each of them for a router that is dead", () => {
+    let isDead = false
+    const { network } = home({ before: () => (isDead ? Effect.never : Effect.void) })
+    return Effect.gen(function* () {
+      const scope = yield* Scope.make("parallel")
+      yield* openAll(scope)
+      isDead = true
+      const closed = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* passSeconds(12)
+      assert.isDefined(closed.pollUnsafe())
+    }).pipe(Effect.scoped, Effect.provide(Layer.mergeAll(on(network), Logger.layer([]))))
+  })
 })

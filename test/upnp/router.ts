@@ -45,7 +45,7 @@ export interface RouterOptions {
   /** Chooses another port only where another host has the wanted one, as miniupnpd does. */
   readonly overwritesSameHost?: boolean
   /** Has an IPv6 firewall in this state. */
-  readonly firewall?: { isEnabled: boolean; isInboundPinholeAllowed: boolean }
+  readonly firewall?: { isEnabled: boolean; isInboundPinholeAllowed: boolean } | undefined
 }
 
 /** The same router at another address, without a voice in searches. */

@@ -19,7 +19,9 @@ export interface Route {
   readonly interface: string
   /** Lower is preferred. */
   readonly metric: number
-  /** The interface's number, without which a link-local IPv6 gateway has no address; `undefined` where it is not known. */
+  /**
+   * The interface's number, without which a link-local IPv6 gateway has no address; `undefined` where it is not known.
+   */
   readonly scopeId?: number | undefined
 }
 

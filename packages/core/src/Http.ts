@@ -3,8 +3,9 @@
  *
  * It is narrower and lower than an ordinary HTTP client: header names go out in the case they are given in, the body
  * has a length, answers are bounded, and the caller learns which own address the connection used. No redirect is
- * followed. A connection may serve several requests, but no request is sent twice except a `GET`, which changes nothing:
- * where the router closes the connection just as another one comes, nobody knows whether it was carried out. `NodeHttp.layer` is the real network; tests provide simulated ones.
+ * followed. A connection may serve several requests, but no request is sent twice except a `GET`, which changes
+ * nothing: where the router closes the connection just as another one comes, nobody knows whether it was carried out.
+ * `NodeHttp.layer` is the real network; tests provide simulated ones.
  *
  * @since 0.1.0
  */

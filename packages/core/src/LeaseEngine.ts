@@ -76,7 +76,8 @@ export interface LeaseProtocol<Handle> {
 }
 
 /**
- * How long the deletion of a mapping may take before its scope closes without it, from when the gateway has time for it.
+ * How long the deletion of a mapping may take before its scope closes without it, from when the gateway has time for
+ * it.
  *
  * @category defaults
  * @since 0.1.0
@@ -186,11 +187,12 @@ const sameContact = (resolved: MappingRequest.Resolved, held: Held<unknown>): Ma
  *
  * The first request's failure is the caller's. After that a failing gateway does not end the mapping: renewal is
  * tried again with growing pauses (1 second to 5 minutes). When the lease has run out unrenewed, the gateway says that
- * its port is another's now (`Conflict`), or this host has another address and no new lease for it, the mapping's status
- * becomes `"lost"`, and a new lease with the same external port is asked for until there is one.
+ * its port is another's now (`Conflict`), or this host has another address and no new lease for it, the mapping's
+ * status becomes `"lost"`, and a new lease with the same external port is asked for until there is one.
  *
- * The release takes at most `releaseTimeout` from when the gateway has time for it, whatever the protocol does; a release that is not confirmed is logged as a
- * warning when the scope closes, and so is one for which it is too late, since the protocol was closed before the scope.
+ * The release takes at most `releaseTimeout` from when the gateway has time for it, whatever the protocol does; a
+ * release that is not confirmed is logged as a warning when the scope closes, and so is one for which it is too late,
+ * since the protocol was closed before the scope.
  *
  * @category constructors
  * @since 0.1.0

@@ -7,8 +7,8 @@
  * Where a router keeps a connection open, the next requests to it use it too, one after the other. That must never have
  * a request carried out twice, nor have it take the answer to another:
  *
- * - A connection is used again only after it has been quiet for 5 milliseconds: a router that answers twice, or more than
- *   its length says, shows it then. It is closed when a byte comes unasked.
+ * - A connection is used again only after it has been quiet for 5 milliseconds: a router that answers twice, or more
+ *   than its length says, shows it then. It is closed when a byte comes unasked.
  * - Unused it is closed after a second, before a router does so by itself: a request may cross with that. It keeps no
  *   process alive.
  * - Only a `GET` is sent again, once, where the router closes the connection as it comes. Any other fails with
@@ -144,7 +144,9 @@ class Agent extends NodeHttpClient.Agent {
     return now - (this.idle.get(socket)?.since ?? now)
   }
 
-  /** The unused connections to a host. One that is too old is none: a process that was busy or asleep closes it late. */
+  /**
+   * The unused connections to a host. One that is too old is none: a process that was busy or asleep closes it late.
+   */
   private unused(peer: Peer): ReadonlyArray<Net.Socket> {
     const free = this.freeSockets[this.getName(peer)] ?? []
     for (const socket of free.filter((one) => this.age(one) >= idleTime)) {

@@ -100,7 +100,9 @@ interface Bases {
   readonly location: HttpUrl.HttpUrl
 }
 
-/** The URLs of a service resolve against URLBase where that is usable, and against the description's own URL otherwise. */
+/**
+ * The URLs of a service resolve against URLBase where that is usable, and against the description's own URL otherwise.
+ */
 const baseOf = (root: Xml.XmlElement, location: HttpUrl.HttpUrl): HttpUrl.HttpUrl => {
   const text = Xml.childText(root, "URLBase")
   const host = URL.parse(text)?.hostname

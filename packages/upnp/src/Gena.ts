@@ -19,7 +19,10 @@ import type * as Soap from "./Soap.ts"
  * @since 0.1.0
  */
 export class GenaError extends Schema.TaggedError<GenaError>("@effect-nat/upnp/GenaError")("GenaError", {
-  /** What a request like this is answered with (§4.1.2 to §4.1.4, §4.3.2). It means nothing for what was an answer itself. */
+  /**
+   * What a request like this is answered with (§4.1.2 to §4.1.4, §4.3.2). It means nothing for what was an answer
+   * itself.
+   */
   status: Schema.Literals([400, 412]),
   detail: Schema.String
 }) {

@@ -2,7 +2,8 @@
  * Calls the actions of routers, one at a time on each.
  *
  * Many routers answer wrongly, or not at all, when two calls overlap, even to different services. Routers do not wait
- * for each other. What must not be torn apart holds the router's turn for several calls. Each call is bounded in time, from the moment it is its turn.
+ * for each other. What must not be torn apart holds the router's turn for several calls. Each call is bounded in time,
+ * from the moment it is its turn.
  *
  * A service that has two control URLs, because its description contradicts itself, is called at the second where nobody
  * listens at the first, and from then on.

@@ -32,7 +32,7 @@
  */
 import type * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import type * as Http from "@effect-nat/core/Http"
-import * as NatError from "@effect-nat/core/NatError"
+import type * as NatError from "@effect-nat/core/NatError"
 import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import * as Udp from "@effect-nat/core/Udp"
 import type * as Cause from "effect/Cause"
@@ -55,6 +55,7 @@ import * as Semaphore from "effect/Semaphore"
 import type * as DatagramSocket from "effect/socket/DatagramSocket"
 import * as Stream from "effect/Stream"
 import * as HttpUrl from "./HttpUrl.ts"
+import * as NoGateway from "./internal/noGateway.ts"
 import * as Cache from "./internal/ssdpCache.ts"
 import * as Surroundings from "./internal/ssdpSurroundings.ts"
 import * as Ssdp from "./Ssdp.ts"
@@ -191,10 +192,10 @@ const heard = Effect.gen(function* () {
  * Everything that devices announce from now on and that may be believed, as it comes, one by one: a device repeats
  * each of its announcements, and makes several at a time.
  *
- * A socket is open while the stream runs. UDP port 1900 is shared with other programs; where it cannot be had, or is lost,
- * that is logged at debug level and it is tried again, after a second at first, then ever later, every minute in the end.
- * The stream does not end by itself. It follows this host to other networks within a minute. What nobody
- * takes in time is dropped.
+ * A socket is open while the stream runs. UDP port 1900 is shared with other programs; where it cannot be had, or is
+ * lost, that is logged at debug level and it is tried again, after a second at first, then ever later, every minute in
+ * the end. The stream does not end by itself. It follows this host to other networks within a minute. What nobody takes
+ * in time is dropped.
  *
  * @category constructors
  * @since 0.1.0
@@ -246,8 +247,8 @@ export type Updated = Cache.Updated
 
 /**
  * A gateway is no longer there, and why that is believed: `"ByeBye"`, it said so; `"Expired"`, it said nothing for
- * longer than it had promised and did not answer when it was asked; `"NotFoundAgain"`, it did not answer after `restart`
- * or after `stop` and `start`; `"MapsNothing"`, it is described without a service that maps ports;
+ * longer than it had promised and did not answer when it was asked; `"NotFoundAgain"`, it did not answer after
+ * `restart` or after `stop` and `start`; `"MapsNothing"`, it is described without a service that maps ports;
  * `"OutOfReach"`, this host has left its network.
  *
  * @category models
@@ -320,13 +321,6 @@ const searchBefore = 5_000
 /** The longest pause, in minutes, between searches while no gateway is known. */
 const longestQuiet = 16
 
-const noGateway = NatError.fromReason(
-  new NatError.NoGateway({
-    detail:
-      "UPnP is often switched off: the router's settings have it under a name such as UPnP, NAT or port forwarding"
-  })
-)
-
 const fromAnswer = ({ from, isDefaultGateway, location, message }: SsdpSearch.Answer): Cache.Sighting => ({
   from,
   location,
@@ -393,8 +387,9 @@ export const make: Effect.Effect<SsdpListener["Service"], never, Network | Scope
     report(changes)
     if (place === undefined) return
     yield* Effect.forkIn(fetch(place, sighting), current.scope)
-    for (const [key] of current.watches) if (!cache.places.has(key)) yield* FiberMap.remove(current.watches, key)
     yield* FiberMap.run(current.watches, place.key, watch(current, place.key), { onlyIfMissing: true })
+    // Last, as this may be what one of them does: it ends here where its own place had to make room.
+    for (const [key] of current.watches) if (!cache.places.has(key)) yield* FiberMap.remove(current.watches, key)
   })
 
   const hear = Effect.fnUntraced(function* (current: Session, announcement: Announcement) {
@@ -553,12 +548,12 @@ export const make: Effect.Effect<SsdpListener["Service"], never, Network | Scope
   const anyOne = Effect.gen(function* () {
     yield* start
     const current = session
-    if (current === undefined) return yield* noGateway
+    if (current === undefined) return yield* NoGateway.silent
     const soon = yield* Effect.raceFirst(Effect.asSome(next), Effect.as(search(current), Option.none()))
     if (Option.isSome(soon)) return soon.value
     const late = cache.isFetching ? yield* Effect.timeoutOption(next, lastDescription) : Option.none()
     if (Option.isSome(late)) return late.value
-    return yield* current.failure ?? noGateway
+    return yield* current.failure ?? NoGateway.silent
   }).pipe(Effect.provideContext(context), Effect.withSpan("SsdpListener.anyOne"))
 
   return SsdpListener.of({

@@ -7,7 +7,8 @@
  * **Gotchas**
  *
  * A mapping is ours by its internal address, internal port and description, and the router shows it before anything is
- * renewed or deleted: nothing of another's is deleted. What is overwritten when a mapping is added depends on its ports:
+ * renewed or deleted: nothing of another's is deleted. What is overwritten when a mapping is added depends on its
+ * ports:
  *
  * - Where the external port is not the internal one, the router is asked first what it has there. Programs of one host
  *   keep apart by their descriptions; a mapping that an earlier run left behind is taken over where the description is
@@ -21,16 +22,16 @@
  *   port: most routers replace it.
  * - Once the mapping was held, it is asked for after a look only: what another has put in its place stays.
  *
- * A router that does not tell what it has is believed to hold what was put there last; and what another puts there between
- * the look and the request is not seen.
+ * A router that does not tell what it has is believed to hold what was put there last; and what another puts there
+ * between the look and the request is not seen.
  *
- * For the family `"ipv6"` a pinhole is opened in the router's IPv6 firewall (WANIPv6FirewallControl), to this host's own
- * global address. External and internal port are the same, and a lease is a day at most; one without an end is a day that
- * is renewed. Where that firewall is off nothing is opened, and it is looked at again when the lease would be renewed.
- * The router is reached over IPv6 at the default route's gateway, or, where that is a link-local address, at the addresses
- * in this host's network that most routers have; it must be the gateway that was found over IPv4. Pinholes have no
- * description: one for the same address and port that another program has opened is the same one to the router, and is
- * closed with ours. `"both"` maps IPv4 only.
+ * For the family `"ipv6"` a pinhole is opened in the router's IPv6 firewall (WANIPv6FirewallControl), to this host's
+ * own global address. External and internal port are the same, and a lease is a day at most; one without an end is a
+ * day that is renewed. Where that firewall is off nothing is opened, and it is looked at again when the lease would be
+ * renewed. The router is reached over IPv6 at the default route's gateway, or, where that is a link-local address, at
+ * the addresses in this host's network that most routers have; it must be the gateway that was found over IPv4.
+ * Pinholes have no description: one for the same address and port that another program has opened is the same one to
+ * the router, and is closed with ours. `"both"` maps IPv4 only.
  *
  * **Example** (Map a port on the router)
  *
@@ -55,6 +56,7 @@ import * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
+import type * as PortMapping from "@effect-nat/core/PortMapping"
 import type * as Strategy from "@effect-nat/core/Strategy"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -63,6 +65,7 @@ import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
+import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
 import * as ActionFailure from "./internal/actionFailure.ts"
 import * as CurrentGateway from "./internal/currentGateway.ts"
@@ -78,10 +81,10 @@ import type * as UpnpGateway from "./UpnpGateway.ts"
 /**
  * Looks for the gateway to use, and changes nothing on it: the default gateway as soon as it is described, or, where it
  * has several services, has told an external address. Else the best of those that have told one a quarter of a second
- * after the first of them, and where none has, the best of all when the search is over (3 seconds) and all that answered
- * it have been asked, which takes 7 seconds at most. A line that is up is better than one that is down, then a public
- * address is better than another. `Gateway.Selected` names the gateway in place of all that. Fails with `NoGateway`, or
- * `Unreachable` where no socket can be opened.
+ * after the first of them, and where none has, the best of all when the search is over (3 seconds) and all that
+ * answered it have been asked, which takes 7 seconds at most. A line that is up is better than one that is down, then a
+ * public address is better than another. `Gateway.Selected` names the gateway in place of all that. Fails with
+ * `NoGateway`, or `Unreachable` where no socket can be opened.
  *
  * @category constructors
  * @since 0.1.0
@@ -170,9 +173,17 @@ export const makeStrategy: Effect.Effect<Strategy.Strategy, never, UpnpDiscovery
       )
       .pipe(Effect.withSpan("Upnp.externalAddress"))
 
-    // Asking for the address first finds a gateway that has moved before the list is under way.
+    // A gateway that has moved shows it with the first entry at the latest: until then it is searched for again.
     const list = Stream.unwrap(
-      current.use((session) => Effect.map(session.externalAddressNow, (address) => mappings(session, address)))
+      Effect.gen(function* () {
+        const scope = yield* Effect.scope
+        const [first, others] = yield* current.use((session) =>
+          Effect.flatMap(session.externalAddressNow, (address) =>
+            Stream.peel(mappings(session, address), Sink.take<PortMapping.PortMapping>(1))
+          ).pipe(Scope.provide(scope))
+        )
+        return Stream.concat(Stream.fromIterable(first), others)
+      })
     )
 
     const remove = Effect.fn("Upnp.remove")((key: PortMapper.MappingKey) =>
@@ -221,10 +232,10 @@ const mapOn = Effect.fnUntraced(function* (
  * **Details**
  *
  * It takes as long as the search (3 seconds), and at most 15 seconds longer for gateways that answer slowly or not at
- * all; none delays another one's mapping. A gateway that answers the search, calls itself one and then describes nothing
- * is reported by its address. Each mapping is renewed by itself, and all are released at once when the scope closes.
- * `Gateway.Selected` restricts them. Fails with `NoGateway` where there is no gateway at all, `Unreachable` where no
- * socket can be opened, and `InvalidRequest` or `Unsupported` before anything is sent.
+ * all; none delays another one's mapping. A gateway that answers the search, calls itself one and then describes
+ * nothing is reported by its address. Each mapping is renewed by itself, and all are released at once when the scope
+ * closes. `Gateway.Selected` restricts them. Fails with `NoGateway` where there is no gateway at all, `Unreachable`
+ * where no socket can be opened, and `InvalidRequest` or `Unsupported` before anything is sent.
  *
  * @category constructors
  * @since 0.1.0

@@ -42,6 +42,8 @@ export interface Described {
  * @since 0.1.0
  */
 export interface Usable extends Described {
+  /** Calls the gateway. Its other services are called by the same client, so that no two calls overlap. */
+  readonly client: SoapClient.SoapClient
   readonly connection: WanIpConnection.WanIpConnection
   /** Whether the service has been asked and has answered; one that is the only one of its gateway need not be. */
   readonly hasAnswered: boolean
@@ -187,7 +189,8 @@ const tryService = Effect.fnUntraced(function* (connection: WanIpConnection.WanI
 })
 
 /**
- * How good a line is, from 0 to 5: one that is up with a public address, then one that is up, then one with any address.
+ * How good a line is, from 0 to 5: one that is up with a public address, then one that is up, then one with any
+ * address.
  *
  * @category accessors
  * @since 0.1.0
@@ -214,7 +217,7 @@ export const unasked = (described: Described, client: SoapClient.SoapClient): Us
   const [service, ...others] = described.wanServices
   if (service === undefined || others.length > 0) return undefined
   const connection = WanIpConnection.make(client, service)
-  return { ...described, connection, hasAnswered: false, externalAddress: undefined, isConnected: true }
+  return { ...described, client, connection, hasAnswered: false, externalAddress: undefined, isConnected: true }
 }
 
 /**
@@ -234,7 +237,7 @@ export const choose = Effect.fn("UpnpGateway.choose")(function* (
   )
   const chosen = best(results.filter(Result.isSuccess).map((result) => result.success))
   if (chosen !== undefined) {
-    return { ...described, ...chosen, hasAnswered: true }
+    return { ...described, ...chosen, client, hasAnswered: true }
   }
   const [failure] = results.filter(Result.isFailure).map((result) => result.failure)
   return yield* failure === undefined ? malformed("no service to ask") : failure

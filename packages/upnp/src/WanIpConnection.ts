@@ -123,8 +123,8 @@ export interface WanIpConnection {
   /**
    * All mappings, one call for each, 10,000 at most. Entries that make no sense, and those that the router shows to
    * their own host only (error 606), are left out; after 32 in a row the list ends, or fails where nothing else was in
-   * it. A router that refuses to list by index is asked for ranges of ports where its service is of version 2: for those
-   * from 1024 on, and then for this host's mappings alone, where more needs leave.
+   * it. A router that refuses to list by index is asked for ranges of ports where its service is of version 2: for
+   * those from 1024 on, and then for this host's mappings alone, where more needs leave.
    */
   readonly portMappings: Stream.Stream<PortMappingEntry.PortMappingEntry, ActionError>
   /** The state of the line (§2.4.9). */

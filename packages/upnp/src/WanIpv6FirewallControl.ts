@@ -91,7 +91,9 @@ export interface WanIpv6FirewallControl {
   }) => Effect.Effect<void, WanIpConnection.ActionError>
   /** Closes a pinhole (§2.6.5); error 704 says that there is none. */
   readonly deletePinhole: (uniqueId: number) => Effect.Effect<void, WanIpConnection.ActionError>
-  /** How many packets came in through a pinhole (§2.6.6). A counter of 32 bits that begins again at 0 when it is full. */
+  /**
+   * How many packets came in through a pinhole (§2.6.6). A counter of 32 bits that begins again at 0 when it is full.
+   */
   readonly getPinholePackets: (uniqueId: number) => Effect.Effect<number, WanIpConnection.ActionError>
   /** Whether packets came in through a pinhole (§2.6.7); error 709 says that none arrived, so that nothing is known. */
   readonly checkPinholeWorking: (uniqueId: number) => Effect.Effect<boolean, WanIpConnection.ActionError>

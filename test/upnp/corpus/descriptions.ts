@@ -16,7 +16,9 @@ export interface Description {
 export interface Expected {
   /** The friendly name of the root device. */
   readonly name?: string
-  /** All services in the document's order, as `type control-url`; the part before the last but one colon is left out. */
+  /**
+   * All services in the document's order, as `type control-url`; the part before the last but one colon is left out.
+   */
   readonly services?: ReadonlyArray<string>
   /** The services that map ports, the likeliest first, as `kind version control-url`. */
   readonly wan: ReadonlyArray<string>

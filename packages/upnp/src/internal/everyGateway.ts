@@ -15,6 +15,7 @@ import * as HttpUrl from "../HttpUrl.ts"
 import type * as SoapClient from "../SoapClient.ts"
 import * as SsdpSearch from "../SsdpSearch.ts"
 import * as UpnpGateway from "../UpnpGateway.ts"
+import * as NoGateway from "./noGateway.ts"
 import * as Targets from "./ssdpTargets.ts"
 
 /** What came of one gateway. */
@@ -55,6 +56,7 @@ export interface Options<A, R> {
 /** One outcome for each gateway, the default gateway's first. Fails with `NoGateway` where there is none. */
 export const each = Effect.fnUntraced(function* <A, R>({ client, selected, use }: Options<A, R>) {
   const places = new Set<string>()
+  const others: Array<Gateway.Gateway> = []
   const placeOf = ({ service }: DeviceDescription.WanService) =>
     `${service.serviceType} ${HttpUrl.format(service.controlUrl)}`
 
@@ -89,7 +91,9 @@ export const each = Effect.fnUntraced(function* <A, R>({ client, selected, use }
   const onAnswer = Effect.fnUntraced(function* (answer: SsdpSearch.Answer) {
     const described = yield* Effect.result(UpnpGateway.describe(answer))
     if (Result.isFailure(described)) return { described: false, outcomes: yield* onFailure(answer, described.failure) }
-    const mine = Gateway.isSelected(described.success.gateway, selected) ? claim(described.success) : undefined
+    const isSelected = Gateway.isSelected(described.success.gateway, selected)
+    if (!isSelected) others.push(described.success.gateway)
+    const mine = isSelected ? claim(described.success) : undefined
     return { described: true, outcomes: mine === undefined ? [] : [yield* onDescribed(mine)] }
   })
 
@@ -109,8 +113,7 @@ export const each = Effect.fnUntraced(function* <A, R>({ client, selected, use }
     })
   const outcomes: ReadonlyArray<Outcome<A>> = [...good, ...dead]
   if (outcomes.length === 0) {
-    const detail = selected === undefined ? undefined : `none is called "${selected}"`
-    return yield* NatError.fromReason(new NatError.NoGateway({ detail: detail ?? "nothing that maps ports answered" }))
+    return yield* selected === undefined ? NoGateway.silent : NoGateway.noneCalled(selected, others)
   }
   const routes = yield* (yield* DefaultRoute.DefaultRoute).routes
   const defaults = new Set(routes.map((route) => NetAddress.formatIp(route.gateway)))

@@ -23,8 +23,8 @@ import type * as UpnpGateway from "../UpnpGateway.ts"
 const pollingInterval: Duration.Duration = Duration.minutes(5)
 
 /**
- * Where events do arrive, all but one of so many askings are left out. A firewall of this host that is switched on later
- * keeps events out, and nothing else shows it.
+ * Where events do arrive, all but one of so many askings are left out. A firewall of this host that is switched on
+ * later keeps events out, and nothing else shows it.
  */
 const spared = 6
 

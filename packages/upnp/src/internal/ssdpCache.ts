@@ -90,7 +90,9 @@ const maximumPerAddress = 4
 const maximumUuids = 16
 
 const minute = 60_000
-/** What a device that does not say may be taken to mean: the least that UPnP Device Architecture 1.1 §1.2.2 asks for. */
+/**
+ * What a device that does not say may be taken to mean: the least that UPnP Device Architecture 1.1 §1.2.2 asks for.
+ */
 const defaultMaxAge = 1800
 const shortestMaxAge = 60
 const longestMaxAge = 86_400

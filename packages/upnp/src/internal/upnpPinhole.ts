@@ -3,7 +3,8 @@
  *
  * The firewall is the one of the router that IPv6 packets go through, which is described at the same port and path as
  * over IPv4: nothing is searched for over IPv6. Routers open pinholes only to whoever asks from that very address, so
- * everything is asked over IPv6, at a global address of the router: then this host's own is the one that the world uses.
+ * everything is asked over IPv6, at a global address of the router: then this host's own is the one that the world
+ * uses.
  *
  * A pinhole has no description. A second one for the same port is the same one to the router, whoever asks for it;
  * within this program the last mapping closes it.
@@ -15,6 +16,7 @@ import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Udp from "@effect-nat/core/Udp"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
@@ -29,6 +31,7 @@ import type * as WanIpConnection from "../WanIpConnection.ts"
 import * as WanIpv6FirewallControl from "../WanIpv6FirewallControl.ts"
 import * as ActionFailure from "./actionFailure.ts"
 import type * as CurrentGateway from "./currentGateway.ts"
+import * as RouterSilence from "./routerSilence.ts"
 
 /** The router's firewall as this host reaches it. */
 interface Reached {
@@ -113,14 +116,24 @@ const reach = Effect.fnUntraced(function* (
   if (gateway === undefined) return yield* unsupported("this host has no default route for IPv6")
   const own = yield* ownAddressTowards(world)
   const places = placesOf(gateway, own)
-  return yield* Effect.raceAll(places.map((place) => describedAt(current, session, place))).pipe(
-    // Over IPv4 it is where it was: that it is silent over IPv6 is no reason to search for it.
-    Effect.catchReasons("NatError", {
-      Unreachable: () => Effect.fail(silent(places)),
-      TimedOut: () => Effect.fail(silent(places))
-    })
+  if (places.length === 0) {
+    return yield* unsupported(
+      `no global address is known of this host's router, which is ${NetAddress.formatIp(gateway)}`
+    )
+  }
+  const errors: Array<NatError.NatError> = []
+  const noting = (place: NetAddress.IpAddress) =>
+    Effect.tapError(describedAt(current, session, place), (error) => Effect.sync(() => errors.push(error)))
+  // What is said at one place counts for more than the silence at another. Over IPv4 the router is where it was: that it
+  // is silent over IPv6 is no reason to search for it.
+  return yield* Effect.mapError(
+    Effect.raceAll(places.map(noting)),
+    () => errors.find((error) => !isSilence(error)) ?? silent(places)
   )
 })
+
+const isSilence = ({ reason }: NatError.NatError): boolean =>
+  reason._tag === "Unreachable" || reason._tag === "TimedOut"
 
 const silent = (places: ReadonlyArray<NetAddress.IpAddress>) =>
   unsupported(`the router does not describe itself over IPv6 at ${places.map(NetAddress.formatIp).join(" or ")}`)
@@ -177,6 +190,7 @@ const failed = (error: WanIpConnection.ActionError, action: string) => ActionFai
 /** The protocol of one mapping. */
 export const make = Effect.fnUntraced(function* (current: CurrentGateway.CurrentGateway) {
   const context = yield* Effect.context<UpnpDiscovery.Network>()
+  const releasing = yield* Deferred.make<void>()
   const registration = yield* current.register
   /** What was asked for and may have been opened though no answer said so. */
   const attempted = yield* Ref.make<Omit<Handle, "uniqueId"> | undefined>(undefined)
@@ -271,7 +285,14 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     return isThere ? yield* leaseOf({ ...handle, leaseSeconds }, resolved) : yield* request(resolved)
   })
 
-  const release = ({ handle }: Lease) => Effect.andThen(registration.letGo, close(handle))
+  /** Many are closed at once where a program ends: the router has time for each when it is its turn. */
+  const closeInTurn = (handle: Handle) =>
+    current.client.exclusively(
+      handle.firewall.service,
+      Effect.andThen(Deferred.succeed(releasing, undefined), RouterSilence.unlessSilent(handle.session, close(handle)))
+    )
+
+  const release = ({ handle }: Lease) => Effect.andThen(registration.letGo, closeInTurn(handle))
 
   /** The same flow has the same id, and only that is lacking to close it. */
   const abandon = Effect.fnUntraced(function* () {
@@ -286,6 +307,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     renew,
     isStale: ({ handle }, resolved) => hasMoved(handle, resolved),
     whenChanged: () => registration.whenWoken,
+    whenReleasing: Deferred.await(releasing),
     release,
     abandon
   }

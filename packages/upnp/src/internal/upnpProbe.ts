@@ -8,7 +8,7 @@
  */
 import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as Gateway from "@effect-nat/core/Gateway"
-import * as NatError from "@effect-nat/core/NatError"
+import type * as NatError from "@effect-nat/core/NatError"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -20,9 +20,7 @@ import * as HttpUrl from "../HttpUrl.ts"
 import * as SoapClient from "../SoapClient.ts"
 import * as SsdpSearch from "../SsdpSearch.ts"
 import * as UpnpGateway from "../UpnpGateway.ts"
-
-const switchedOff =
-  'UPnP is often switched off: look for "UPnP" in the router\'s settings, under NAT, firewall or advanced'
+import * as NoGateway from "./noGateway.ts"
 
 /** The search, and so long for what answered last: one device that answers no call must not hold up all others. */
 export const longest: Duration.Duration = Duration.sum(SsdpSearch.defaultDuration, SoapClient.callTimeout)
@@ -30,11 +28,10 @@ export const longest: Duration.Duration = Duration.sum(SsdpSearch.defaultDuratio
 /** So long a gateway with an address waits for the default gateway to answer, which is asked before all others. */
 const grace = Duration.millis(250)
 
-const noGateway = (detail: string) => NatError.fromReason(new NatError.NoGateway({ detail }))
-
+/** It is not the one that is wanted. */
 interface Other {
   readonly _tag: "Other"
-  readonly seen: string
+  readonly gateway: Gateway.Gateway
 }
 
 /** Its services are looked at already, under another of its descriptions. */
@@ -76,10 +73,7 @@ const inspect = Effect.fnUntraced(function* (answer: SsdpSearch.Answer, inspecti
   const described = yield* UpnpGateway.describe(answer)
   const { client, isSuspect, places, preferred, selected } = inspection
   if (!Gateway.isSelected(described.gateway, selected)) {
-    const other: Other = {
-      _tag: "Other",
-      seen: `${described.gateway.name} (${NetAddress.formatIp(described.gateway.address)})`
-    }
+    const other: Other = { _tag: "Other", gateway: described.gateway }
     return yield* Effect.fail(other)
   }
   const wanServices = described.wanServices.filter((one) => !places.has(placeOf(one)))
@@ -115,20 +109,16 @@ const nothing = (outcomes: ReadonlyArray<Outcome>, inspection: Inspection): NatE
   const { begun, selected } = inspection
   const failures = outcomes.filter(Result.isFailure).map((outcome) => outcome.failure)
   if (selected !== undefined) {
-    const seen = failures.flatMap((failure) => (failure._tag === "Other" ? [failure.seen] : []))
-    return noGateway(
-      `none is called "${selected}"; ${seen.length === 0 ? "none was seen" : `seen: ${seen.join(", ")}`}`
-    )
+    const seen = failures.flatMap((failure) => (failure._tag === "Other" ? [failure.gateway] : []))
+    return NoGateway.noneCalled(selected, seen)
   }
   const errors = failures.filter((failure) => failure._tag === "NatError")
   // A printer that maps no ports says nothing about the router.
   const error = errors.find((one) => one.reason._tag !== "Unsupported")
-  if (error !== undefined) return noGateway(`one answered, but cannot be used: ${error.message}`)
-  return noGateway(
-    begun > outcomes.length
-      ? `one answered the search, but was not ready to be used after ${Duration.format(longest)}`
-      : switchedOff
-  )
+  if (error !== undefined) return NoGateway.because(`one answered, but cannot be used: ${error.message}`)
+  return begun > outcomes.length
+    ? NoGateway.because(`one answered the search, but was not ready to be used after ${Duration.format(longest)}`)
+    : NoGateway.silent
 }
 
 const preferredGateway = Effect.gen(function* () {
