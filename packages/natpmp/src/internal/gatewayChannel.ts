@@ -84,6 +84,12 @@ const unreachable = (peer: NetAddress.InetAddress) => (error: SocketError) => {
 const timedOut = (peer: NetAddress.InetAddress, name: string) =>
   Effect.fail(fromReason(new TimedOut({ detail: `${NetAddress.formatIp(peer.address)} did not answer ${name}` })))
 
+/**
+ * So many questions that take no turns wait for their answers at one time: some gateways take longer for each mapping
+ * the more they have, and those that are asked for a hundred at once must not all run out of time together.
+ */
+const sideBySide = 8
+
 /** A question under way. */
 interface Waiting {
   /** Takes a datagram, or says why it is no answer. */
@@ -166,6 +172,7 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<GatewayChannel, never, Udp.Udp | Scope.Scope> {
   const udp = yield* Udp.Udp
   const turn = yield* Semaphore.make(1)
+  const places = yield* Semaphore.make(sideBySide)
   const spoken = new Set<number>()
   const bind = from === undefined ? undefined : { address: from }
   const conversations = yield* RcRef.make({
@@ -211,7 +218,7 @@ export const make = Effect.fnUntraced(function* (
 
   return {
     peer,
-    ask: (question) => (question.takesTurn ? turn.withPermit(bounded(question)) : bounded(question)),
+    ask: (question) => (question.takesTurn ? turn : places).withPermit(bounded(question)),
     localAddress: Effect.scoped(conversation).pipe(
       Effect.map(({ socket }) => socket.address.address),
       Effect.mapError(unreachable(peer))
