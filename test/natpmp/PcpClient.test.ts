@@ -472,6 +472,34 @@ describe("PcpClient", () => {
       })
     )
 
+    it.effect("eight at most, and waiting for a place does not use up a request's time", () =>
+      Effect.gen(function* () {
+        let underWay = 0
+        let most = 0
+        const { client } = yield* withClient((sent) =>
+          Effect.gen(function* () {
+            underWay += 1
+            most = Math.max(most, underWay)
+            yield* Effect.sleep("1 second")
+            underWay -= 1
+            yield* willing(sent)
+          })
+        )
+        const ports = Array.from({ length: 20 }, (_, index) => 1001 + index)
+        const all = yield* Effect.forkChild(
+          Effect.forEach(ports, (internalPort) => client.map({ ...mapping, internalPort }, { timeout: "2 seconds" }), {
+            concurrency: "unbounded"
+          })
+        )
+        for (let second = 0; second < 4; second++) {
+          yield* TestClock.adjust("1 second")
+          yield* Net.settle
+        }
+        assert.lengthOf(yield* Fiber.join(all), 20)
+        assert.strictEqual(most, 8)
+      })
+    )
+
     it.effect("a request that timed out or was interrupted blocks no later one, and its answer comes too late", () =>
       Effect.gen(function* () {
         let late: (() => void) | undefined
