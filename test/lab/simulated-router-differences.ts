@@ -86,11 +86,6 @@ export const pcp: Readonly<Record<string, readonly [daemon: string, simulated: s
     "02810000 for 0 protocol 6 15000 at 0.0.0.0:15000"
   ],
   "PCP: delete again": ["02810008 protocol 6 14000 at 11.22.33.1:0", "02810000 for 0 protocol 6 14000 at 0.0.0.0:0"],
-  // The simulated router has no PEER.
-  "PCP: peer": [
-    "02820000 for 3600 protocol 6 14000 at 11.22.33.1:14001 0050000000000000000000000000ffff0b162102",
-    "02820004 protocol 6 14000 at 0.0.0.0:14001 0050000000000000000000000000ffff0b162102"
-  ],
   // What was not understood comes back with the end of the client's address (§7.2), and as PCP if it was that.
   "PCP: map with an option cut off": [
     "02810006 protocol 6 14021 at 0.0.0.0:14021 02000008",
