@@ -12,6 +12,6 @@ const program = Effect.gen(function* () {
 }).pipe(Effect.scoped)
 
 program.pipe(
-  Effect.provide(Upnp.layer.pipe(Layer.provide(NodeHost.layer))), // or NatPmp.layer, Automatic.layer, Manual.layer({…}), Lan.layer
+  Effect.provide(Upnp.layer.pipe(Layer.provide(NodeHost.layer))), // or Pcp.layer, NatPmp.layer, Automatic.layer, Manual.layer({…}), Lan.layer
   NodeRuntime.runMain
 )

@@ -75,10 +75,10 @@ labSuite("effect-nat serve", () => {
           /^contact point: internal 192\.168\.77\.2:12000; external 11\.22\.33\.1:12000; session [0-9a-f]{32}$/,
           { timeout: "15 seconds" }
         )
-        assert.match(yield* server.stdout, /^tried natpmp: 192\.168\.77\.1 answered$/m)
+        assert.match(yield* server.stdout, /^tried pcp: 192\.168\.77\.1 answered$/m)
         assert.match(
           yield* server.stdout,
-          /^mapped 192\.168\.77\.2:12000\/tcp -> 11\.22\.33\.1:12000 \(natpmp via 192\.168\.77\.1, lease 2h\)$/m
+          /^mapped 192\.168\.77\.2:12000\/tcp -> 11\.22\.33\.1:12000 \(pcp via 192\.168\.77\.1, lease 2h\)$/m
         )
       }),
     60_000
