@@ -522,6 +522,22 @@ describe("NodeHttp", () => {
       inTime
     )
 
+    it.live("the rest of an answer that comes while this process is busy fails no later request", () =>
+      Effect.gen(function* () {
+        const server = yield* keeper((socket) => {
+          socket.setNoDelay(true)
+          socket.write(ok())
+          setTimeout(() => socket.destroyed || socket.write("</rest>"), 2)
+        })
+        for (let number = 0; number < 3; number++) {
+          assert.strictEqual(text(yield* request(server.address, { method: "POST", body: "<a/>" })), "hello")
+          const end = performance.now() + 30
+          while (performance.now() < end);
+        }
+        assert.strictEqual(server.received().split("Connection: keep-alive").length, 2)
+      }).pipe(Effect.provide(NodeHttp.layer))
+    )
+
     it.live("what no HTTP is on a connection used again is so once", () =>
       Effect.gen(function* () {
         const server = yield* keeper((socket, before) => socket.write(before === 0 ? ok() : `</rest>${ok()}`))

@@ -7,8 +7,9 @@
  * Where a router keeps a connection open, the next requests to it use it too, one after the other. That must never have
  * a request carried out twice, nor have it take the answer to another:
  *
- * - A connection is used again only after it has been quiet for 5 milliseconds: a router that answers twice, or more
- *   than its length says, shows it then. It is closed when a byte comes unasked.
+ * - A connection is used again only after it has been quiet for 5 milliseconds, and after a turn of the event loop, in
+ *   which a process that was busy reads what came meanwhile: a router that answers twice, or more than its length says,
+ *   shows it then. It is closed when a byte comes unasked.
  * - Unused it is closed after a second, before a router does so by itself: a request may cross with that. It keeps no
  *   process alive.
  * - Only a `GET` is sent again, once, where the router closes the connection as it comes. Any other fails with
@@ -157,6 +158,10 @@ class Agent extends NodeHttpClient.Agent {
     return free
   }
 
+  hasUnused(peer: Peer): boolean {
+    return this.unused(peer).length > 0
+  }
+
   /** How long the next request to a host has to wait until no unused connection could still say something, at least. */
   wait(peer: Peer): number {
     return Math.max(0, ...this.unused(peer).map((socket) => quietTime - this.age(socket)))
@@ -286,6 +291,14 @@ const makeClosing = () => {
 const sleep = (millis: number) =>
   Effect.sleep(millis).pipe(Effect.provideService(Clock.Clock, Clock.Clock.defaultValue()))
 
+/** What has come in while this process was busy is read in the meantime: a whole turn of its event loop. */
+const nextTurn = Effect.callback<void>((resume) => {
+  let handle = setImmediate(() => {
+    handle = setImmediate(() => resume(Effect.void))
+  })
+  return Effect.sync(() => clearImmediate(handle))
+})
+
 /** Turns at a host. Nobody has to remember those that nobody waits for. */
 const makeTurns = () => {
   const turns = new Map<string, { readonly semaphore: Semaphore.Semaphore; users: number }>()
@@ -317,11 +330,19 @@ const make = Effect.gen(function* () {
     const host = NetAddress.formatInet(options.address)
     const peer = { host: hostOf(options.address), port: options.address.port }
     const attempt = (agent: Attempt["agent"]) => exchange(options, { agent, onMisuse: () => closing.add(host) })
-    const attemptKept: ReturnType<typeof attempt> = Effect.suspend(() => {
-      if (options.ownConnection === true || closing.has(host)) return attempt(false)
-      const wait = connections.wait(peer)
-      return wait === 0 ? attempt(connections) : Effect.andThen(sleep(wait), attemptKept)
+    const isOwn = () => options.ownConnection === true || closing.has(host)
+    /** Until no unused connection could still say something. */
+    const quiet: Effect.Effect<void> = Effect.suspend(() => {
+      if (isOwn() || !connections.hasUnused(peer)) return Effect.void
+      return sleep(connections.wait(peer)).pipe(
+        Effect.andThen(nextTurn),
+        Effect.andThen(Effect.suspend(() => (connections.wait(peer) === 0 ? Effect.void : quiet)))
+      )
     })
+    const attemptKept = Effect.andThen(
+      quiet,
+      Effect.suspend(() => attempt(isOwn() ? false : connections))
+    )
     const attempts = attemptKept.pipe(
       Effect.catch((first) => (first.isStale && options.method === "GET" ? attempt(false) : Effect.fail(first))),
       Effect.mapError(({ error }) => error)
