@@ -260,6 +260,15 @@ const pcpMap = (changes: PcpMap = {}): string => {
   return `${header} ${mapping} ${changes.externalAddress ?? nobody} ${changes.options ?? ""}`
 }
 
+/** A PEER request (RFC 6887 §12.1) for the same port, and a peer at port 80. */
+const peer = ({ remotePort = "0050", ...changes }: PcpMap & { readonly remotePort?: string } = {}): string => {
+  const mapping = pcpMap({ ...changes, options: "" }).replace("02010000", "02020000")
+  return `${mapping} ${remotePort} 0000 ${mapped("11.22.33.2")} ${changes.options ?? ""}`
+}
+
+/** Only 11.22.33.0/24, at any port (RFC 6887 §13.3). */
+const filter = `03000014 00780000 ${mapped("11.22.33.0")}`
+
 const remove = (changes: PcpMap = {}) => pcpMap({ lifetime: "00000000", externalPort: "0000", ...changes })
 const announce = `02000000 00000000 ${mapped(own)}`
 
@@ -296,7 +305,14 @@ const pcp = [
   ["delete", remove()],
   ["delete again", remove()],
   ["delete udp", remove({ protocol: "11" })],
-  ["peer", `02020000 00000e10 ${mapped(own)} ${nonce} 06000000 36b0 36b1 ${nobody} 0050 0000 ${mapped("11.22.33.2")}`],
+  ["peer", peer()],
+  ["peer again", peer()],
+  ["peer with another nonce", peer({ nonce: otherNonce })],
+  ["peer from another address", peer({ client: "192.168.77.9" })],
+  ["peer to no port", peer({ remotePort: "0000" })],
+  ["peer with an option of MAP", peer({ options: "02000000" })],
+  ["peer for no time", peer({ lifetime: "00000000" })],
+  ["map with a filter", pcpMap({ internalPort: "36c7", externalPort: "36c7", options: filter })],
   ["opcode 5", `02050000 00000000 ${mapped(own)}`],
   ["version 3", `03000000 00000000 ${mapped(own)}`],
   ["an answer", `02800000 00000000 00000000 000000000000000000000000`],

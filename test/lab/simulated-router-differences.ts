@@ -86,6 +86,25 @@ export const pcp: Readonly<Record<string, readonly [daemon: string, simulated: s
     "02810000 for 0 protocol 6 15000 at 0.0.0.0:15000"
   ],
   "PCP: delete again": ["02810008 protocol 6 14000 at 11.22.33.1:0", "02810000 for 0 protocol 6 14000 at 0.0.0.0:0"],
+  // A connection is kept or given up with its nonce only, and has two ends (§12.3). What is given up has its usual time
+  // again, which the daemon does not know how to say.
+  "PCP: peer with another nonce": [
+    "02820000 for 3600 protocol 6 14000 at 11.22.33.1:14001 with another nonce 0050000000000000000000000000ffff0b162102",
+    "02820002 protocol 6 14000 at 0.0.0.0:14001 with another nonce 0050000000000000000000000000ffff0b162102"
+  ],
+  "PCP: peer to no port": [
+    "02820000 for 3600 protocol 6 14000 at 11.22.33.1:14001 0000000000000000000000000000ffff0b162102",
+    "02820003 protocol 6 14000 at 0.0.0.0:14001 0000000000000000000000000000ffff0b162102"
+  ],
+  "PCP: peer for no time": [
+    "02820008 protocol 6 14000 at 11.22.33.1:14001 0050000000000000000000000000ffff0b162102",
+    "02820000 for 0 protocol 6 14000 at 11.22.33.1:14001 0050000000000000000000000000ffff0b162102"
+  ],
+  // PREFER_FAILURE is an option of MAP only (§13.2): not understood, or not right.
+  "PCP: peer with an option of MAP": [
+    "02820003 protocol 6 14000 at 0.0.0.0:14001 0050000000000000000000000000ffff0b16210202000000",
+    "02820005 protocol 6 14000 at 0.0.0.0:14001 0050000000000000000000000000ffff0b16210202000000"
+  ],
   // What was not understood comes back with the end of the client's address (§7.2), and as PCP if it was that.
   "PCP: map with an option cut off": [
     "02810006 protocol 6 14021 at 0.0.0.0:14021 02000008",

@@ -484,7 +484,17 @@ const quirks: { readonly [name in Quirk.Quirk]?: Met } = {
     ),
     over: ["pcp"]
   },
-  DeletionIgnoresNonce: { scenario: works(), over: ["pcp"] },
+  IgnoresNonces: { scenario: works(), over: ["pcp"] },
+  DeletionSaysNoResources: {
+    scenario: works({}, () =>
+      Effect.gen(function* () {
+        // Somebody has deleted it meanwhile: the release is none of an error's business.
+        const { model } = yield* Router
+        model.unmap(Date.now(), () => true)
+      })
+    ),
+    over: ["pcp"]
+  },
 
   NeverForgets: {
     isSlow: true,

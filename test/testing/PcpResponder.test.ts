@@ -151,6 +151,25 @@ describe("PcpResponder", () => {
     assert.deepStrictEqual(table(model), ["tcp 12001 192.168.77.2:12000"])
   })
 
+  it("with a quirk looks at no nonce, and has it be that of whoever asked last", () => {
+    const model = new RouterModel.RouterModel({ quirks: ["IgnoresNonces"] })
+    ask(model, map)
+    assert.strictEqual(codeOf(ask(model, { ...map, nonce: otherNonce })), 0)
+    assert.deepStrictEqual(
+      model.entries(hour).map((entry) => entry.nonce),
+      [otherNonce]
+    )
+    assert.strictEqual(codeOf(ask(model, { ...map, lifetime: 0 })), 0)
+    assert.deepStrictEqual(table(model), [])
+  })
+
+  it("with a quirk has no resources to delete what is not there", () => {
+    const model = new RouterModel.RouterModel({ quirks: ["DeletionSaysNoResources"] })
+    ask(model, map)
+    assert.strictEqual(codeOf(ask(model, { ...map, lifetime: 0 })), 0)
+    assert.strictEqual(codeOf(ask(model, { ...map, lifetime: 0 })), 8)
+  })
+
   it("takes over nothing that was mapped over another protocol", () => {
     const model = new RouterModel.RouterModel()
     model.map(hour, {

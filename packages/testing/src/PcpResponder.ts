@@ -120,6 +120,13 @@ const mapResponse = (
   ...granted
 })
 
+/** Only who has made a mapping may change it (RFC 6887 §11.3). */
+const isSameNonce = (
+  model: RouterModel.RouterModel,
+  known: { readonly nonce: string | undefined },
+  { nonce }: Pick<Codec.MapRequest, "nonce">
+): boolean => known.nonce === nonce || model.has("IgnoresNonces")
+
 const secondsUntil = (expiresAt: number, now: number): number => Math.floor((expiresAt - now) / 1000)
 
 // -----------------------------------------------------------------------------
@@ -137,8 +144,9 @@ const isOf =
 const deleteMapping = (model: RouterModel.RouterModel, now: number, wanted: WantedMap): Checked<Codec.MapResponse> => {
   const { request } = wanted
   const isMeant = isOf(wanted)
-  const isOwn = (entry: RouterModel.Entry) => entry.nonce === request.nonce || model.has("DeletionIgnoresNonce")
+  const isOwn = (entry: RouterModel.Entry) => isSameNonce(model, entry, request)
   const meant = model.entries(now).filter(isMeant)
+  if (meant.length === 0 && model.has("DeletionSaysNoResources")) return Result.fail(Code.noResources)
   const isForeign = meant.length > 0 && !meant.some(isOwn)
   if (isForeign && request.internalPort !== 0) return Result.fail(Code.notAuthorized)
   // What is not there counts as deleted, so how many there were makes no difference.
@@ -164,7 +172,7 @@ const makeMapping = (model: RouterModel.RouterModel, now: number, wanted: Wanted
   const meant = model.entries(now).filter(isOf(wanted))
   const known = meant.find((entry) => entry.nonce === nonce) ?? meant[0]
   // Also what was mapped without any nonce, over another protocol, is not this client's to change.
-  if (known !== undefined && known.nonce !== nonce) return Result.fail(Code.notAuthorized)
+  if (known !== undefined && !isSameNonce(model, known, request)) return Result.fail(Code.notAuthorized)
   if (prefersFailure && model.externalAddress !== undefined && isElsewhere(model, wanted, known)) {
     return Result.fail(Code.cannotProvideExternal)
   }
@@ -211,7 +219,8 @@ const isPinholeOf =
 const closePinholes = (model: RouterModel.RouterModel, now: number, wanted: WantedMap): Checked<Codec.MapResponse> => {
   const { internalAddress, request } = wanted
   const meant = model.pinholes.entries(now).filter(isPinholeOf(wanted))
-  const own = meant.filter(({ nonce }) => nonce === request.nonce || model.has("DeletionIgnoresNonce"))
+  if (meant.length === 0 && model.has("DeletionSaysNoResources")) return Result.fail(Code.noResources)
+  const own = meant.filter((pinhole) => isSameNonce(model, pinhole, request))
   if (meant.length > 0 && own.length === 0 && request.internalPort !== 0) return Result.fail(Code.notAuthorized)
   for (const { uniqueId } of own) model.pinholes.remove(now, uniqueId)
   const { internalPort: externalPort } = request
@@ -232,7 +241,7 @@ const openPinhole = (model: RouterModel.RouterModel, now: number, wanted: Wanted
   const { client, internalAddress, prefersFailure, request } = wanted
   const { internalPort, lifetime, nonce, protocol } = request
   const known = model.pinholes.entries(now).find(isPinholeOf(wanted))
-  if (known !== undefined && known.nonce !== nonce) return Result.fail(Code.notAuthorized)
+  if (known !== undefined && !isSameNonce(model, known, request)) return Result.fail(Code.notAuthorized)
   if (prefersFailure && isNotItself(wanted)) return Result.fail(Code.cannotProvideExternal)
   const filters = PcpRequests.filtersAfter(known?.filters ?? [], wanted)
   if (Result.isFailure(filters)) return Result.fail(filters.failure)
@@ -295,7 +304,7 @@ const answerPeer = (model: RouterModel.RouterModel, now: number, wanted: WantedP
   const remote = NetAddress.inetAddressUnsafe(request.remotePeerAddress, request.remotePeerPort)
   const flow = { protocol, internalAddress, internalPort, remote }
   const known = model.peers.find(now, flow)
-  if (known !== undefined && known.nonce !== nonce) return Result.fail(Code.notAuthorized)
+  if (known !== undefined && !isSameNonce(model, known, request)) return Result.fail(Code.notAuthorized)
   const externalAddress = model.externalAddress ?? NetAddress.ipv4Unspecified
   if (lifetime === 0) {
     model.peers.remove(now, flow)
@@ -332,7 +341,7 @@ const answerPeerThroughFirewall = (
     remotePort: request.remotePeerPort
   }
   const known = model.pinholes.findFlow(now, flow)
-  if (known !== undefined && known.nonce !== nonce) return Result.fail(Code.notAuthorized)
+  if (known !== undefined && !isSameNonce(model, known, request)) return Result.fail(Code.notAuthorized)
   if (lifetime === 0) {
     if (known !== undefined) model.pinholes.remove(now, known.uniqueId)
     return Result.succeed(peerResponse(model, now, wanted, { ...end, lifetime: 0 }))

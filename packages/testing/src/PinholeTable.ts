@@ -179,7 +179,7 @@ export class PinholeTable {
     const expiresAt = now + leaseSeconds * 1000
     const known = this.findFlow(now, flow)
     if (known !== undefined) {
-      return Result.succeed(this.#replace(known, { ...known, expiresAt, filters: filters ?? known.filters }))
+      return Result.succeed(this.#replace(known, { ...known, expiresAt, nonce, filters: filters ?? known.filters }))
     }
     const uniqueId = this.#freeId(now)
     if (uniqueId === undefined) return Result.fail("SpaceExhausted")

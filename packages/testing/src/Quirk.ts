@@ -562,8 +562,13 @@ export const profiles = [
   },
   {
     ...pcpOnly,
-    name: "DeletionIgnoresNonce",
-    what: "A mapping is deleted, and the answer is success, whoever asks with whatever nonce."
+    name: "IgnoresNonces",
+    what: "Mappings are changed and deleted, and the answer is success, whoever asks with whatever nonce."
+  },
+  {
+    ...pcpOnly,
+    name: "DeletionSaysNoResources",
+    what: "The deletion of a mapping that is not there is refused with NO_RESOURCES."
   }
 ] as const satisfies ReadonlyArray<Profile>
 
