@@ -12,7 +12,7 @@ const inputs = Number(process.env["FUZZ_INPUTS"] ?? 2000)
 const seed = Number(process.env["FUZZ_SEED"] ?? 1)
 
 describe(`decoders that meet the network, seed ${seed}`, () => {
-  it.each(decoders.map((decoder) => [decoder.name, decoder] as const))("%s", (_name, decoder) => {
+  it.each(decoders.map((decoder) => [decoder.name, decoder] as const))("%s", { timeout: 180_000 }, (_name, decoder) => {
     const outcome = Campaign.run(decoder, { seed, from: 0, inputs })
     assert.deepStrictEqual(
       outcome.violations.map((violation) => [violation.what, Campaign.repeatCommand(violation), violation.input]),

@@ -71,7 +71,9 @@ for (const version of [1, 2] as const) {
           assert.strictEqual(yield* lab.tcpProbe("lan", lab.addresses.wan, 13000), "reachable")
 
           const text = yield* lab.exec("lan", process.execPath, [agent, "actions", yield* lab.location])
-          const answer = JSON.parse(text)
+          // A lease counts down: on a busy machine some seconds are gone when it is read.
+          const isLease = (key: string, value: unknown) => key === "leaseDuration" && Number(value) > 590
+          const answer = JSON.parse(text, (key, value) => (isLease(key, value) ? entry.leaseDuration : value))
           const { commonLinkProperties, ...others } = answer.line
           const { upstreamMaxBitRate, downstreamMaxBitRate, ...linkProperties } = commonLinkProperties
           const { uptime, ...statusInfo } = answer.connection.statusInfo

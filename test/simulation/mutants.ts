@@ -327,8 +327,8 @@ export const list: ReadonlyArray<Mutant> = [
     edits: [
       edit(
         channel,
-        "turn.withPermit(bounded(question)) :",
-        "Effect.andThen(turn.take(1), Effect.tap(bounded(question), () => turn.release(1))) :"
+        "(question.takesTurn ? turn : places).withPermit(bounded(question))",
+        "Effect.andThen(turn.take(1), Effect.tap(bounded(question), () => turn.release(1)))"
       )
     ]
   },
