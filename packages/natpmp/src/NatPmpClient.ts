@@ -271,7 +271,7 @@ export const makeOn = Effect.fnUntraced(function* (
     if (!track.note(epoch, isAnnounced)) return
     // A restarted gateway may have another external address as well.
     yield* Ref.update(state, (known) => ({ ...known, externalAddress: undefined }))
-    yield* notices.restarted(epoch, isAnnounced)
+    yield* notices.restarted(epoch)
   })
 
   const learnAddress = Effect.fnUntraced(function* (address: NetAddress.Ipv4Address, isAnnounced: boolean) {

@@ -10,7 +10,7 @@
  *
  * **Details**
  *
- * A mapping keeps its nonce for its whole life: nobody else can change or delete it, and neither can a program that was
+ * A mapping keeps its nonce for its whole life on one gateway: nobody else can change or delete it, and neither can a program that was
  * started anew. PCP cannot list mappings and has no permanent ones (a permanent request asks for
  * `NatPmp.permanentLifetime` and is renewed), and a gateway has one mapping for each internal port. With
  * `strictExternalPort` the request says that another port is no use (PREFER_FAILURE), and one that is given all the same

@@ -57,6 +57,11 @@ import * as ResultCode from "./PcpResultCode.ts"
 export interface RequestOptions {
   /** How long to wait for the answer. Defaults to `defaultTimeout`. */
   readonly timeout?: Duration.Input | undefined
+  /**
+   * The mapping is held already: the request is sent again after 5 seconds and not after 3, since renewals must be 4
+   * seconds apart (RFC 6887 §11.2.1). Defaults to `false`.
+   */
+  readonly isRenewal?: boolean | undefined
 }
 
 /**
@@ -88,7 +93,10 @@ export interface MapOptions extends InternalEnd {
   readonly externalAddress?: NetAddress.IpAddress | undefined
   /** Goes out in whole seconds, rounded up, at least 1 and at most 2³² - 1. */
   readonly lifetime: Duration.Input
-  /** Rather no mapping than one with another external port or address: the option PREFER_FAILURE (§13.2). */
+  /**
+   * Rather no mapping than one with another external port or address: the option PREFER_FAILURE (§13.2). Some servers,
+   * miniupnpd among them, grant another one all the same: whoever asks so has to compare, and to delete what is no use.
+   */
   readonly prefersFailure?: boolean | undefined
   /** Packets come in only from these remote hosts: the option FILTER, once for each (§13.3). Defaults to all hosts. */
   readonly filters?: ReadonlyArray<Filter> | undefined
@@ -129,6 +137,7 @@ export interface Granted {
   /** `undefined` where the server does not know it, or has none now. */
   readonly externalAddress: NetAddress.IpAddress | undefined
   readonly externalPort: number
+  /** As the server says, but no longer than a day where that is more than was asked for (§15). */
   readonly lifetime: Duration.Duration
   /** The host that the mapping leads to. */
   readonly internalAddress: NetAddress.IpAddress
@@ -223,21 +232,26 @@ export const makeNonce: Effect.Effect<Codec.Nonce> = Effect.flatten(NonceSource)
 
 /** RFC 6887 §8.1.1, in milliseconds: the first pause (IRT), the longest (MRT), and how far each may be off (RAND). */
 const firstPause = 3000
+const firstPauseOfRenewals = 5000
 const longestPause = 1_024_000
 const jitter = 0.1
 
 /** Each pause is twice the one before it, whatever came of that by chance; a request ends by its time limit. */
-const retransmission: Schedule.Schedule<Duration.Duration> = Schedule.fromStep(
-  Effect.sync(() => {
-    let previous = firstPause / 2
-    return () =>
-      Effect.map(Random.nextBetween(1 - jitter, 1 + jitter), (share): [Duration.Duration, Duration.Duration] => {
-        previous = Math.round(share * Math.min(2 * previous, longestPause))
-        const pause = Duration.millis(previous)
-        return [pause, pause]
-      })
-  })
-)
+const retransmissionAfter = (first: number): Schedule.Schedule<Duration.Duration> =>
+  Schedule.fromStep(
+    Effect.sync(() => {
+      let previous = first / 2
+      return () =>
+        Effect.map(Random.nextBetween(1 - jitter, 1 + jitter), (share): [Duration.Duration, Duration.Duration] => {
+          previous = Math.round(share * Math.min(2 * previous, longestPause))
+          const pause = Duration.millis(previous)
+          return [pause, pause]
+        })
+    })
+  )
+
+const retransmission = retransmissionAfter(firstPause)
+const retransmissionOfRenewals = retransmissionAfter(firstPauseOfRenewals)
 
 const maximumSeconds = 0xffffffff
 
@@ -260,7 +274,11 @@ const check = (name: string, value: number, lowest: number, highest = 65535) =>
 
 const bitsOf = (address: NetAddress.IpAddress): number => (NetAddress.isIpv4Address(address) ? 32 : 128)
 
+/** So many fit into a packet, beside the other options: an answer is as long as its request (RFC 6887 §7.3). */
+const maximumFilters = 42
+
 const checkFilters = Effect.fnUntraced(function* (filters: ReadonlyArray<Filter>) {
+  yield* check("number of filters", filters.length, 0, maximumFilters)
   for (const { prefixLength, remoteAddress, remotePort } of filters) {
     yield* check("prefix length", prefixLength ?? 0, 0, bitsOf(remoteAddress))
     yield* check("remote port", remotePort ?? 0, 0)
@@ -275,11 +293,12 @@ const toOption = ({ prefixLength, remoteAddress, remotePort }: Filter): Codec.Pc
   remotePeerAddress: remoteAddress
 })
 
-const thirdParty = ({ internalAddress }: InternalEnd): ReadonlyArray<Codec.PcpOption> =>
-  internalAddress === undefined ? [] : [{ _tag: "ThirdParty", internalAddress }]
+/** Never for the own address: many servers refuse the option, whatever it says. */
+const thirdParty = ({ internalAddress }: InternalEnd, local: NetAddress.IpAddress): ReadonlyArray<Codec.PcpOption> =>
+  internalAddress === undefined || Equal.equals(internalAddress, local) ? [] : [{ _tag: "ThirdParty", internalAddress }]
 
-const mapOptions = (mapping: MapOptions): ReadonlyArray<Codec.PcpOption> => [
-  ...thirdParty(mapping),
+const mapOptions = (mapping: MapOptions, local: NetAddress.IpAddress): ReadonlyArray<Codec.PcpOption> => [
+  ...thirdParty(mapping, local),
   ...(mapping.prefersFailure === true ? [{ _tag: "PreferFailure" } as const] : []),
   ...(mapping.filters ?? []).map(toOption)
 ]
@@ -372,13 +391,17 @@ const externalPortOf = (request: Codec.Request): number =>
 const addressOf = (address: NetAddress.IpAddress): NetAddress.IpAddress | undefined =>
   NetAddress.isUnicast(address) && !NetAddress.isUnspecified(address) ? address : undefined
 
+/** No lifetime is believed that is longer than a day and than what was asked for (RFC 6887 §15), in seconds. */
+const longestGift = 24 * 60 * 60
+
 const grantedOf = (
   { externalAddress, externalPort, lifetime }: Codec.MapResponse | Codec.PeerResponse,
+  mapping: MapOptions | PeerOptions,
   internalAddress: NetAddress.IpAddress
 ): Granted => ({
   externalAddress: addressOf(externalAddress),
   externalPort,
-  lifetime: Duration.seconds(lifetime),
+  lifetime: Duration.seconds(Math.min(lifetime, Math.max(wholeSeconds(mapping.lifetime), longestGift))),
   internalAddress
 })
 
@@ -406,7 +429,7 @@ export const makeOn = (channel: GatewayChannel.GatewayChannel, notices: Notices.
     version = Codec.version
     if (!track.note(epoch, isAnnounced)) return
     refusals.clear()
-    yield* notices.restarted(epoch, isAnnounced)
+    yield* notices.restarted(epoch)
   })
 
   const reading =
@@ -451,7 +474,7 @@ export const makeOn = (channel: GatewayChannel.GatewayChannel, notices: Notices.
       // The socket may be another one by now.
       payload: (local) => (Equal.equals(local, wanted.clientAddress) ? payload : Codec.encodeRequest(request(local))),
       read: reading(wanted, read),
-      retransmission,
+      retransmission: options?.isRenewal === true ? retransmissionOfRenewals : retransmission,
       timeout: options?.timeout ?? defaultTimeout,
       takesTurn: false
     })
@@ -482,6 +505,8 @@ export const makeOn = (channel: GatewayChannel.GatewayChannel, notices: Notices.
 
   const map = Effect.fn("PcpClient.map")(function* (mapping: MapOptions, options?: RequestOptions) {
     yield* checkMapping(mapping)
+    // Rather no mapping than one with any port makes no sense, and servers refuse it (RFC 6887 §13.2).
+    if (mapping.prefersFailure === true) yield* check("external port", mapping.externalPort, 1)
     yield* checkFilters(mapping.filters ?? [])
     const { localAddress, response } = yield* ask(
       {
@@ -490,13 +515,13 @@ export const makeOn = (channel: GatewayChannel.GatewayChannel, notices: Notices.
           _tag: "MapRequest",
           ...mapFields(mapping, local),
           lifetime: wholeSeconds(mapping.lifetime),
-          options: mapOptions(mapping)
+          options: mapOptions(mapping, local)
         }),
         read: readMap
       },
       options
     )
-    return grantedOf(response, mapping.internalAddress ?? localAddress)
+    return grantedOf(response, mapping, mapping.internalAddress ?? localAddress)
   })
 
   const remove = Effect.fn("PcpClient.delete")(function* (mapping: InternalEnd, options?: RequestOptions) {
@@ -508,7 +533,7 @@ export const makeOn = (channel: GatewayChannel.GatewayChannel, notices: Notices.
           _tag: "MapRequest",
           ...mapFields({ ...mapping, externalPort: 0 }, local),
           lifetime: 0,
-          options: thirdParty(mapping)
+          options: thirdParty(mapping, local)
         }),
         read: readMap
       },
@@ -532,13 +557,13 @@ export const makeOn = (channel: GatewayChannel.GatewayChannel, notices: Notices.
           remotePeerAddress: mapping.remotePeer.address,
           remotePeerPort: mapping.remotePeer.port,
           lifetime: wholeSeconds(mapping.lifetime),
-          options: thirdParty(mapping)
+          options: thirdParty(mapping, local)
         }),
         read: readPeer
       },
       options
     )
-    return grantedOf(response, mapping.internalAddress ?? localAddress)
+    return grantedOf(response, mapping, mapping.internalAddress ?? localAddress)
   })
 
   return {

@@ -17,7 +17,7 @@ export interface Count {
  */
 export interface Notices {
   /** The gateway has lost its mappings. */
-  readonly restarted: (count: Count, isAnnounced: boolean) => Effect.Effect<void>
+  readonly restarted: (count: Count) => Effect.Effect<void>
   /** The gateway has another external address than it had. */
   readonly readdressed: (address: NetAddress.Ipv4Address, isAnnounced: boolean) => Effect.Effect<void>
 }

@@ -8,6 +8,7 @@ import type * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapping from "@effect-nat/core/PortMapping"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
@@ -81,17 +82,32 @@ const checkHost = ({ family, internalAddress }: MappingRequest.Resolved) => {
     : Effect.fail(invalid(`a pinhole needs a global IPv6 address as the internal one, not ${text}`))
 }
 
-/** The protocol of one mapping, whose nonce it keeps for its whole life. */
+/** Renewals are at least so far apart (RFC 6887 §11.2.1). */
+const betweenRenewals = Duration.seconds(4)
+
+/** The protocol of one mapping, whose nonce it keeps for its whole life on one gateway; another one gets another. */
 export const make = (
   environment: Environment.Environment,
   registration: Recovery.Registration,
-  nonce: PcpCodec.Nonce,
+  makeNonce: Effect.Effect<PcpCodec.Nonce>,
   settings: Settings
 ): LeaseEngine.LeaseProtocol<Handle> => {
   const { candidates, isOwn, localAddress, recovery, ways } = environment
   const natPmp = NatPmpLease.make(environment, registration, Duration.min(settings.timeout, NatPmpLease.requestTimeout))
   /** Where the mapping may be: from before the request is sent until the gateway has said no or has deleted it. */
   let mayHold: Pick<Target, "way" | "other"> | undefined
+  /** By gateway (RFC 6887 §11.2): who knows one gateway's nonce must not be able to speak for this host to another. */
+  const nonces = new Map<string, PcpCodec.Nonce>()
+  /** When the last renewal failed, in milliseconds. */
+  let failedAt = Number.NEGATIVE_INFINITY
+
+  const nonceOn = ({ gateway }: Ways.Way) =>
+    Effect.suspend(() => {
+      const known = nonces.get(gateway)
+      return known === undefined
+        ? Effect.tap(makeNonce, (made) => Effect.sync(() => nonces.set(gateway, made)))
+        : Effect.succeed(known)
+    })
 
   const forget = Effect.sync(() => {
     mayHold = undefined
@@ -158,7 +174,7 @@ export const make = (
     yield* registration.hold({
       way,
       mapping,
-      nonce,
+      nonce: yield* nonceOn(way),
       place: isUnknown && other === undefined ? NatPmpLease.placeOf(internalAddress) : place
     })
     if (before !== undefined && !Equal.equals(before, externalAddress)) yield* recovery.moved(way.gateway, before)
@@ -171,10 +187,10 @@ export const make = (
     handle: { _tag: "natpmp", ...handle }
   })
 
-  const send = Effect.fnUntraced(function* ({ other, way }: Target, wanted: PcpClient.MapOptions) {
+  const send = Effect.fnUntraced(function* ({ other, way }: Target, wanted: PcpClient.MapOptions, isRenewal: boolean) {
     mayHold = { way, other }
     const timeout = way.heard.pcp ? settings.timeout : Duration.min(settings.timeout, firstTimeout)
-    return yield* way.pcp.map({ ...wanted, internalAddress: other }, { timeout }).pipe(
+    return yield* way.pcp.map({ ...wanted, internalAddress: other }, { timeout, isRenewal }).pipe(
       Effect.tap(() => PcpGateways.noteHeard(way, true)),
       Effect.tapError((error) => PcpGateways.noteHeard(way, !Gateways.isSilence(error))),
       Effect.tapError((error) => (NatPmpLease.hasLeftNothing(error) ? forget : Effect.void))
@@ -182,8 +198,7 @@ export const make = (
   })
 
   const undo = ({ other, way }: Target, request: MappingRequest.Resolved) =>
-    way.pcp.delete({ ...request, nonce, internalAddress: other }, { timeout: settings.timeout }).pipe(
-      Effect.andThen(forget),
+    deleteOn({ other, way }, request).pipe(
       Effect.catch((error) => Effect.logWarning(`a port that was not wanted may stay mapped: ${error.message}`))
     )
 
@@ -198,21 +213,22 @@ export const make = (
   const grant = Effect.fnUntraced(function* (
     target: Target,
     request: MappingRequest.Resolved,
-    before: NetAddress.IpAddress | undefined
+    before: NetAddress.IpAddress | undefined,
+    isRenewal: boolean
   ) {
     const wanted: PcpClient.MapOptions = {
       protocol: request.protocol,
       internalPort: request.internalPort,
       externalPort: request.externalPort,
-      nonce,
+      nonce: yield* nonceOn(target.way),
       lifetime: Duration.isFinite(request.lifetime) ? request.lifetime : NatPmpLease.permanentLifetime
     }
-    if (!request.strictExternalPort) return yield* send(target, { ...wanted, externalAddress: before })
-    const granted = yield* send(target, { ...wanted, prefersFailure: true }).pipe(
+    if (!request.strictExternalPort) return yield* send(target, { ...wanted, externalAddress: before }, isRenewal)
+    const granted = yield* send(target, { ...wanted, prefersFailure: true }, isRenewal).pipe(
       // The option may be what is not supported: then the gateway gives what it will, and gets it back if that is not it.
       Effect.catchReason("NatError", "Unsupported", (reason) =>
         Effect.flatMap(PcpGateways.otherVersion(target.way), (version) =>
-          version === undefined ? send(target, wanted) : Effect.fail(NatError.fromReason(reason))
+          version === undefined ? send(target, wanted, isRenewal) : Effect.fail(NatError.fromReason(reason))
         )
       )
     )
@@ -225,9 +241,10 @@ export const make = (
   const requestOn = Effect.fnUntraced(function* (
     target: Target,
     request: MappingRequest.Resolved,
-    before?: NetAddress.IpAddress
+    renewed?: PortMapping.PortMapping
   ): Effect.fn.Return<Lease, NatError.NatError> {
-    const outcome = yield* Effect.result(grant(target, request, before))
+    const before = renewed?.externalAddress
+    const outcome = yield* Effect.result(grant(target, request, before, renewed !== undefined))
     if (outcome._tag === "Success") return yield* leaseOf(request, target, outcome.success, before)
     const { way } = target
     const isNatPmp = (yield* PcpGateways.otherVersion(way)) === NatPmpCodec.version
@@ -249,22 +266,28 @@ export const make = (
     )
   )
 
+  const noteFailure = Effect.map(Clock.currentTimeMillis, (now) => {
+    failedAt = now
+  })
+
   const renewPcp = Effect.fnUntraced(function* (
     { way }: PcpHandle,
-    { externalAddress }: PortMapping.PortMapping,
+    mapping: PortMapping.PortMapping,
     resolved: MappingRequest.Resolved
   ) {
     yield* registration.begin
-    if (resolved.family === "ipv6") return yield* requestOn(yield* overIpv6(resolved), resolved, externalAddress)
+    const wait = Math.max(failedAt + Duration.toMillis(betweenRenewals) - (yield* Clock.currentTimeMillis), 0)
+    if (wait > 0) yield* Effect.sleep(wait)
+    if (resolved.family === "ipv6") return yield* requestOn(yield* overIpv6(resolved), resolved, mapping)
     const { gateways } = yield* candidates
     const gateway = gateways.find((one) => Equal.equals(one, way.peer.address))
     // In another network now: the old gateway can be asked for nothing, and forgets the mapping by itself.
     if (gateway === undefined) return yield* request(resolved)
-    return yield* requestOn(yield* overIpv4(gateway, resolved), resolved, externalAddress)
+    return yield* requestOn(yield* overIpv4(gateway, resolved), resolved, mapping)
   })
 
   const renew = Effect.fn("Pcp.renew")(function* ({ handle, mapping }: Lease, resolved: MappingRequest.Resolved) {
-    if (handle._tag === "pcp") return yield* renewPcp(handle, mapping, resolved)
+    if (handle._tag === "pcp") return yield* Effect.tapError(renewPcp(handle, mapping, resolved), () => noteFailure)
     return fromNatPmp(yield* natPmp.renew({ handle, mapping }, resolved))
   })
 
@@ -278,12 +301,14 @@ export const make = (
   }
 
   const deleteOn = ({ other, way }: Pick<Target, "way" | "other">, end: Omit<PcpClient.InternalEnd, "nonce">) =>
-    Effect.andThen(
-      way.pcp.delete(
-        { protocol: end.protocol, internalPort: end.internalPort, nonce, internalAddress: other },
-        { timeout: settings.timeout }
+    nonceOn(way).pipe(
+      Effect.flatMap((nonce) =>
+        way.pcp.delete(
+          { protocol: end.protocol, internalPort: end.internalPort, nonce, internalAddress: other },
+          { timeout: settings.timeout }
+        )
       ),
-      forget
+      Effect.andThen(forget)
     )
 
   const release = Effect.fn("Pcp.release")(function* ({ handle, mapping }: Lease) {

@@ -82,7 +82,7 @@ const makeExternalAddress = (environment: Environment.Environment, timeout: Dura
 const makeMapper = (environment: Environment.Environment, settings: Settings): PortMapper.PortMapper["Service"] => {
   const map = Effect.fn("Pcp.map")(function* (request: MappingRequest.MappingRequest) {
     const registration = yield* environment.recovery.register
-    const protocol = PcpLease.make(environment, registration, yield* settings.makeNonce, settings)
+    const protocol = PcpLease.make(environment, registration, settings.makeNonce, settings)
     return yield* NatPmpStrategy.mapWith(environment, request, request, protocol)
   })
   return {

@@ -3,8 +3,9 @@
  * renewed at once, and not at half of their lifetime.
  *
  * An announcement reaches all hosts of the network in one moment, so each waits up to 5 seconds before it acts
- * (RFC 6887 §14.1.3); and as anybody in the network may send one in the gateway's name, restarts are believed ever more
- * rarely while there are more of them (see core's `RestartLimit`).
+ * (RFC 6887 §14.1.3), and also when an answer has shown the restart (RFC 6886 §3.7); and as anybody in the network may
+ * send an announcement in the gateway's name, restarts are believed ever more rarely while there are more of them (see
+ * core's `RestartLimit`).
  */
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as RestartLimit from "@effect-nat/core/RestartLimit"
@@ -110,7 +111,7 @@ export const make = Effect.fnUntraced(function* (
     )
 
   const noticesOf = (gateway: string): Notices.Notices => ({
-    restarted: Effect.fnUntraced(function* ({ receivedAt, seconds }, isAnnounced) {
+    restarted: Effect.fnUntraced(function* ({ receivedAt, seconds }) {
       const toldAt = Number(receivedAt) / nanosPerSecond
       const startedAt = toldAt - seconds
       const known = restarts.get(gateway)
@@ -119,9 +120,7 @@ export const make = Effect.fnUntraced(function* (
       yield* Effect.logDebug(`${gateway} has lost its mappings`)
       // What is granted before it is acted upon is there.
       const isLost = ({ heldAt }: Mapping) => heldAt < toldAt
-      const wakeAll = isAnnounced
-        ? later(wakeThose(gateway, (_, one) => isLost(one)))
-        : wakeThose(gateway, (_, one) => isLost(one) && !one.isBusy)
+      const wakeAll = later(wakeThose(gateway, (_, one) => isLost(one)))
       yield* limit(gateway, wakeAll)
     }),
     readdressed: Effect.fnUntraced(function* (address, isAnnounced) {

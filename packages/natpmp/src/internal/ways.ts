@@ -74,7 +74,7 @@ export const make = Effect.fnUntraced(function* (
     const natPmp = yield* NatPmpClient.makeOn(address, channel, {
       ...notices,
       // A restarted gateway may speak more than before.
-      restarted: (count, isAnnounced) => Effect.andThen(pcp.forget, notices.restarted(count, isAnnounced))
+      restarted: (count) => Effect.andThen(pcp.forget, notices.restarted(count))
     })
     const way: Ipv4Way = { peer, gateway, pcp, natPmp, heard: { natPmp: false, pcp: false } }
     return way
