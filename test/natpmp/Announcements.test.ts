@@ -54,7 +54,7 @@ const joined = (network: Net.Network) => [...network.ears].map((ear) => ear.join
 describe("announcements", () => {
   describe("the port", () => {
     it.effect(
-      "is listened to a second after the first mapping, shared, in the group, until the last one is released",
+      "is listened to a second after the first mapping, shared, in the group, until the last one is released [RFC 6886 3.2.1-ae, RFC 6887 14.1.3-bd]",
       () =>
         Effect.gen(function* () {
           const { natPmp, network, pcp } = yield* withStrategies()
@@ -139,7 +139,7 @@ describe("announcements", () => {
       })
     )
 
-    it.effect("is listened to on all interfaces that have a gateway with a mapping", () =>
+    it.effect("is listened to on all interfaces that have a gateway with a mapping [RFC 6887 14.1.3-a]", () =>
       Effect.gen(function* () {
         const { network, pcp, router } = yield* withStrategies()
         yield* pcp.map({ ...wish, lifetime: "1 hour" })
@@ -155,7 +155,7 @@ describe("announcements", () => {
 
   describe("a restart", () => {
     it.effect.each(Array.from({ length: 8 }, (_, run) => run))(
-      "is announced over PCP: within 5 seconds, and not at once, all is mapped again (run %i)",
+      "is announced over PCP: within 5 seconds, and not at once, all is mapped again (run %i) [RFC 6887 8.5-e, 14.1.3-fgh]",
       () =>
         Effect.gen(function* () {
           const { network, pcp, router } = yield* withStrategies()
@@ -176,20 +176,22 @@ describe("announcements", () => {
         })
     )
 
-    it.effect("is announced over NAT-PMP: what is mapped over either protocol is mapped again", () =>
-      Effect.gen(function* () {
-        const { natPmp, network, pcp, router } = yield* withStrategies()
-        yield* natPmp.map(wish)
-        yield* pcp.map({ ...wish, protocol: "udp" })
-        yield* TestClock.adjust("1 minute")
-        yield* reboot(router)
-        yield* say(network, yield* announceNatPmp(router))
-        yield* TestClock.adjust("5 seconds")
-        assert.deepStrictEqual(yield* entries(router), [12001, 12001])
-      })
+    it.effect(
+      "is announced over NAT-PMP: what is mapped over either protocol is mapped again [RFC 6886 3.2.1-c, 3.7-a]",
+      () =>
+        Effect.gen(function* () {
+          const { natPmp, network, pcp, router } = yield* withStrategies()
+          yield* natPmp.map(wish)
+          yield* pcp.map({ ...wish, protocol: "udp" })
+          yield* TestClock.adjust("1 minute")
+          yield* reboot(router)
+          yield* say(network, yield* announceNatPmp(router))
+          yield* TestClock.adjust("5 seconds")
+          assert.deepStrictEqual(yield* entries(router), [12001, 12001])
+        })
     )
 
-    it.effect("that both protocols announce ten times is one", () =>
+    it.effect("that both protocols announce ten times is one [RFC 6887 14.1.3-i]", () =>
       Effect.gen(function* () {
         const { natPmp, network, pcp, router } = yield* withStrategies()
         yield* natPmp.map(wish)
@@ -227,7 +229,7 @@ describe("announcements", () => {
       })
     )
 
-    it.effect("that another mapping's renewal shows has all others renewed as well", () =>
+    it.effect("that another mapping's renewal shows has all others renewed as well [RFC 6887 8.5-e]", () =>
       Effect.gen(function* () {
         const { network, pcp, router } = yield* withStrategies()
         network.isPortTaken = true
@@ -257,7 +259,7 @@ describe("announcements", () => {
       })
     )
 
-    it.effect("a pinhole's gateway announces to the IPv6 group, from its link-local address", () =>
+    it.effect("a pinhole's gateway announces to the IPv6 group, from its link-local address [RFC 6887 14.1.3-ce]", () =>
       Effect.gen(function* () {
         let epoch = 1000
         const peer: Net.Peer = ({ payload, socket }) =>
@@ -296,23 +298,25 @@ describe("announcements", () => {
   })
 
   describe("another external address", () => {
-    it.effect("is announced over NAT-PMP: mappings tell it within 5 seconds, over either protocol", () =>
-      Effect.gen(function* () {
-        const { natPmp, network, pcp, router } = yield* withStrategies()
-        const all = [yield* natPmp.map(wish), yield* pcp.map({ ...wish, protocol: "udp" })]
-        yield* TestClock.adjust("1 minute")
-        router.model.changeExternalAddress(Net.ipv4("11.22.33.9"))
-        yield* say(network, yield* announceNatPmp(router))
-        yield* TestClock.adjust("5 seconds")
-        for (const mapping of all) {
-          const { externalAddress } = yield* mapping.current
-          assert.strictEqual(externalAddress && NetAddress.formatIp(externalAddress), "11.22.33.9")
-        }
-        const before = maps(router)
-        yield* say(network, yield* announceNatPmp(router))
-        yield* TestClock.adjust("10 minutes")
-        assert.strictEqual(maps(router), before)
-      })
+    it.effect(
+      "is announced over NAT-PMP: mappings tell it within 5 seconds, over either protocol [RFC 6886 3.2.1-d]",
+      () =>
+        Effect.gen(function* () {
+          const { natPmp, network, pcp, router } = yield* withStrategies()
+          const all = [yield* natPmp.map(wish), yield* pcp.map({ ...wish, protocol: "udp" })]
+          yield* TestClock.adjust("1 minute")
+          router.model.changeExternalAddress(Net.ipv4("11.22.33.9"))
+          yield* say(network, yield* announceNatPmp(router))
+          yield* TestClock.adjust("5 seconds")
+          for (const mapping of all) {
+            const { externalAddress } = yield* mapping.current
+            assert.strictEqual(externalAddress && NetAddress.formatIp(externalAddress), "11.22.33.9")
+          }
+          const before = maps(router)
+          yield* say(network, yield* announceNatPmp(router))
+          yield* TestClock.adjust("10 minutes")
+          assert.strictEqual(maps(router), before)
+        })
     )
 
     it.effect.each(["pcp", "natPmp"] as const)("that another mapping's renewal shows is spread (%s)", (which) =>
@@ -365,7 +369,7 @@ describe("announcements", () => {
       ["another port", { externalPort: 13000 }],
       ["another address", { externalAddress: Net.ipv4("11.22.33.9") }],
       ["that it is over", { lifetime: 0 }]
-    ] as const)("that tells of %s has it renewed at once", ([, fields]) =>
+    ] as const)("that tells of %s has it renewed at once [RFC 6887 14.2-a]", ([, fields]) =>
       Effect.gen(function* () {
         const { network, pcp, router } = yield* withStrategies()
         yield* pcp.map(wish)
@@ -409,7 +413,7 @@ describe("announcements", () => {
       ["that is a request", "malformed", bytes(2, 0, 0, 0, ...new Uint8Array(20)), gatewayPort],
       ["that is an error", "mismatch", bytes(2, 128, 0, 8, ...new Uint8Array(20)), gatewayPort],
       ["that is NAT-PMP's answer to a mapping", "mismatch", bytes(0, 130, ...new Uint8Array(14)), gatewayPort]
-    ] as const)("one %s changes nothing and is counted as %s", ([, why, payload, from]) =>
+    ] as const)("one %s changes nothing and is counted as %s [RFC 6887 14.1.3-e]", ([, why, payload, from]) =>
       Effect.gen(function* () {
         const { network, pcp, router } = yield* withStrategies()
         yield* pcp.map(wish)

@@ -67,7 +67,7 @@ const fields = (mapping: PortMapping.PortMapping) => ({
 
 describe("NatPmp", () => {
   describe("map", () => {
-    it.effect("asks for the address, then for the port; the scope deletes it", () =>
+    it.effect("asks for the address, then for the port; the scope deletes it [RFC 6886 3.1-i, 3.3-ce, 3.4-ab]", () =>
       Effect.gen(function* () {
         const { mapper, router } = yield* withRouter()
         const { scope, value } = yield* Net.inOwnScope(mapper.map(wish))
@@ -88,7 +88,7 @@ describe("NatPmp", () => {
       })
     )
 
-    it.effect("deletes also when the program fails or is interrupted", () =>
+    it.effect("deletes also when the program fails or is interrupted [RFC 6886 3.1-i]", () =>
       Effect.gen(function* () {
         const { mapper, router } = yield* withRouter()
         yield* mapper.map(wish).pipe(Effect.andThen(Effect.fail("oops")), Effect.scoped, Effect.exit)
@@ -120,7 +120,7 @@ describe("NatPmp", () => {
       })
     )
 
-    it.effect("takes the port and the lifetime that are granted", () =>
+    it.effect("takes the port and the lifetime that are granted [RFC 6886 3.3-ij]", () =>
       Effect.gen(function* () {
         const { mapper, router } = yield* withRouter()
         router.taken = [12001, 12002]
@@ -168,7 +168,7 @@ describe("NatPmp", () => {
       })
     )
 
-    it.effect("renews in place: the same internal port, the granted external port", () =>
+    it.effect("renews in place: the same internal port, the granted external port [RFC 6886 3.3-l]", () =>
       Effect.gen(function* () {
         const { mapper, router } = yield* withRouter()
         router.taken = [12001]
@@ -214,7 +214,7 @@ describe("NatPmp", () => {
       })
     )
 
-    it.effect("goes to the gateway of the network that the host is in now", () =>
+    it.effect("goes to the gateway of the network that the host is in now [RFC 6886 3-f]", () =>
       Effect.gen(function* () {
         const [here, there] = [Net.makeRouter(), Net.makeRouter()]
         const { mapper, network } = yield* withMapper(hosts({ "192.168.77.1": here.peer, "192.168.78.1": there.peer }))
@@ -438,7 +438,7 @@ describe("NatPmp", () => {
     )
   })
 
-  describe("what NAT-PMP cannot do, it says", () => {
+  describe("what NAT-PMP cannot do, it says [RFC 6886 3.3-m]", () => {
     it.effect.each([
       ["an IPv6 pinhole", { ...wish, family: "ipv6" }],
       ["another host's port", { ...wish, internalAddress: Net.ipv4("192.168.77.3") }]
@@ -547,7 +547,7 @@ describe("NatPmp", () => {
       })
     )
 
-    it.effect("ends at once where the gateway refuses", () =>
+    it.effect("ends at once where the gateway refuses [RFC 6886 3.8-c]", () =>
       Effect.gen(function* () {
         const network = yield* Net.make(({ socket }) => Effect.sync(() => socket.refuse()))
         const failure = yield* reason(probing(network))

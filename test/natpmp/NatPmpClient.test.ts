@@ -49,7 +49,7 @@ const withClient = Effect.fnUntraced(function* (peer: Net.Peer) {
 const mapping = { protocol: "tcp", internalPort: 12000, externalPort: 12001, lifetime: "1 hour" } as const
 
 describe("NatPmpClient", () => {
-  it.effect("asks for the external address", () =>
+  it.effect("asks for the external address [RFC 6886 3.1-c, 3.2-a]", () =>
     Effect.gen(function* () {
       const { client, network } = yield* withClient(({ socket }) =>
         Effect.sync(() => socket.reply(externalAddress("11.22.33.1")))
@@ -64,7 +64,7 @@ describe("NatPmpClient", () => {
     })
   )
 
-  it.effect("maps, in seconds, and takes what is granted", () =>
+  it.effect("maps, in seconds, and takes what is granted [RFC 6886 3.3-aij]", () =>
     Effect.gen(function* () {
       const { client, network } = yield* withClient(({ socket }) =>
         Effect.sync(() => socket.reply(mapped({ externalPort: 40000, lifetime: 120 })))
@@ -94,7 +94,7 @@ describe("NatPmpClient", () => {
     })
   )
 
-  it.effect("deletes by internal port, with external port and lifetime 0", () =>
+  it.effect("deletes by internal port, with external port and lifetime 0 [RFC 6886 3.4-abc]", () =>
     Effect.gen(function* () {
       const { client, network } = yield* withClient(({ socket }) =>
         Effect.sync(() => socket.reply(mapped({ protocol: "udp", externalPort: 0, lifetime: 0 })))
@@ -124,21 +124,23 @@ describe("NatPmpClient", () => {
     })
   )
 
-  it.effect("sends nothing for a port out of range: internal port 0 would delete everybody's mappings", () =>
-    Effect.gen(function* () {
-      const { client, network } = yield* withClient(Net.silent)
-      for (const internalPort of [0, -1, 65536, 1.5, Number.NaN]) {
-        const end = { protocol: "tcp", internalPort } as const
-        assert.strictEqual((yield* reason(client.delete(end)))._tag, "InvalidRequest")
-        assert.strictEqual((yield* reason(client.map({ ...mapping, ...end })))._tag, "InvalidRequest")
-      }
-      assert.strictEqual((yield* reason(client.map({ ...mapping, externalPort: 65536 })))._tag, "InvalidRequest")
-      assert.strictEqual(network.opened, 0)
-    })
+  it.effect(
+    "sends nothing for a port out of range: internal port 0 would delete everybody's mappings [RFC 6886 3.4-e]",
+    () =>
+      Effect.gen(function* () {
+        const { client, network } = yield* withClient(Net.silent)
+        for (const internalPort of [0, -1, 65536, 1.5, Number.NaN]) {
+          const end = { protocol: "tcp", internalPort } as const
+          assert.strictEqual((yield* reason(client.delete(end)))._tag, "InvalidRequest")
+          assert.strictEqual((yield* reason(client.map({ ...mapping, ...end })))._tag, "InvalidRequest")
+        }
+        assert.strictEqual((yield* reason(client.map({ ...mapping, externalPort: 65536 })))._tag, "InvalidRequest")
+        assert.strictEqual(network.opened, 0)
+      })
   )
 
   describe("retransmission (RFC 6886 §3.1)", () => {
-    it.effect("sends nine times, doubling the pause, and gives up after 127.75 seconds", () =>
+    it.effect("sends nine times, doubling the pause, and gives up after 127.75 seconds [RFC 6886 3.1-cde]", () =>
       Effect.gen(function* () {
         const { client, network } = yield* withClient(Net.silent)
         const fiber = yield* Effect.forkChild(reason(client.externalAddress()))
@@ -167,7 +169,7 @@ describe("NatPmpClient", () => {
       })
     )
 
-    it.effect("gives up when told to", () =>
+    it.effect("gives up when told to [RFC 6886 3.3-f]", () =>
       Effect.gen(function* () {
         const { client, network } = yield* withClient(Net.silent)
         const fiber = yield* Effect.forkChild(reason(client.map(mapping, { timeout: "2 seconds" })))
@@ -233,27 +235,29 @@ describe("NatPmpClient", () => {
       ["with an error about the external address", failed({ opcode: 0 })]
     ]
 
-    it.effect.each(wrong)("one %s changes nothing and is counted", ([, payload, from]) =>
-      Effect.gen(function* () {
-        const { client } = yield* withClient(({ socket }) =>
-          Effect.sync(() => socket.reply(payload, from === undefined ? undefined : Net.inet(from))).pipe(
-            Effect.andThen(
-              Effect.delay(
-                Effect.sync(() => socket.reply(mapped())),
-                "100 millis"
+    it.effect.each(wrong)(
+      "one %s changes nothing and is counted [RFC 6886 3-c, 3.2-c, 3.3-gh, 3.5-c]",
+      ([, payload, from]) =>
+        Effect.gen(function* () {
+          const { client } = yield* withClient(({ socket }) =>
+            Effect.sync(() => socket.reply(payload, from === undefined ? undefined : Net.inet(from))).pipe(
+              Effect.andThen(
+                Effect.delay(
+                  Effect.sync(() => socket.reply(mapped())),
+                  "100 millis"
+                )
               )
             )
           )
-        )
-        const before = yield* Net.ignored
-        const fiber = yield* Effect.forkChild(client.map(mapping))
-        yield* TestClock.adjust("99 millis")
-        assert.isUndefined(fiber.pollUnsafe())
-        assert.isUndefined((yield* client.tableState).epoch)
-        yield* TestClock.adjust("1 millis")
-        assert.strictEqual((yield* Fiber.join(fiber)).externalPort, 12001)
-        assert.strictEqual((yield* Net.ignored) - before, 1)
-      })
+          const before = yield* Net.ignored
+          const fiber = yield* Effect.forkChild(client.map(mapping))
+          yield* TestClock.adjust("99 millis")
+          assert.isUndefined(fiber.pollUnsafe())
+          assert.isUndefined((yield* client.tableState).epoch)
+          yield* TestClock.adjust("1 millis")
+          assert.strictEqual((yield* Fiber.join(fiber)).externalPort, 12001)
+          assert.strictEqual((yield* Net.ignored) - before, 1)
+        })
     )
 
     it.effect("the right one counts among wrong ones of the same moment", () =>
@@ -270,7 +274,7 @@ describe("NatPmpClient", () => {
       })
     )
 
-    it.effect("a deletion is not confirmed by a late answer to the mapping", () =>
+    it.effect("a deletion is not confirmed by a late answer to the mapping [RFC 6886 3.4-c]", () =>
       Effect.gen(function* () {
         const { client } = yield* withClient(({ payload, socket }) =>
           Effect.sync(() => {
@@ -310,7 +314,7 @@ describe("NatPmpClient", () => {
       [5, "Unsupported"],
       [6, "MalformedAnswer"],
       [65535, "MalformedAnswer"]
-    ] as const)("result code %i is %s", ([resultCode, tag]) =>
+    ] as const)("result code %i is %s [RFC 6886 3-d, 3.5-a]", ([resultCode, tag]) =>
       Effect.gen(function* () {
         const { client } = yield* withClient(({ payload, socket }) =>
           Effect.sync(() => socket.reply(failed({ opcode: payload[1] ?? 0, resultCode })))
@@ -324,7 +328,7 @@ describe("NatPmpClient", () => {
       })
     )
 
-    it.effect("an error cut off after its epoch counts", () =>
+    it.effect("an error cut off after its epoch counts [RFC 6886 3.5-d]", () =>
       Effect.gen(function* () {
         const { client } = yield* withClient(({ socket }) => Effect.sync(() => socket.reply(failed().subarray(0, 8))))
         assert.strictEqual((yield* reason(client.map(mapping)))._tag, "NotAuthorized")
@@ -353,24 +357,26 @@ describe("NatPmpClient", () => {
       })
     )
 
-    it.effect("a refusal by ICMP ends the exchange at once, and the next one is made on another socket", () =>
-      Effect.gen(function* () {
-        let isOff = true
-        const { client, network } = yield* withClient(({ socket }) =>
-          Effect.sync(() => (isOff ? socket.refuse() : socket.reply(mapped())))
-        )
-        const failure = yield* reason(client.map(mapping))
-        assert.strictEqual(failure._tag, "Unreachable")
-        assert.include(failure.message, "192.168.77.1 refuses UDP port 5351")
-        assert.strictEqual(network.sent.length, 1)
-        assert.strictEqual(network.open, 0)
-        isOff = false
-        yield* client.map(mapping)
-        assert.deepStrictEqual(
-          network.sent.map(({ socket }) => socket.number),
-          [1, 2]
-        )
-      })
+    it.effect(
+      "a refusal by ICMP ends the exchange at once, and the next one is made on another socket [RFC 6886 3.8-c]",
+      () =>
+        Effect.gen(function* () {
+          let isOff = true
+          const { client, network } = yield* withClient(({ socket }) =>
+            Effect.sync(() => (isOff ? socket.refuse() : socket.reply(mapped())))
+          )
+          const failure = yield* reason(client.map(mapping))
+          assert.strictEqual(failure._tag, "Unreachable")
+          assert.include(failure.message, "192.168.77.1 refuses UDP port 5351")
+          assert.strictEqual(network.sent.length, 1)
+          assert.strictEqual(network.open, 0)
+          isOff = false
+          yield* client.map(mapping)
+          assert.deepStrictEqual(
+            network.sent.map(({ socket }) => socket.number),
+            [1, 2]
+          )
+        })
     )
 
     it.effect("a host without a network is told so", () =>
@@ -385,7 +391,7 @@ describe("NatPmpClient", () => {
   })
 
   describe("turns", () => {
-    it.effect("one request at a time", () =>
+    it.effect("one request at a time [RFC 6886 3.1-ab]", () =>
       Effect.gen(function* () {
         const router = Net.makeRouter()
         router.delay = 100
@@ -459,7 +465,7 @@ describe("NatPmpClient", () => {
   })
 
   describe("epoch (RFC 6886 §3.6)", () => {
-    it.effect("a gateway that has lost its mappings is noticed, by any answer", () =>
+    it.effect("a gateway that has lost its mappings is noticed, by any answer [RFC 6886 3.6-ab]", () =>
       Effect.gen(function* () {
         const router = Net.makeRouter()
         router.startedAt = -1_000_000
@@ -502,7 +508,7 @@ describe("NatPmpClient", () => {
       })
     )
 
-    it.effect("an error tells the epoch as well", () =>
+    it.effect("an error tells the epoch as well [RFC 6886 3.6-a]", () =>
       Effect.gen(function* () {
         const { client } = yield* withClient(({ socket }) => Effect.sync(() => socket.reply(failed({ epoch: 77 }))))
         yield* reason(client.map(mapping))

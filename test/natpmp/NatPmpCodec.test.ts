@@ -80,12 +80,12 @@ const responses: ReadonlyArray<readonly [name: string, packet: string, value: Co
 ]
 
 describe("NatPmpCodec", () => {
-  it.each(requests)("request: %s", (_name, packet, value) => {
+  it.each(requests)("request: %s [RFC 6886 3-ab, 3.3-ab]", (_name, packet, value) => {
     assert.strictEqual(hex(Codec.encodeRequest(value)), hex(bytes(packet)))
     assert.deepStrictEqual(Result.getOrThrow(Codec.decodeRequest(bytes(packet))), value)
   })
 
-  it.each(responses)("answer: %s", (_name, packet, value) => {
+  it.each(responses)("answer: %s [RFC 6886 3-b]", (_name, packet, value) => {
     assert.strictEqual(hex(Codec.encodeResponse(value)), hex(bytes(packet)))
     assert.deepStrictEqual(Result.getOrThrow(Codec.decodeResponse(bytes(packet))), value)
   })
@@ -104,7 +104,7 @@ describe("NatPmpCodec", () => {
       undefined
     ],
     ["a code that nobody knows", "00 80 ffff | 000004d2", 0, 0, 65535, 1234]
-  ] as const)("an error: %s", (_name, packet, version, opcode, resultCode, epoch) => {
+  ] as const)("an error: %s [RFC 6886 3.5-de]", (_name, packet, version, opcode, resultCode, epoch) => {
     assert.deepStrictEqual(Result.getOrThrow(Codec.decodeResponse(bytes(packet))), {
       _tag: "ErrorResponse",
       version,
@@ -128,7 +128,7 @@ describe("NatPmpCodec", () => {
     ["01 80 0000 | 00000e10 | 0b162101", "UnsupportedVersion"],
     ["02 81 0000 | 00000e10 000004d2 | 000000000000000000000000", "UnsupportedVersion"],
     ["00 83 0000 | 00000e10 | 2ee0 9c40 | 00000e10", "UnsupportedOpcode"]
-  ] as const)("no answer: %s (%s)", (packet, kind) => {
+  ] as const)("no answer: %s (%s) [RFC 6886 3-c]", (packet, kind) => {
     const failure = Codec.decodeResponse(bytes(packet))
     assert.isTrue(Result.isFailure(failure))
     if (Result.isFailure(failure)) assert.strictEqual(failure.failure.kind, kind)

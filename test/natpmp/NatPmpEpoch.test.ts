@@ -21,7 +21,7 @@ describe("NatPmpEpoch", () => {
     ["steps back by 3 seconds", 1000, 0, 997, true],
     ["was itself just started", 0, 1, 0, false],
     ["started over long after, and has run longer than before", 10, 80, 100, false]
-  ] as const)("a gateway that %s", (_name, before, elapsed, now, expected) => {
+  ] as const)("a gateway that %s [RFC 6886 3.6-ab]", (_name, before, elapsed, now, expected) => {
     assert.strictEqual(Epoch.hasRestarted(at(50, before), at(50 + elapsed, now)), expected)
   })
 })

@@ -90,41 +90,45 @@ const withClient = Effect.fnUntraced(function* (
 
 describe("PcpClient", () => {
   describe("requests, byte by byte", () => {
-    it.effect("ANNOUNCE: version 2, opcode 0, no lifetime, the own address", () =>
-      Effect.gen(function* () {
-        const { client, network } = yield* withClient(willing)
-        const { localAddress } = yield* client.announce()
-        assert.strictEqual(NetAddress.formatIp(localAddress), "192.168.77.2")
-        assert.deepStrictEqual(
-          network.sent.map(({ payload, to }) => [NetAddress.formatInet(to), hex(payload)]),
-          [["192.168.77.1:5351", "020000000000000000000000000000000000ffffc0a84d02"]]
-        )
-      })
+    it.effect(
+      "ANNOUNCE: version 2, opcode 0, no lifetime, the own address [RFC 6887 7.1-abc, 13-a, 14.1.1-a, 14.1.2-a]",
+      () =>
+        Effect.gen(function* () {
+          const { client, network } = yield* withClient(willing)
+          const { localAddress } = yield* client.announce()
+          assert.strictEqual(NetAddress.formatIp(localAddress), "192.168.77.2")
+          assert.deepStrictEqual(
+            network.sent.map(({ payload, to }) => [NetAddress.formatInet(to), hex(payload)]),
+            [["192.168.77.1:5351", "020000000000000000000000000000000000ffffc0a84d02"]]
+          )
+        })
     )
 
-    it.effect("MAP: lifetime in seconds, nonce, protocol, ports, and no address in particular", () =>
-      Effect.gen(function* () {
-        const { client, network } = yield* withClient(replying(mapped({ externalPort: 40000, lifetime: 120 })))
-        const granted = yield* client.map(mapping)
-        assert.deepStrictEqual(
-          [granted.externalPort, Duration.toSeconds(granted.lifetime), NetAddress.formatIp(granted.internalAddress)],
-          [40000, 120, "192.168.77.2"]
-        )
-        assert.strictEqual(granted.externalAddress && NetAddress.formatIp(granted.externalAddress), "11.22.33.1")
-        assert.strictEqual(
-          hex(network.sent[0]?.payload ?? new Uint8Array()),
-          "02010000" +
-            "00000e10" +
-            "00000000000000000000ffffc0a84d02" +
-            "0102030405060708090a0b0c" +
-            "06000000" +
-            "2ee02ee1" +
-            "00000000000000000000ffff00000000"
-        )
-      })
+    it.effect(
+      "MAP: lifetime in seconds, nonce, protocol, ports, and no address in particular [RFC 6887 5-d, 11.1-abe, 11.2-a, 11.4-b, 13.1-a]",
+      () =>
+        Effect.gen(function* () {
+          const { client, network } = yield* withClient(replying(mapped({ externalPort: 40000, lifetime: 120 })))
+          const granted = yield* client.map(mapping)
+          assert.deepStrictEqual(
+            [granted.externalPort, Duration.toSeconds(granted.lifetime), NetAddress.formatIp(granted.internalAddress)],
+            [40000, 120, "192.168.77.2"]
+          )
+          assert.strictEqual(granted.externalAddress && NetAddress.formatIp(granted.externalAddress), "11.22.33.1")
+          assert.strictEqual(
+            hex(network.sent[0]?.payload ?? new Uint8Array()),
+            "02010000" +
+              "00000e10" +
+              "00000000000000000000ffffc0a84d02" +
+              "0102030405060708090a0b0c" +
+              "06000000" +
+              "2ee02ee1" +
+              "00000000000000000000ffff00000000"
+          )
+        })
     )
 
-    it.effect("MAP with PREFER_FAILURE, THIRD_PARTY and FILTER", () =>
+    it.effect("MAP with PREFER_FAILURE, THIRD_PARTY and FILTER [RFC 6887 7.3-ab, 13.3-ab]", () =>
       Effect.gen(function* () {
         const { client, network } = yield* withClient(willing)
         const granted = yield* client.map({
@@ -157,7 +161,7 @@ describe("PcpClient", () => {
       })
     )
 
-    it.effect("deletion: lifetime 0, the mapping's own nonce, no external port and address", () =>
+    it.effect("deletion: lifetime 0, the mapping's own nonce, no external port and address [RFC 6887 15.1-ab]", () =>
       Effect.gen(function* () {
         const { client, network } = yield* withClient(willing)
         yield* client.delete(end)
@@ -174,7 +178,7 @@ describe("PcpClient", () => {
       })
     )
 
-    it.effect("PEER: the same, and the peer", () =>
+    it.effect("PEER: the same, and the peer [RFC 6887 12.1-d]", () =>
       Effect.gen(function* () {
         const { client, network } = yield* withClient(willing)
         const remotePeer = Net.inet("198.51.100.7:443")
@@ -195,7 +199,7 @@ describe("PcpClient", () => {
       })
     )
 
-    it.effect("over IPv6, to a link-local server on its interface", () =>
+    it.effect("over IPv6, to a link-local server on its interface [RFC 6887 5-c, 11.1-e]", () =>
       Effect.gen(function* () {
         const server = Result.getOrThrow(
           NetAddress.inetAddressV6(Result.getOrThrow(NetAddress.ipv6FromString("fe80::1")), 5351, { scopeId: 3 })
@@ -218,7 +222,7 @@ describe("PcpClient", () => {
       ["1 milli", 1],
       [0, 1],
       [Duration.infinity, 0xffffffff]
-    ] as const)("a lifetime of %s is %i seconds", ([lifetime, seconds]) =>
+    ] as const)("a lifetime of %s is %i seconds [RFC 6887 7.1-d]", ([lifetime, seconds]) =>
       Effect.gen(function* () {
         const { client, network } = yield* withClient(willing)
         yield* client.map({ ...mapping, lifetime })
@@ -248,7 +252,7 @@ describe("PcpClient", () => {
   })
 
   describe("nonces", () => {
-    it.effect("are never the same, and may come from elsewhere", () =>
+    it.effect("are never the same, and may come from elsewhere [RFC 6887 12.2-b]", () =>
       Effect.gen(function* () {
         assert.notStrictEqual(yield* PcpClient.makeNonce, yield* PcpClient.makeNonce)
         const given = PcpClient.makeNonce.pipe(Effect.provideService(PcpClient.NonceSource, Effect.succeed(nonce)))
@@ -259,7 +263,7 @@ describe("PcpClient", () => {
 
   describe("retransmission (RFC 6887 §8.1.1)", () => {
     it.effect.each(Array.from({ length: 5 }, (_, run) => run))(
-      "waits about 3 seconds, then each time twice as long as before, a tenth more or less (run %i)",
+      "waits about 3 seconds, then each time twice as long as before, a tenth more or less (run %i) [RFC 6887 8.1.1-abcegh]",
       () =>
         Effect.gen(function* () {
           const { client, network } = yield* withClient(Net.silent)
@@ -299,7 +303,7 @@ describe("PcpClient", () => {
       })
     )
 
-    it.effect("stops with the first answer, also a late one to an earlier transmission", () =>
+    it.effect("stops with the first answer, also a late one to an earlier transmission [RFC 6887 8.1.1-i]", () =>
       Effect.gen(function* () {
         const { client, network } = yield* withClient(({ socket }) =>
           Effect.delay(
@@ -359,28 +363,30 @@ describe("PcpClient", () => {
       ["with this version's refusal of another", "mismatch", refused(request, 1)]
     ]
 
-    it.effect.each(wrong)("one %s changes nothing and is counted as %s", ([, why, payload, from]) =>
-      Effect.gen(function* () {
-        const { client } = yield* withClient(({ socket }) =>
-          Effect.sync(() => socket.reply(payload, from === undefined ? undefined : Net.inet(from))).pipe(
-            Effect.andThen(
-              Effect.delay(
-                Effect.sync(() => socket.reply(mapped())),
-                "100 millis"
+    it.effect.each(wrong)(
+      "one %s changes nothing and is counted as %s [RFC 6887 8.3-abcefgh, 11.4-a]",
+      ([, why, payload, from]) =>
+        Effect.gen(function* () {
+          const { client } = yield* withClient(({ socket }) =>
+            Effect.sync(() => socket.reply(payload, from === undefined ? undefined : Net.inet(from))).pipe(
+              Effect.andThen(
+                Effect.delay(
+                  Effect.sync(() => socket.reply(mapped())),
+                  "100 millis"
+                )
               )
             )
           )
-        )
-        const before = yield* Net.ignoredByReason
-        const fiber = yield* Effect.forkChild(client.map(mapping))
-        yield* TestClock.adjust("99 millis")
-        assert.isUndefined(fiber.pollUnsafe())
-        assert.deepStrictEqual(yield* client.tableState, { epoch: undefined, restarts: 0, version: undefined })
-        yield* TestClock.adjust("1 millis")
-        assert.strictEqual((yield* Fiber.join(fiber)).externalPort, 12001)
-        const after = yield* Net.ignoredByReason
-        assert.strictEqual((after[why] ?? 0) - (before[why] ?? 0), 1)
-      })
+          const before = yield* Net.ignoredByReason
+          const fiber = yield* Effect.forkChild(client.map(mapping))
+          yield* TestClock.adjust("99 millis")
+          assert.isUndefined(fiber.pollUnsafe())
+          assert.deepStrictEqual(yield* client.tableState, { epoch: undefined, restarts: 0, version: undefined })
+          yield* TestClock.adjust("1 millis")
+          assert.strictEqual((yield* Fiber.join(fiber)).externalPort, 12001)
+          const after = yield* Net.ignoredByReason
+          assert.strictEqual((after[why] ?? 0) - (before[why] ?? 0), 1)
+        })
     )
 
     it.effect("the right one counts among wrong ones of the same moment", () =>
@@ -413,7 +419,7 @@ describe("PcpClient", () => {
       ["internal port", { internalPort: 12002 }],
       ["peer", { remotePeerAddress: ip("198.51.100.8") }],
       ["peer's port", { remotePeerPort: 444 }]
-    ] as const)("an answer to PEER with another %s is none", ([, fields]) =>
+    ] as const)("an answer to PEER with another %s is none [RFC 6887 12.4-a]", ([, fields]) =>
       Effect.gen(function* () {
         const { client } = yield* withClient(replying(peered({ ...bad, ...fields }), peered()))
         const granted = yield* client.peer({ ...mapping, remotePeer: Net.inet("198.51.100.7:443") })
@@ -621,7 +627,7 @@ describe("PcpClient", () => {
       [13, "OutOfResources"],
       [14, "MalformedAnswer"],
       [255, "MalformedAnswer"]
-    ] as const)("result code %i is %s", ([resultCode, tag]) =>
+    ] as const)("result code %i is %s [RFC 6887 7.4-a]", ([resultCode, tag]) =>
       Effect.gen(function* () {
         const { client } = yield* withClient(refusing(resultCode))
         const failure = yield* reason(client.map(mapping))
@@ -637,19 +643,21 @@ describe("PcpClient", () => {
       })
     )
 
-    it.effect("the same request is answered without being sent while the error lasts", () =>
-      Effect.gen(function* () {
-        const { client, network } = yield* withClient(refusing(8, 30))
-        assert.strictEqual((yield* reason(client.map(mapping)))._tag, "OutOfResources")
-        yield* TestClock.adjust("29 seconds")
-        // Another nonce and another lifetime make no other request of it.
-        const again = { ...mapping, nonce: otherNonce, lifetime: "2 hours" } as const
-        assert.strictEqual((yield* reason(client.map(again)))._tag, "OutOfResources")
-        assert.strictEqual(network.sent.length, 1)
-        yield* TestClock.adjust("1 second")
-        assert.strictEqual((yield* reason(client.map(again)))._tag, "OutOfResources")
-        assert.strictEqual(network.sent.length, 2)
-      })
+    it.effect(
+      "the same request is answered without being sent while the error lasts [RFC 6887 7.2-b, 8.3-m, 11.4-f]",
+      () =>
+        Effect.gen(function* () {
+          const { client, network } = yield* withClient(refusing(8, 30))
+          assert.strictEqual((yield* reason(client.map(mapping)))._tag, "OutOfResources")
+          yield* TestClock.adjust("29 seconds")
+          // Another nonce and another lifetime make no other request of it.
+          const again = { ...mapping, nonce: otherNonce, lifetime: "2 hours" } as const
+          assert.strictEqual((yield* reason(client.map(again)))._tag, "OutOfResources")
+          assert.strictEqual(network.sent.length, 1)
+          yield* TestClock.adjust("1 second")
+          assert.strictEqual((yield* reason(client.map(again)))._tag, "OutOfResources")
+          assert.strictEqual(network.sent.length, 2)
+        })
     )
 
     it.effect.each([
@@ -678,21 +686,23 @@ describe("PcpClient", () => {
       })
     )
 
-    it.effect("an error that is to last for ever lasts half an hour, one that is to last no time none", () =>
-      Effect.gen(function* () {
-        const { client, network } = yield* withClient(refusing(2, 0xffff_ffff))
-        yield* reason(client.map(mapping))
-        yield* TestClock.adjust("1799 seconds")
-        yield* reason(client.map(mapping))
-        assert.strictEqual(network.sent.length, 1)
-        yield* TestClock.adjust("1 second")
-        yield* reason(client.map(mapping))
-        assert.strictEqual(network.sent.length, 2)
-        const hasty = yield* withClient(refusing(2, 0))
-        yield* reason(hasty.client.map(mapping))
-        yield* reason(hasty.client.map(mapping))
-        assert.strictEqual(hasty.network.sent.length, 2)
-      })
+    it.effect(
+      "an error that is to last for ever lasts half an hour, one that is to last no time none [RFC 6887 8.3-l]",
+      () =>
+        Effect.gen(function* () {
+          const { client, network } = yield* withClient(refusing(2, 0xffff_ffff))
+          yield* reason(client.map(mapping))
+          yield* TestClock.adjust("1799 seconds")
+          yield* reason(client.map(mapping))
+          assert.strictEqual(network.sent.length, 1)
+          yield* TestClock.adjust("1 second")
+          yield* reason(client.map(mapping))
+          assert.strictEqual(network.sent.length, 2)
+          const hasty = yield* withClient(refusing(2, 0))
+          yield* reason(hasty.client.map(mapping))
+          yield* reason(hasty.client.map(mapping))
+          assert.strictEqual(hasty.network.sent.length, 2)
+        })
     )
 
     it.effect("it is forgotten when the server has started over, and when this host has another address", () =>
@@ -735,19 +745,21 @@ describe("PcpClient", () => {
     const natPmpOnly: Net.Peer = ({ payload, socket }) =>
       Effect.sync(() => socket.reply(Uint8Array.of(0, 128 + (payload[1] ?? 0), 0, 1, 0, 0, 0, 9)))
 
-    it.effect("a gateway that speaks NAT-PMP only is named so, and not asked again for half an hour", () =>
-      Effect.gen(function* () {
-        const { client, network } = yield* withClient(natPmpOnly)
-        const failure = yield* reason(client.map(mapping))
-        assert.strictEqual(failure._tag, "Unsupported")
-        assert.include(failure.message, "NAT-PMP")
-        assert.strictEqual((yield* client.tableState).version, 0)
-        assert.strictEqual((yield* reason(client.announce()))._tag, "Unsupported")
-        assert.strictEqual(network.sent.length, 1)
-        yield* TestClock.adjust("30 minutes")
-        yield* reason(client.announce())
-        assert.strictEqual(network.sent.length, 2)
-      })
+    it.effect(
+      "a gateway that speaks NAT-PMP only is named so, and not asked again for half an hour [RFC 6887 8.3-d, 9-c]",
+      () =>
+        Effect.gen(function* () {
+          const { client, network } = yield* withClient(natPmpOnly)
+          const failure = yield* reason(client.map(mapping))
+          assert.strictEqual(failure._tag, "Unsupported")
+          assert.include(failure.message, "NAT-PMP")
+          assert.strictEqual((yield* client.tableState).version, 0)
+          assert.strictEqual((yield* reason(client.announce()))._tag, "Unsupported")
+          assert.strictEqual(network.sent.length, 1)
+          yield* TestClock.adjust("30 minutes")
+          yield* reason(client.announce())
+          assert.strictEqual(network.sent.length, 2)
+        })
     )
 
     it.effect("nor before this host has another address, or the gateway speaks PCP after all", () =>
@@ -765,7 +777,7 @@ describe("PcpClient", () => {
       })
     )
 
-    it.effect.each([1, 3, 255])("one that speaks version %i is named so", (version) =>
+    it.effect.each([1, 3, 255])("one that speaks version %i is named so [RFC 6887 8.3-d]", (version) =>
       Effect.gen(function* () {
         const { client } = yield* withClient(replying(Uint8Array.of(version, 128, 0, 1, ...new Uint8Array(20))))
         const failure = yield* reason(client.map(mapping))
@@ -777,33 +789,35 @@ describe("PcpClient", () => {
   })
 
   describe("epoch (RFC 6887 §8.5)", () => {
-    it.effect("a server that has lost its mappings is noticed, by any answer and any announcement", () =>
-      Effect.gen(function* () {
-        let startedAt = -1_000_000
-        const { client } = yield* withClient(({ at, payload, socket }) =>
-          Effect.sync(() => {
-            const epoch = Math.floor((at - startedAt) / 1000)
-            const one = decoded(payload)
-            socket.reply(
-              one._tag === "MapRequest" && one.internalPort === 1 ? refused(payload, 8, 0, epoch) : mapped({ epoch })
-            )
-          })
-        )
-        const state = Effect.map(client.tableState, ({ epoch, restarts }) => [epoch?.seconds, restarts])
-        yield* client.map(mapping)
-        assert.deepStrictEqual(yield* state, [1000, 0])
-        yield* TestClock.adjust("10 minutes")
-        yield* client.map(mapping)
-        assert.deepStrictEqual(yield* state, [1600, 0])
-        startedAt = 600_000
-        yield* reason(client.map({ ...mapping, internalPort: 1 }))
-        assert.deepStrictEqual(yield* state, [0, 1])
-        yield* TestClock.adjust("1 minute")
-        yield* client.hear({ _tag: "AnnounceResponse", epoch: 60, options: [] })
-        assert.deepStrictEqual(yield* state, [60, 1])
-        yield* client.hear({ _tag: "AnnounceResponse", epoch: 0, options: [] })
-        assert.deepStrictEqual(yield* state, [0, 2])
-      })
+    it.effect(
+      "a server that has lost its mappings is noticed, by any answer and any announcement [RFC 6887 7.2-c, 8.5-abd]",
+      () =>
+        Effect.gen(function* () {
+          let startedAt = -1_000_000
+          const { client } = yield* withClient(({ at, payload, socket }) =>
+            Effect.sync(() => {
+              const epoch = Math.floor((at - startedAt) / 1000)
+              const one = decoded(payload)
+              socket.reply(
+                one._tag === "MapRequest" && one.internalPort === 1 ? refused(payload, 8, 0, epoch) : mapped({ epoch })
+              )
+            })
+          )
+          const state = Effect.map(client.tableState, ({ epoch, restarts }) => [epoch?.seconds, restarts])
+          yield* client.map(mapping)
+          assert.deepStrictEqual(yield* state, [1000, 0])
+          yield* TestClock.adjust("10 minutes")
+          yield* client.map(mapping)
+          assert.deepStrictEqual(yield* state, [1600, 0])
+          startedAt = 600_000
+          yield* reason(client.map({ ...mapping, internalPort: 1 }))
+          assert.deepStrictEqual(yield* state, [0, 1])
+          yield* TestClock.adjust("1 minute")
+          yield* client.hear({ _tag: "AnnounceResponse", epoch: 60, options: [] })
+          assert.deepStrictEqual(yield* state, [60, 1])
+          yield* client.hear({ _tag: "AnnounceResponse", epoch: 0, options: [] })
+          assert.deepStrictEqual(yield* state, [0, 2])
+        })
     )
   })
 

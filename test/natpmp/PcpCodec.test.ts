@@ -189,12 +189,12 @@ const responses: ReadonlyArray<readonly [name: string, packet: string, value: Co
 const map = `02 01 0000 | 00001c20 | ${client} | ${nonceField} | 06 000000 | 2ee0 2ee1 | ${noAddress}`
 
 describe("PcpCodec", () => {
-  it.each(requests)("request: %s", (_name, packet, value) => {
+  it.each(requests)("request: %s [RFC 6887 5-a, 7-b, 7.1-abd, 7.3-b, 11.1-ab, 12.1-d]", (_name, packet, value) => {
     assert.strictEqual(hex(Codec.encodeRequest(value)), hex(bytes(packet)))
     assert.deepStrictEqual(Result.getOrThrow(Codec.decodeRequest(bytes(packet))), value)
   })
 
-  it.each(responses)("answer: %s", (_name, packet, value) => {
+  it.each(responses)("answer: %s [RFC 6887 5-a, 7-b]", (_name, packet, value) => {
     assert.strictEqual(hex(Codec.encodeResponse(value)), hex(bytes(packet)))
     assert.deepStrictEqual(Result.getOrThrow(Codec.decodeResponse(bytes(packet))), value)
   })
@@ -233,7 +233,7 @@ describe("PcpCodec", () => {
     [`02 81 0000 | 00000000 00000000 ${zeros}`, "TooShort"],
     [`02 80 0000 | 00000000 00000000 ${zeros} 00`, "BadLength"],
     [`02 80 0000 | 00000000 00000000 ${zeros} | 02 00 0004 | 00000000`, "MalformedOption"]
-  ] as const)("no answer: %s (%s)", (packet, kind) => {
+  ] as const)("no answer: %s (%s) [RFC 6887 8.3-bce]", (packet, kind) => {
     const failure = Result.getOrThrow(Result.flip(Codec.decodeResponse(bytes(packet))))
     assert.strictEqual(failure.kind, kind)
   })
@@ -242,7 +242,7 @@ describe("PcpCodec", () => {
     ["NAT-PMP's unsupported version", "00 81 0001 | 00000e10", 0],
     ["version 1's, whatever follows", "01 81 0001 | ff", 1],
     ["a later version's", `03 81 0001 | 00000e10 | 00000001 | ${zeros}`, 3]
-  ] as const)("reads no more than the version of %s", (_name, packet, version) => {
+  ] as const)("reads no more than the version of %s [RFC 6887 8.3-d]", (_name, packet, version) => {
     assert.deepStrictEqual(Result.getOrThrow(Codec.decodeResponse(bytes(packet))), {
       _tag: "ErrorResponse",
       version,

@@ -28,7 +28,7 @@ describe("PcpEpoch", () => {
     ["was itself just started", 0, 1, 0, false],
     ["started over long after, and has run longer than before", 10, 100, 80, true],
     ["has counted to the end", 0xffff_fff0, 15, 0xffff_ffff, false]
-  ] as const)("a server that %s", (_name, before, elapsed, now, expected) => {
+  ] as const)("a server that %s [RFC 6887 8.5-bc]", (_name, before, elapsed, now, expected) => {
     assert.strictEqual(Epoch.hasRestarted(at(50, before), at(50 + elapsed, now)), expected)
   })
 })

@@ -229,24 +229,26 @@ describe("NatPmpResponder, asked by the client and the strategy", () => {
     })
   )
 
-  it.effect("serves the strategy: one mapping, renewed at half its lifetime, and deleted with its scope", () =>
-    Effect.gen(function* () {
-      const model = new RouterModel.RouterModel()
-      const network = yield* worldOf(model)
-      const scope = yield* Scope.fork(yield* Effect.scope)
-      yield* Effect.gen(function* () {
-        const mapper = yield* PortMapper.PortMapper
-        yield* mapper.map({ protocol: "tcp", internalPort: 12000, externalPort: 12001, lifetime: "2 hours" })
-        for (let step = 0; step < 18; step++) yield* TestClock.adjust("10 minutes")
-        assert.deepStrictEqual(table(model, yield* Clock.currentTimeMillis), ["tcp 12001 192.168.77.2:12000"])
-        yield* Scope.close(scope, yield* Effect.exit(Effect.void))
-        yield* Net.settle
-        assert.deepStrictEqual(table(model, yield* Clock.currentTimeMillis), [])
-      }).pipe(Effect.provide(NatPmp.layer), Effect.provide(network.layer), Scope.provide(scope))
-      const actions = model.asked.map(({ action }) => action)
-      assert.strictEqual(actions.filter((action) => action === "delete").length, 1)
-      assert.isAtLeast(actions.filter((action) => action === "map").length, 2)
-    })
+  it.effect(
+    "serves the strategy: one mapping, renewed at half its lifetime, and deleted with its scope [RFC 6886 3.3-k]",
+    () =>
+      Effect.gen(function* () {
+        const model = new RouterModel.RouterModel()
+        const network = yield* worldOf(model)
+        const scope = yield* Scope.fork(yield* Effect.scope)
+        yield* Effect.gen(function* () {
+          const mapper = yield* PortMapper.PortMapper
+          yield* mapper.map({ protocol: "tcp", internalPort: 12000, externalPort: 12001, lifetime: "2 hours" })
+          for (let step = 0; step < 18; step++) yield* TestClock.adjust("10 minutes")
+          assert.deepStrictEqual(table(model, yield* Clock.currentTimeMillis), ["tcp 12001 192.168.77.2:12000"])
+          yield* Scope.close(scope, yield* Effect.exit(Effect.void))
+          yield* Net.settle
+          assert.deepStrictEqual(table(model, yield* Clock.currentTimeMillis), [])
+        }).pipe(Effect.provide(NatPmp.layer), Effect.provide(network.layer), Scope.provide(scope))
+        const actions = model.asked.map(({ action }) => action)
+        assert.strictEqual(actions.filter((action) => action === "delete").length, 1)
+        assert.isAtLeast(actions.filter((action) => action === "map").length, 2)
+      })
   )
 
   it("is what the codec's other side expects, for every answer above", () => {
