@@ -15,6 +15,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Fiber from "effect/Fiber"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
@@ -516,6 +517,10 @@ describe("a mapping", () => {
         pauses.join(" ")
       )
       router.alter = (answer) => answer
+      // The renewal that is under way may arrive after the deletion: that takes another one, a second later.
+      const released = yield* Effect.forkChild(mapping.release)
+      yield* TestClock.adjust("2 seconds")
+      yield* Fiber.join(released)
     })
   )
 

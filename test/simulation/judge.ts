@@ -438,7 +438,9 @@ export class Judge {
     // What is not answered soon, or not at all, is sent again.
     const { quirk } = this.#world.plan
     const isAnswered = quirk !== "RepliesLate" && !unheard.has(quirk)
-    if (this.isCalm && held.deletes > 1 && !held.isAbandoned && isAnswered) {
+    // A renewal that the release has interrupted may arrive after the deletion, so that it is undone as well.
+    const mayBeRenewing = held.lastMapAt !== undefined && this.#world.now - held.lastMapAt < moment
+    if (this.isCalm && held.deletes > 1 && !held.isAbandoned && isAnswered && !mayBeRenewing) {
       this.#world.violate("one-delete", `mapping ${held.index} is deleted ${held.deletes} times`)
     }
   }

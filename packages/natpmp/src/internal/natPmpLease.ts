@@ -258,9 +258,9 @@ export const make = (
       Effect.catch(() => Effect.succeed(false))
     )
 
-  const deleteOn = ({ natPmp }: Ways.Ipv4Way, end: NatPmpClient.InternalEnd) =>
-    Effect.andThen(natPmp.delete(end, { timeout }), forget)
+  const deleteOn = ({ natPmp }: Ways.Ipv4Way, end: NatPmpClient.InternalEnd) => natPmp.delete(end, { timeout })
 
+  /** A renewal that it interrupts may still reach the gateway, so that it does not forget what may be held there. */
   const release = Effect.fn("NatPmp.release")(function* ({ handle, mapping }: Lease) {
     yield* registration.letGo
     yield* deleteOn(handle.way, mapping)
@@ -273,6 +273,7 @@ export const make = (
     // Datagrams may overtake each other: the request may reach the gateway after its own undoing.
     yield* Effect.sleep(overtaking)
     yield* deleteOn(way, resolved)
+    yield* forget
   })
 
   return { request, requestOn, renew, isStale, whenChanged: () => registration.whenWoken, release, abandon }

@@ -301,16 +301,14 @@ export const make = (
   }
 
   const deleteOn = ({ other, way }: Pick<Target, "way" | "other">, end: Omit<PcpClient.InternalEnd, "nonce">) =>
-    nonceOn(way).pipe(
-      Effect.flatMap((nonce) =>
-        way.pcp.delete(
-          { protocol: end.protocol, internalPort: end.internalPort, nonce, internalAddress: other },
-          { timeout: settings.timeout }
-        )
-      ),
-      Effect.andThen(forget)
+    Effect.flatMap(nonceOn(way), (nonce) =>
+      way.pcp.delete(
+        { protocol: end.protocol, internalPort: end.internalPort, nonce, internalAddress: other },
+        { timeout: settings.timeout }
+      )
     )
 
+  /** A renewal that it interrupts may still reach the gateway, so that it does not forget what may be held there. */
   const release = Effect.fn("Pcp.release")(function* ({ handle, mapping }: Lease) {
     yield* registration.letGo
     yield* handle._tag === "pcp" ? deleteOn(handle, mapping) : natPmp.release({ handle, mapping })
@@ -324,6 +322,7 @@ export const make = (
     // Datagrams may overtake each other: the request may reach the gateway after its own undoing.
     yield* Effect.sleep(NatPmpLease.overtaking)
     yield* deleteOn(target, resolved)
+    yield* forget
   })
 
   return { request, renew, isStale, whenChanged: () => registration.whenWoken, release, abandon }
