@@ -519,6 +519,7 @@ describe("a mapping", () => {
       router.alter = (answer) => answer
       // The renewal that is under way may arrive after the deletion: that takes another one, a second later.
       const released = yield* Effect.forkChild(mapping.release)
+      yield* Net.settle
       yield* TestClock.adjust("2 seconds")
       yield* Fiber.join(released)
     })
