@@ -1317,6 +1317,22 @@ describe("asking the router", () => {
     })
   )
 
+  it.effect("asks for no more entries than are taken from the list", () =>
+    Effect.gen(function* () {
+      const router = Router.makeRouter()
+      for (let port = 20_000; port < 20_100; port++) router.entries.push(entry({ externalPort: port }))
+      const list = yield* ask(router, (mapper) => Stream.runCollect(Stream.take(mapper.list, 3)))
+      assert.deepStrictEqual(
+        list.map((one) => one.externalPort),
+        [20_000, 20_001, 20_002]
+      )
+      assert.lengthOf(
+        router.calls.filter((call) => call.startsWith("GetGenericPortMappingEntry")),
+        3
+      )
+    })
+  )
+
   const listed = Effect.fnUntraced(function* (router: Router.Router) {
     const warnings: Array<string> = []
     const logger = Logger.make<unknown, void>(({ logLevel, message }) => {

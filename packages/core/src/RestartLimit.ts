@@ -1,7 +1,7 @@
 /**
  * How often a gateway is believed that it has restarted: anybody in the network can say so in its name, with one
- * datagram, and every mapping is looked at because of it. What is said too soon is not forgotten, it is acted upon later,
- * once for all that was said until then.
+ * datagram, and every mapping is looked at because of it. What is said too soon is not forgotten, it is acted upon
+ * later, once for all that was said until then.
  *
  * **When to use**
  *

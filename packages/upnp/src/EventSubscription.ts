@@ -3,8 +3,8 @@
  * asked again and again (UPnP Device Architecture 1.1 §4).
  *
  * Events come in by HTTP, from the router to this host. They count only from the router's own address, at a path that
- * nobody else knows, and with the identifier that the router gave to the subscription. A subscription is renewed at half
- * of its time and made afresh where that fails or an event is missing.
+ * nobody else knows, and with the identifier that the router gave to the subscription. A subscription is renewed at
+ * half of its time and made afresh where that fails or an event is missing.
  *
  * **Gotchas**
  *
@@ -77,8 +77,8 @@ export interface EventSubscription {
   /**
    * Whether events arrive now: a firewall of this host may keep them out, and a router may grant and never send. Waits
    * until it is known, at most `initialEventTimeout` after the router has granted the subscription. `false` while a
-   * subscription that was lost has not been replaced. Whoever polls asks each time, and polls now and then all the same:
-   * a firewall that is switched on later keeps the events out while the router goes on granting.
+   * subscription that was lost has not been replaced. Whoever polls asks each time, and polls now and then all the
+   * same: a firewall that is switched on later keeps the events out while the router goes on granting.
    */
   readonly isWorking: Effect.Effect<boolean>
 }
@@ -282,7 +282,7 @@ const askFor = Effect.fnUntraced(function* (url: HttpUrl.HttpUrl, request: Gena.
   )
 })
 
-/** Subscribes where somebody listens; where nobody does, the place that the description gives is the one to speak of. */
+/** Subscribes where somebody listens; where nobody does, the place that the description gives is what is spoken of. */
 const askForNew = ({ otherUrl, url }: Subscriber, callbacks: ReadonlyArray<string>) => {
   const askAt = (one: HttpUrl.HttpUrl) =>
     Effect.map(askFor(one, { _tag: "New", callbacks, timeoutSeconds: wantedSeconds }), (granted) => ({

@@ -14,7 +14,6 @@ import * as Result from "effect/Result"
 import * as DeviceDescription from "./DeviceDescription.ts"
 import type * as HttpUrl from "./HttpUrl.ts"
 import * as HttpFailure from "./internal/httpFailure.ts"
-
 import type * as SoapClient from "./SoapClient.ts"
 import type * as SsdpSearch from "./SsdpSearch.ts"
 import * as WanIpConnection from "./WanIpConnection.ts"

@@ -10,7 +10,7 @@
  */
 import type * as NatError from "@effect-nat/core/NatError"
 import * as Effect from "effect/Effect"
-import * as NetAddress from "effect/net/NetAddress"
+import type * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
 import type * as Stream from "effect/Stream"
 import type * as DeviceDescription from "./DeviceDescription.ts"
@@ -141,13 +141,6 @@ export interface WanIpConnection {
   readonly getWarnDisconnectDelay: Effect.Effect<number | undefined, ActionError>
 }
 
-const externalAddress = (list: Soap.Arguments): NetAddress.IpAddress | undefined => {
-  const address = Result.getOrUndefined(
-    NetAddress.ipFromString(Soap.argument(list, "NewExternalIPAddress")?.trim() ?? "")
-  )
-  return address === undefined || NetAddress.isUnspecified(address) ? undefined : address
-}
-
 const statusInfo = (list: Soap.Arguments): StatusInfo => ({
   connectionStatus: Results.text(list, "NewConnectionStatus"),
   lastConnectionError: Results.text(list, "NewLastConnectionError"),
@@ -219,7 +212,9 @@ export const make = (client: SoapClient.SoapClient, wanService: DeviceDescriptio
       Effect.flatMap(call("AddAnyPortMapping", PortMappingEntry.toArguments(added)), reservedPort),
     deletePortMapping: (key) => Effect.asVoid(call("DeletePortMapping", PortMappingEntry.keyArguments(key))),
     deletePortMappingRange: (range) => Effect.asVoid(call("DeletePortMappingRange", rangeArguments(range))),
-    getExternalIpAddress: Effect.map(call("GetExternalIPAddress"), externalAddress),
+    getExternalIpAddress: Effect.map(call("GetExternalIPAddress"), (results) =>
+      Results.address(results, "NewExternalIPAddress")
+    ),
     getGenericPortMappingEntry,
     getSpecificPortMappingEntry: (key) =>
       Effect.flatMap(call("GetSpecificPortMappingEntry", PortMappingEntry.keyArguments(key)), (results) =>

@@ -18,6 +18,7 @@ import * as EventSubscription from "../EventSubscription.ts"
 import * as Soap from "../Soap.ts"
 import * as SsdpListener from "../SsdpListener.ts"
 import type * as UpnpGateway from "../UpnpGateway.ts"
+import * as Results from "./results.ts"
 
 /** So often, on average, a gateway is asked for its address where no events arrive. */
 const pollingInterval: Duration.Duration = Duration.minutes(5)
@@ -80,16 +81,12 @@ const restarts = ({ found, saysItRestarted }: Watched) => {
 
 const addressVariable = "ExternalIPAddress"
 
-const addressOf = (text: string): NetAddress.IpAddress | undefined => {
-  const address = Result.getOrUndefined(NetAddress.ipFromString(text.trim()))
-  return address === undefined || NetAddress.isUnspecified(address) ? undefined : address
-}
-
 const addresses = ({ hasAddress }: Watched, { events }: EventSubscription.EventSubscription) =>
-  Stream.runForEach(events, (variables) => {
-    const text = Soap.argument(variables, addressVariable)
-    return text === undefined ? Effect.void : hasAddress(addressOf(text))
-  })
+  Stream.runForEach(events, (variables) =>
+    Soap.argument(variables, addressVariable) === undefined
+      ? Effect.void
+      : hasAddress(Results.address(variables, addressVariable))
+  )
 
 const pause = Effect.map(Random.nextBetween(0.9, 1.1), (share) => Duration.times(pollingInterval, share))
 

@@ -4,6 +4,8 @@
  */
 import * as NatError from "@effect-nat/core/NatError"
 import * as Effect from "effect/Effect"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Result from "effect/Result"
 import * as Soap from "../Soap.ts"
 import * as WireText from "./wireText.ts"
 
@@ -22,6 +24,12 @@ export const counter = (list: Soap.Arguments, name: string): number | undefined 
 
 export const flag = (list: Soap.Arguments, name: string): boolean | undefined =>
   WireText.parseBoolean(Soap.argument(list, name))
+
+/** An address; some routers say 0.0.0.0, or something else that is none, where they have none. */
+export const address = (list: Soap.Arguments, name: string): NetAddress.IpAddress | undefined => {
+  const found = Result.getOrUndefined(NetAddress.ipFromString(Soap.argument(list, name)?.trim() ?? ""))
+  return found === undefined || NetAddress.isUnspecified(found) ? undefined : found
+}
 
 export const malformed = (detail: string): NatError.NatError =>
   NatError.fromReason(new NatError.MalformedAnswer({ detail }))

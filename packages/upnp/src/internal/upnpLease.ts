@@ -8,8 +8,8 @@
  * the same, saves that exchange: another host's entry is kept by the router's own refusal, but one of this host that
  * leads to another internal port is replaced where the router allows it.
  *
- * Some routers cut descriptions short or put their own in their place: what a router shows just after our own request is
- * ours as well. A router that cannot tell is believed to hold what we last put there.
+ * Some routers cut descriptions short or put their own in their place: what a router shows just after our own request
+ * is ours as well. A router that cannot tell is believed to hold what we last put there.
  *
  * What the router shows of our own entry is learnt after the mapping has been handed out: nobody waits for it.
  */
@@ -17,12 +17,9 @@ import type * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapping from "@effect-nat/core/PortMapping"
-import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Random from "effect/Random"
@@ -36,6 +33,7 @@ import * as UpnpGateway from "../UpnpGateway.ts"
 import type * as WanIpConnection from "../WanIpConnection.ts"
 import * as ActionFailure from "./actionFailure.ts"
 import type * as CurrentGateway from "./currentGateway.ts"
+import * as RouterSilence from "./routerSilence.ts"
 import * as WireText from "./wireText.ts"
 
 /** What is needed to renew and to release: the router and the entry on it. */
@@ -298,49 +296,11 @@ interface Attempt extends Handle {
 const maximumListed = 512
 const longestListing = Duration.seconds(10)
 
-/** Another port of this host, on which another program may have a mapping, is not concerned (UPnP knows no programs). */
+/** Not another port of this host, on which another program may have a mapping: UPnP knows no programs. */
 const isOverlooked = (request: MappingRequest.Resolved, externalPort: number): boolean =>
   externalPort === request.internalPort && request.internalAddress === undefined
 
-/** Deletions in a row that a router has not answered, and when the last of them was given up. */
-interface Silence {
-  readonly times: number
-  /** In milliseconds of `Clock`. */
-  readonly at: number
-}
-
-/** One lost answer is no dead router. */
-const patience = 2
-
-/** So long a router that was silent is taken to be so still: many mappings end together. */
-const silence = Duration.seconds(5)
-
-const silences = new WeakMap<CurrentGateway.Session, Silence>()
-
-const isSilent = (cause: Cause.Cause<NatError.NatError>): boolean =>
-  cause.reasons.some((reason) => !Cause.isFailReason(reason) || reason.error.reason._tag === "TimedOut")
-
-/** Deletes unless the router is silent: the end of a program does not wait for it once for each mapping. */
-const unlessSilent = Effect.fnUntraced(function* (
-  session: CurrentGateway.Session,
-  deletion: Effect.Effect<void, NatError.NatError>
-): Effect.fn.Return<void, NatError.NatError> {
-  const known = silences.get(session)
-  const isRecent = known !== undefined && (yield* Clock.currentTimeMillis) - known.at < Duration.toMillis(silence)
-  if (isRecent && known.times >= patience) {
-    return yield* NatError.fromReason(
-      new NatError.TimedOut({ detail: "nor did the router answer the deletions before this one" })
-    )
-  }
-  const times = isRecent ? known.times + 1 : 1
-  yield* Effect.onExit(deletion, (exit) =>
-    Effect.map(Clock.currentTimeMillis, (at) =>
-      Exit.isFailure(exit) && isSilent(exit.cause) ? silences.set(session, { times, at }) : silences.delete(session)
-    )
-  )
-})
-
-/** The protocol of one mapping, in whose scope it learns. Each has its own: it knows what that mapping has attempted. */
+/** The protocol of one mapping, in whose scope it learns. Each has its own, which knows what the mapping attempted. */
 export const make = Effect.fnUntraced(function* (current: CurrentGateway.CurrentGateway) {
   const scope = yield* Effect.scope
   const attempted = yield* Ref.make<Attempt | undefined>(undefined)
@@ -652,7 +612,10 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
       handle.session,
       Deferred.succeed(releasing, undefined).pipe(
         Effect.andThen(
-          unlessSilent(handle.session, Effect.andThen(endStudy(handle), clearOurs(handle.session, handle.entry)))
+          RouterSilence.unlessSilent(
+            handle.session,
+            Effect.andThen(endStudy(handle), clearOurs(handle.session, handle.entry))
+          )
         )
       )
     )

@@ -124,8 +124,8 @@ const reach = Effect.fnUntraced(function* (
   const errors: Array<NatError.NatError> = []
   const noting = (place: NetAddress.IpAddress) =>
     Effect.tapError(describedAt(current, session, place), (error) => Effect.sync(() => errors.push(error)))
-  // What is said at one place counts for more than the silence at another. Over IPv4 the router is where it was: that it
-  // is silent over IPv6 is no reason to search for it.
+  // What is said at one place counts for more than the silence at another. Over IPv4 the router is where it was: that
+  // it is silent over IPv6 is no reason to search for it.
   return yield* Effect.mapError(
     Effect.raceAll(places.map(noting)),
     () => errors.find((error) => !isSilence(error)) ?? silent(places)
