@@ -81,7 +81,7 @@ describe("a router on loopback announces", () => {
       yield* Effect.sleep("2 seconds")
       yield* Queue.clear(heard)
       yield* changes[change](router)
-      yield* Effect.timeout(Effect.andThen(Queue.take(heard), Queue.take(heard)), "1 second")
+      yield* Effect.timeout(Effect.andThen(Queue.take(heard), Queue.take(heard)), "1500 millis")
     }).pipe(Effect.scoped, Effect.provide(NodeUdp.layer))
   )
 
@@ -166,7 +166,7 @@ describe("a router on loopback announces", () => {
       const group = NetAddress.ipv4FromBytesUnsafe(Uint8Array.of(239, 77, 66, 55))
       yield* socket.joinMulticast(group)
       yield* elsewhere.send(Uint8Array.of(7), NetAddress.inetAddressUnsafe(group, ports.announcements))
-      const [{ payload }] = yield* Effect.timeout(socket.receive, "2 seconds")
+      const [{ payload }] = yield* Effect.timeout(socket.receive, "5 seconds")
       assert.deepStrictEqual([...payload], [7])
     }).pipe(
       Effect.scoped,

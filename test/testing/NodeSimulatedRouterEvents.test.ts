@@ -166,7 +166,7 @@ const listening = Effect.gen(function* () {
   )
   return {
     callback: `http://${NetAddress.formatInet(address)}/events`,
-    next: Effect.timeout(Queue.take(heard), "3 seconds")
+    next: Effect.timeout(Queue.take(heard), "10 seconds")
   }
 })
 
