@@ -73,6 +73,13 @@ const restartCalm = 15 * 60 * second
 /** PCP's first retransmission comes after 3 seconds, and each pause is twice the one before, all that give or take a tenth. */
 const shortestRetransmission = 2_650
 const slowestGrowth = 1.75
+
+/** No question over PCP waits longer than that. */
+const longestRequest = 25_000
+
+/** A renewal that failed is undone for 5 seconds at most, and a release waits a second for that. */
+const undoing = 6_000
+
 /** What a gateway refused is refused for half an hour at most (RFC 6887 §7.4). */
 const longestRefusal = 1800 * second
 /** An answer has arrived by then where nothing is wrong. */
@@ -267,7 +274,10 @@ export class Judge {
     if (payload[0] !== Wire.pcpVersion || sent.to.port !== 5351) return
     if (said.kind !== "map" && said.kind !== "delete") return
     this.#checkNonce(sent, said)
-    this.#checkBackOff(requestOf(sent.from, payload))
+    const releasedAt = this.#heldFor(said.protocol, said.port)?.releasedAt ?? Number.NEGATIVE_INFINITY
+    // The undoing of a renewal may be under way when the release asks for the same.
+    const mayBeTwo = said.kind === "delete" && this.#world.now - releasedAt < undoing
+    if (!mayBeTwo) this.#checkBackOff(requestOf(sent.from, payload))
     if (said.kind === "map") {
       this.#checkRefused(`${format(sent.from.address)} `)
       this.#checkRefused(`${format(sent.from.address)} ${Wire.wishOf(payload)}`)
@@ -294,7 +304,9 @@ export class Judge {
 
   #checkBackOff(request: string) {
     const { now } = this.#world
-    const before = this.#unanswered.get(request)
+    const last = this.#unanswered.get(request)
+    // Nothing is sent again as late as that; chance may use the same port another time.
+    const before = last !== undefined && now - last.at <= longestRequest ? last : undefined
     const pause = before === undefined ? 0 : now - before.at
     this.#unanswered.set(request, { at: now, pause })
     if (before === undefined) return

@@ -73,6 +73,8 @@ export interface Plan {
   readonly hasBystander: boolean
   /** Whether somebody else is quicker than we are when the router has restarted. */
   readonly isBystanderQuick: boolean
+  /** Whether the user unmaps the first port just then. */
+  readonly unmapsAtRestart: boolean
   /** Another program holds what a careless client would bind. */
   readonly hasTakenPorts: boolean
   readonly longestLease: number
@@ -327,6 +329,7 @@ export const draw = (seed: number): Plan => {
     quirk,
     hasBystander: random.chance(0.4),
     isBystanderQuick: more.chance(0.5),
+    unmapsAtRestart: SeededRandom.make(seed, "restart").chance(0.3),
     hasTakenPorts: random.chance(0.3),
     // Over UPnP nobody would tell the client that its lease is cut short.
     longestLease: protocol === "natpmp" || protocol === "pcp" ? random.pick([604_800, 604_800, 3600, 120]) : 604_800,

@@ -117,6 +117,8 @@ export interface Held {
    */
   isAbandoned: boolean
   isReleasing: boolean
+  /** When a release of it last began. */
+  releasedAt: number
 }
 
 export class World {
@@ -244,7 +246,8 @@ export class World {
       barredUntil: Number.NEGATIVE_INFINITY,
       deletes: 0,
       isAbandoned: false,
-      isReleasing: false
+      isReleasing: false,
+      releasedAt: Number.NEGATIVE_INFINITY
     }))
   }
 
@@ -546,6 +549,7 @@ export class World {
     held.mapping = undefined
     held.fiber = undefined
     held.isReleasing = true
+    held.releasedAt = startedAt
     held.isAbandoned = last === undefined || this.#isAstray(last)
     // What was left behind elsewhere is looked for, where the client can.
     if (last !== undefined && this.#isAstray(last)) program.foundAt = undefined
@@ -822,7 +826,11 @@ export class World {
       this.forgotAt = this.now
       this.happened.add("reboot")
       this.judge.expectRecovery(before)
-      if (this.plan.isBystanderQuick) this.#addBystander(model)
+      if (!this.plan.isBystanderQuick) return
+      this.#addBystander(model)
+      // What the release finds at its port is another's now.
+      const [first] = this.helds
+      if (this.plan.unmapsAtRestart && first !== undefined) this.#unmapAndMapAgain(first, "unmap")
     })
   }
 
