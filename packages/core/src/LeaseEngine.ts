@@ -9,6 +9,9 @@
  * A request whose outcome is not known (it was interrupted, or no answer came in time) may have taken effect on the
  * gateway; the engine then has it undone with `abandon`: at once where no lease is held, else after the release.
  *
+ * What a protocol notes in the ledger is struck out once it is known to be deleted, and what earlier runs have left on
+ * the gateway is deleted after the first request that it grants.
+ *
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
@@ -16,6 +19,7 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
@@ -23,6 +27,7 @@ import * as Ref from "effect/Ref"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import type * as Ledger from "./Ledger.ts"
 import * as MappingRequest from "./MappingRequest.ts"
 import * as NatError from "./NatError.ts"
 import type * as PortMapper from "./PortMapper.ts"
@@ -73,6 +78,13 @@ export interface LeaseProtocol<Handle> {
   readonly whenReleasing?: Effect.Effect<void> | undefined
   /** Deletes what a request of unknown outcome may have left on the gateway, and nothing else. */
   readonly abandon: (request: MappingRequest.Resolved) => Effect.Effect<void, NatError.NatError>
+  /**
+   * Where the protocol notes what it is about to ask for, before the request leaves. The engine strikes it out when
+   * nothing is left on the gateway, and has what earlier runs left there swept away. Without it nothing is noted.
+   */
+  readonly page?: Ledger.Page | undefined
+  /** Deletes what an earlier run has left, if that is still what is there. Without it nothing is swept away. */
+  readonly discard?: ((entry: Ledger.Entry) => Effect.Effect<void, NatError.NatError>) | undefined
 }
 
 /**
@@ -160,15 +172,40 @@ const bounded = <A>(
     )
   )
 
+/** Whether nothing is left of it. */
 const abandon = <Handle>(protocol: LeaseProtocol<Handle>, resolved: MappingRequest.Resolved) =>
   bounded(
     Effect.suspend(() => protocol.abandon(resolved)),
     "undoing an unanswered request"
   ).pipe(
+    Effect.as(true),
     Effect.catch((error) =>
-      Effect.logWarning(`an unanswered request may have left a mapping on the gateway: ${error.message}`)
+      Effect.as(
+        Effect.logWarning(`an unanswered request may have left a mapping on the gateway: ${error.message}`),
+        false
+      )
     )
   )
+
+/** A first request has failed: what is known of what it left on the gateway is what the ledger has to say. */
+const undoFirst = <Handle>(
+  protocol: LeaseProtocol<Handle>,
+  resolved: MappingRequest.Resolved,
+  cause: Cause.Cause<NatError.NatError>
+) =>
+  outcomeUnknown(cause)
+    ? Effect.flatMap(abandon(protocol, resolved), (isUndone) =>
+        isUndone ? strikeOut(protocol) : (protocol.page?.leave ?? Effect.void)
+      )
+    : (protocol.page?.withdraw ?? Effect.void)
+
+const strikeOut = <Handle>({ page }: LeaseProtocol<Handle>) => page?.strike ?? Effect.void
+
+/** Nobody waits for it, and it is at nobody's expense: each gateway gets one question at a time. */
+const sweep = <Handle>({ discard, page }: LeaseProtocol<Handle>): Effect.Effect<void> =>
+  page === undefined || discard === undefined
+    ? Effect.void
+    : page.sweep((entry) => bounded(discard(entry), "deleting what an earlier run has left"))
 
 /** What a release that is interrupted comes from: it cannot be interrupted from outside. */
 const outlived = "what deletes it was closed first: close the mapping's scope before the layer of its strategy"
@@ -211,7 +248,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
       // Only the protocol's own request can be interrupted, and whatever watches its outcome stands outside of that:
       // there is no step between the answer and the moment the lease is held at which the lease could get lost.
       const first = yield* restore(Effect.suspend(() => protocol.request(resolved))).pipe(
-        Effect.onError((cause) => (outcomeUnknown(cause) ? abandon(protocol, resolved) : Effect.void)),
+        Effect.onError((cause) => undoFirst(protocol, resolved, cause)),
         Effect.flatMap(hold)
       )
       const held = yield* Ref.make(first)
@@ -253,7 +290,8 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
             Effect.onError((cause) => {
               if (!outcomeUnknown(cause)) return Effect.void
               // While a lease is held, undoing could take it away; and a release that interrupts has no time to lose.
-              const undo = Duration.isZero(left) && !Cause.hasInterrupts(cause) ? abandon(protocol, again) : Effect.void
+              const mayUndo = Duration.isZero(left) && !Cause.hasInterrupts(cause)
+              const undo = mayUndo ? Effect.asVoid(abandon(protocol, again)) : Effect.void
               return Effect.andThen(Ref.set(unanswered, Option.some(again)), undo)
             })
           )
@@ -312,9 +350,12 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
         const { lease } = yield* Ref.get(held)
         const outcome = yield* Effect.exit(Effect.suspend(() => protocol.release(lease)))
         const left = yield* Ref.get(unanswered)
-        if (Option.isSome(left)) yield* abandon(protocol, left.value)
+        const isUndone = Option.isNone(left) || (yield* abandon(protocol, left.value))
+        if (!isUndone && protocol.page !== undefined) yield* protocol.page.leave
         return yield* outcome
       })
+      const noteOutcome = (exit: Exit.Exit<void, NatError.NatError>) =>
+        Exit.isSuccess(exit) ? strikeOut(protocol) : (protocol.page?.leave ?? Effect.void)
       // Whoever comes first releases, whoever comes second waits for the same outcome.
       const started = yield* Ref.make(false)
       const release = Effect.uninterruptible(
@@ -325,6 +366,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
               : Effect.exit(
                   bounded(releaseNow, `deleting ${PortMapping.format(first.lease.mapping)}`, protocol.whenReleasing)
                 ).pipe(
+                  Effect.tap(noteOutcome),
                   Effect.tap((exit) => Deferred.done(released, exit)),
                   Effect.flatten
                 )
@@ -348,6 +390,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
           Effect.ignore
         )
       )
+      yield* Effect.forkIn(sweep(protocol), scope)
 
       return {
         current: Effect.map(Effect.all([Ref.get(held), SubscriptionRef.get(state)]), ([{ lease }, { status }]) =>

@@ -1,5 +1,5 @@
 /**
- * Everything that strategies need of a host, from Node: UDP, HTTP both ways, interfaces and default routes.
+ * Everything that strategies need of a host, from Node: UDP, HTTP both ways, interfaces, default routes, and the ledger.
  *
  * **Example** (Provide a strategy with the real host)
  *
@@ -21,6 +21,7 @@ import type * as NetworkInterfaces from "./NetworkInterfaces.ts"
 import * as NodeDefaultRoute from "./NodeDefaultRoute.ts"
 import * as NodeHttp from "./NodeHttp.ts"
 import * as NodeHttpListener from "./NodeHttpListener.ts"
+import * as NodeLedger from "./NodeLedger.ts"
 import * as NodeNetworkInterfaces from "./NodeNetworkInterfaces.ts"
 import * as NodeUdp from "./NodeUdp.ts"
 import type * as Udp from "./Udp.ts"
@@ -49,5 +50,6 @@ export const layer: Layer.Layer<Host> = Layer.mergeAll(
   NodeHttp.layer,
   NodeHttpListener.layer,
   NodeNetworkInterfaces.layer,
-  NodeDefaultRoute.layer
+  NodeDefaultRoute.layer,
+  NodeLedger.layer
 )

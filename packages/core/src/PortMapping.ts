@@ -89,7 +89,7 @@ export class PortMapping extends Schema.Class<PortMapping>("@effect-nat/core/Por
  * @category accessors
  * @since 0.1.0
  */
-export const internal = (self: PortMapping): NetAddress.InetAddress =>
+export const internal = (self: Pick<PortMapping, "internalAddress" | "internalPort">): NetAddress.InetAddress =>
   NetAddress.inetAddressUnsafe(self.internalAddress, self.internalPort)
 
 /**

@@ -78,6 +78,14 @@ export * as Lan from "./Lan.ts"
 export * as LeaseEngine from "./LeaseEngine.ts"
 
 /**
+ * The ledger: what this host has mapped on which gateway, written down before each request leaves, so that the next
+ * start can take away what a killed process has left behind.
+ *
+ * @since 0.1.0
+ */
+export * as Ledger from "./Ledger.ts"
+
+/**
  * The manual strategy: a person has forwarded the port on the router, and says which; no gateway is asked.
  *
  * @since 0.1.0
@@ -114,7 +122,8 @@ export * as NetworkInterfaces from "./NetworkInterfaces.ts"
 export * as NodeDefaultRoute from "./NodeDefaultRoute.ts"
 
 /**
- * Everything that strategies need of a host, from Node: UDP, HTTP both ways, interfaces and default routes.
+ * Everything that strategies need of a host, from Node: UDP, HTTP both ways, interfaces, default routes, and the
+ * ledger.
  *
  * @since 0.1.0
  */
@@ -133,6 +142,13 @@ export * as NodeHttp from "./NodeHttp.ts"
  * @since 0.1.0
  */
 export * as NodeHttpListener from "./NodeHttpListener.ts"
+
+/**
+ * The ledger as files: one for each process, in the user's state directory, readable by the user only.
+ *
+ * @since 0.1.0
+ */
+export * as NodeLedger from "./NodeLedger.ts"
 
 /**
  * Network interfaces as Node sees them.

@@ -5,6 +5,7 @@
 import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as Ipv4Scope from "@effect-nat/core/Ipv4Scope"
+import * as Ledger from "@effect-nat/core/Ledger"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Udp from "@effect-nat/core/Udp"
@@ -32,6 +33,7 @@ export interface Environment {
   readonly ways: Ways.Ways
   readonly recovery: Recovery.Recovery
   readonly slots: LeaseSlots.LeaseSlots
+  readonly ledger: Ledger.Service
   readonly candidates: Effect.Effect<Candidates>
   readonly routes: Effect.Effect<ReadonlyArray<DefaultRoute.Route>>
   /** This host's own address towards another host. */
@@ -91,7 +93,7 @@ const makeHear =
       }
     })
 
-/** `Gateway.Selected` is read here, once. */
+/** `Gateway.Selected` and the ledger are read here, once. */
 export const make: Effect.Effect<Environment, never, Udp.Udp | DefaultRoute.DefaultRoute | Scope.Scope> = Effect.gen(
   function* () {
     const udp = yield* Udp.Udp
@@ -104,6 +106,7 @@ export const make: Effect.Effect<Environment, never, Udp.Udp | DefaultRoute.Defa
       ways: yield* Ways.make(recovery.noticesOf),
       recovery,
       slots: LeaseSlots.make(),
+      ledger: yield* Ledger.Ledger,
       candidates: Effect.map(routes, (known) => ({ gateways: Gateways.usable(known, selected), selected })),
       routes,
       localAddress: (remote) => Gateways.localAddressTowards(remote).pipe(Effect.provideService(Udp.Udp, udp)),
@@ -125,13 +128,29 @@ export const make: Effect.Effect<Environment, never, Udp.Udp | DefaultRoute.Defa
 
 const mostNamed = 5
 
-/** For whoever asks for a list, which these protocols do not have: what this process holds over one of them. */
-export const describeHeld = ({ recovery }: Environment, method: string): string => {
-  const held = recovery.held().filter(({ mapping }) => mapping.method === method)
-  if (held.length === 0) return "this process holds no mapping over it now"
-  const named = held
-    .slice(0, mostNamed)
-    .map(({ mapping }) => `${PortMapping.format(mapping)} to ${NetAddress.formatInet(PortMapping.internal(mapping))}`)
-  const others = held.length > mostNamed ? `, and ${held.length - mostNamed} more` : ""
-  return `this process holds ${named.join(", ")}${others}`
+const describe = (mappings: ReadonlyArray<string>): string => {
+  const others = mappings.length > mostNamed ? `, and ${mappings.length - mostNamed} more` : ""
+  return `${mappings.slice(0, mostNamed).join(", ")}${others}`
 }
+
+const ends = (one: Pick<PortMapping.PortMapping, "internalAddress" | "internalPort" | "protocol">): string =>
+  `${NetAddress.formatInet(PortMapping.internal(one))} ${one.protocol}`
+
+/**
+ * For whoever asks for a list, which these protocols do not have: what this process holds over one of them, and what
+ * else the ledger has noted.
+ */
+export const describeHeld = Effect.fnUntraced(function* ({ ledger, recovery }: Environment, method: string) {
+  const held = recovery
+    .held()
+    .map(({ mapping }) => mapping)
+    .filter((mapping) => mapping.method === method)
+  const noted = (yield* ledger.entries(method)).filter((entry) => !held.some((one) => ends(one) === ends(entry)))
+  const holds = held.map(
+    (mapping) => `${PortMapping.format(mapping)} to ${NetAddress.formatInet(PortMapping.internal(mapping))}`
+  )
+  const own = held.length === 0 ? "this process holds no mapping over it now" : `this process holds ${describe(holds)}`
+  if (noted.length === 0) return own
+  const elsewhere = noted.map((entry) => `${NetAddress.formatInet(PortMapping.internal(entry))}/${entry.protocol}`)
+  return `${own}; other programs of this host may hold, or have left, those of ${describe(elsewhere)}`
+})

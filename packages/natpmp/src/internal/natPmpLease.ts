@@ -2,6 +2,7 @@
  * One mapping over NAT-PMP, as the lease engine wants it.
  */
 import type * as LeaseEngine from "@effect-nat/core/LeaseEngine"
+import type * as Ledger from "@effect-nat/core/Ledger"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapping from "@effect-nat/core/PortMapping"
@@ -9,9 +10,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as NetAddress from "effect/net/NetAddress"
+import type * as Scope from "effect/Scope"
 import type * as NatPmpClient from "../NatPmpClient.ts"
 import type * as Environment from "./environment.ts"
 import * as Gateways from "./gateways.ts"
+import * as LedgerEntries from "./ledgerEntries.ts"
 import type * as Recovery from "./recovery.ts"
 import type * as Ways from "./ways.ts"
 
@@ -155,11 +158,21 @@ export const placeOf = (own: NetAddress.IpAddress): NetAddress.Ipv4Address =>
 /** The protocol of one mapping, and the request to a gateway that is known to speak it. */
 export interface NatPmpLease extends LeaseEngine.LeaseProtocol<Handle> {
   readonly requestOn: (way: Ways.Ipv4Way, request: MappingRequest.Resolved) => Effect.Effect<Lease, NatError.NatError>
+  readonly discard: (entry: Ledger.Entry) => Effect.Effect<void, NatError.NatError>
 }
+
+/** What one mapping has to itself. */
+export interface Own {
+  readonly registration: Recovery.Registration
+  readonly page: Ledger.Page
+}
+
+export const makeOwn = (environment: Environment.Environment): Effect.Effect<Own, never, Scope.Scope> =>
+  Effect.all({ registration: environment.recovery.register, page: environment.ledger.open })
 
 export const make = (
   environment: Environment.Environment,
-  registration: Recovery.Registration,
+  { page, registration }: Own,
   timeout: Duration.Duration
 ): NatPmpLease => {
   const { candidates, localAddress } = environment
@@ -178,10 +191,18 @@ export const make = (
     if (!Equal.equals(own, wanted)) return yield* cannotMapForOthers(own)
   })
 
+  /** A gateway maps for the address that asks. */
+  const note = (way: Ways.Ipv4Way, request: MappingRequest.Resolved) =>
+    localAddress(way.natPmp.gateway).pipe(
+      Effect.flatMap((internalAddress) => page.note(LedgerEntries.make({ method, way, internalAddress }, request))),
+      Effect.ignore
+    )
+
   const grant = Effect.fnUntraced(function* (way: Ways.Ipv4Way, request: MappingRequest.Resolved) {
     if (request.internalAddress !== undefined) yield* checkHost(way, request.internalAddress)
     const lifetime = Duration.isFinite(request.lifetime) ? request.lifetime : permanentLifetime
     mayHold = way
+    yield* note(way, request)
     const granted = yield* way.natPmp
       .map({ ...request, lifetime }, { timeout })
       .pipe(Effect.tapError((error) => (hasLeftNothing(error) ? forget : Effect.void)))
@@ -276,5 +297,21 @@ export const make = (
     yield* forget
   })
 
-  return { request, requestOn, renew, isStale, whenChanged: () => registration.whenWoken, release, abandon }
+  const discard = Effect.fn("NatPmp.discard")(function* (entry: Ledger.Entry) {
+    const gateway = yield* LedgerEntries.gatewayOf(environment, entry)
+    yield* LedgerEntries.checkAddress(yield* localAddress(gateway), entry)
+    yield* deleteOn(yield* environment.ways.ipv4(gateway), entry)
+  })
+
+  return {
+    request,
+    requestOn,
+    renew,
+    isStale,
+    whenChanged: () => registration.whenWoken,
+    release,
+    abandon,
+    page,
+    discard
+  }
 }

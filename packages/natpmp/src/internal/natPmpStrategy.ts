@@ -19,9 +19,11 @@ const unsupported = (operation: string, detail: string) =>
   NatError.fromReason(new NatError.Unsupported({ operation, detail }))
 
 const cannotList = (environment: Environment.Environment) =>
-  unsupported(
-    "list mappings over NAT-PMP",
-    `the protocol cannot list: look in the router's settings, or use UPnP; ${Environment.describeHeld(environment, NatPmpLease.method)}`
+  Effect.flatMap(Environment.describeHeld(environment, NatPmpLease.method), (held) =>
+    unsupported(
+      "list mappings over NAT-PMP",
+      `the protocol cannot list: look in the router's settings, or use UPnP; ${held}`
+    )
   )
 
 const cannotRemove = unsupported(
@@ -46,7 +48,7 @@ export const makeMapper = (
   timeout: Duration.Duration
 ): PortMapper.PortMapper["Service"] => {
   const map = Effect.fn("NatPmp.map")(function* (request: MappingRequest.MappingRequest) {
-    const protocol = NatPmpLease.make(environment, yield* environment.recovery.register, timeout)
+    const protocol = NatPmpLease.make(environment, yield* NatPmpLease.makeOwn(environment), timeout)
     const { internalPort, protocol: transport } = request
     return yield* mapWith(environment, request, { internalPort, protocol: transport }, protocol)
   })
@@ -63,7 +65,7 @@ export const makeMapper = (
   return {
     map,
     externalAddress,
-    list: Stream.suspend(() => Stream.fail(cannotList(environment))),
+    list: Stream.unwrap(cannotList(environment)),
     remove: () => Effect.fail(cannotRemove)
   }
 }

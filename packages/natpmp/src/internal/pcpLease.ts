@@ -5,6 +5,7 @@
  */
 import * as Ipv6Scope from "@effect-nat/core/Ipv6Scope"
 import type * as LeaseEngine from "@effect-nat/core/LeaseEngine"
+import type * as Ledger from "@effect-nat/core/Ledger"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapping from "@effect-nat/core/PortMapping"
@@ -13,15 +14,16 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as NetAddress from "effect/net/NetAddress"
+import * as Schema from "effect/Schema"
 import * as NatPmpCodec from "../NatPmpCodec.ts"
 import type * as PcpClient from "../PcpClient.ts"
-import type * as PcpCodec from "../PcpCodec.ts"
+import * as PcpCodec from "../PcpCodec.ts"
 import type * as Announcements from "./announcements.ts"
 import type * as Environment from "./environment.ts"
 import * as Gateways from "./gateways.ts"
+import * as LedgerEntries from "./ledgerEntries.ts"
 import * as NatPmpLease from "./natPmpLease.ts"
 import * as PcpGateways from "./pcpGateways.ts"
-import type * as Recovery from "./recovery.ts"
 import * as Ways from "./ways.ts"
 
 /** The protocol's name in gateways and mappings. */
@@ -54,6 +56,8 @@ type Lease = LeaseEngine.Lease<Handle>
 /** Whom to ask, from where, and for whom. */
 interface Target {
   readonly way: Ways.Way
+  /** Which own address is asked from; `undefined` where the kernel chooses. */
+  readonly from: NetAddress.IpAddress | undefined
   readonly other: NetAddress.IpAddress | undefined
   readonly place: Announcements.Place
 }
@@ -82,18 +86,21 @@ const checkHost = ({ family, internalAddress }: MappingRequest.Resolved) => {
     : Effect.fail(invalid(`a pinhole needs a global IPv6 address as the internal one, not ${text}`))
 }
 
+const isNonce = Schema.is(PcpCodec.Nonce)
+
 /** Renewals are at least so far apart (RFC 6887 §11.2.1). */
 const betweenRenewals = Duration.seconds(4)
 
 /** The protocol of one mapping, whose nonce it keeps for its whole life on one gateway; another one gets another. */
 export const make = (
   environment: Environment.Environment,
-  registration: Recovery.Registration,
+  own: NatPmpLease.Own,
   makeNonce: Effect.Effect<PcpCodec.Nonce>,
   settings: Settings
 ): LeaseEngine.LeaseProtocol<Handle> => {
   const { candidates, isOwn, localAddress, recovery, ways } = environment
-  const natPmp = NatPmpLease.make(environment, registration, Duration.min(settings.timeout, NatPmpLease.requestTimeout))
+  const { page, registration } = own
+  const natPmp = NatPmpLease.make(environment, own, Duration.min(settings.timeout, NatPmpLease.requestTimeout))
   /** Where the mapping may be: from before the request is sent until the gateway has said no or has deleted it. */
   let mayHold: Pick<Target, "way" | "other"> | undefined
   /** By gateway (RFC 6887 §11.2): who knows one gateway's nonce must not be able to speak for this host to another. */
@@ -121,10 +128,12 @@ export const make = (
     wanted: NetAddress.IpAddress | undefined
   ): Effect.fn.Return<Target, NatError.NatError> {
     const from = (own: NetAddress.IpAddress) => ways.from(peer, own)
-    if (wanted === undefined || Equal.equals(wanted, usual)) return { way: yield* from(usual), other: undefined, place }
-    if (yield* isOwn(wanted)) return { way: yield* from(wanted), other: undefined, place }
+    if (wanted === undefined || Equal.equals(wanted, usual)) {
+      return { way: yield* from(usual), from: usual, other: undefined, place }
+    }
+    if (yield* isOwn(wanted)) return { way: yield* from(wanted), from: wanted, other: undefined, place }
     if (!settings.thirdParty) return yield* cannotMapForOthers(wanted)
-    return { way: yield* from(usual), other: wanted, place }
+    return { way: yield* from(usual), from: usual, other: wanted, place }
   })
 
   const overIpv4 = Effect.fnUntraced(function* (
@@ -133,9 +142,13 @@ export const make = (
   ): Effect.fn.Return<Target, NatError.NatError> {
     const way = yield* ways.ipv4(gateway)
     // The kernel chooses the own address; which one that was is known when the answer comes.
-    if (internalAddress === undefined) return { way, other: undefined, place: NetAddress.ipv4Unspecified }
+    if (internalAddress === undefined) {
+      return { way, from: undefined, other: undefined, place: NetAddress.ipv4Unspecified }
+    }
     const own = yield* localAddress(gateway)
-    if (Equal.equals(own, internalAddress)) return { way, other: undefined, place: NatPmpLease.placeOf(own) }
+    if (Equal.equals(own, internalAddress)) {
+      return { way, from: own, other: undefined, place: NatPmpLease.placeOf(own) }
+    }
     return yield* targetOf(way.peer, own, NatPmpLease.placeOf(own), internalAddress)
   })
 
@@ -202,6 +215,17 @@ export const make = (
       Effect.catch((error) => Effect.logWarning(`a port that was not wanted may stay mapped: ${error.message}`))
     )
 
+  /** What an earlier run has left at this internal end only its nonce can renew; then what is asked for is noted. */
+  const note = Effect.fnUntraced(function* ({ from, other, way }: Target, request: MappingRequest.Resolved) {
+    const internalAddress = other ?? from ?? (yield* localAddress(way.peer.address))
+    const place: LedgerEntries.Place = { method, way, internalAddress }
+    if (!nonces.has(way.gateway)) {
+      const earlier = yield* page.earlier(LedgerEntries.identify(place, request))
+      if (isNonce(earlier?.nonce)) nonces.set(way.gateway, earlier.nonce)
+    }
+    yield* page.note(LedgerEntries.make(place, request, yield* nonceOn(way)))
+  })
+
   const conflict = (request: MappingRequest.Resolved, granted: number) =>
     NatError.fromReason(
       new NatError.Conflict({
@@ -216,6 +240,8 @@ export const make = (
     before: NetAddress.IpAddress | undefined,
     isRenewal: boolean
   ) {
+    // A host that cannot tell its own address cannot be understood later either.
+    yield* Effect.ignore(note(target, request))
     const wanted: PcpClient.MapOptions = {
       protocol: request.protocol,
       internalPort: request.internalPort,
@@ -325,5 +351,39 @@ export const make = (
     yield* forget
   })
 
-  return { request, renew, isStale, whenChanged: () => registration.whenWoken, release, abandon }
+  const targetOfEntry = Effect.fnUntraced(function* (
+    entry: Ledger.Entry
+  ): Effect.fn.Return<Pick<Target, "way" | "other">, NatError.NatError> {
+    if (!NetAddress.isIpv4Address(entry.internalAddress)) {
+      const ipv6 = yield* PcpGateways.ipv6(environment)
+      if (NetAddress.formatInet(ipv6.peer) !== entry.gateway) return yield* LedgerEntries.notHere(entry)
+      yield* LedgerEntries.checkAddress(ipv6.own, entry)
+      return { way: yield* ways.from(ipv6.peer, ipv6.own), other: undefined }
+    }
+    const gateway = yield* LedgerEntries.gatewayOf(environment, entry)
+    const way = yield* ways.ipv4(gateway)
+    const own = yield* localAddress(gateway)
+    const isOthers = settings.thirdParty && !Equal.equals(own, entry.internalAddress)
+    if (!isOthers) yield* LedgerEntries.checkAddress(own, entry)
+    return { way, other: isOthers ? entry.internalAddress : undefined }
+  })
+
+  const discardPcp = Effect.fn("Pcp.discard")(function* (entry: Ledger.Entry) {
+    if (!isNonce(entry.nonce)) return
+    const { other, way } = yield* targetOfEntry(entry)
+    const { internalPort, nonce, protocol } = entry
+    const end = { protocol, internalPort, nonce, internalAddress: other }
+    yield* way.pcp.delete(end, { timeout: settings.timeout })
+  })
+
+  return {
+    request,
+    renew,
+    isStale,
+    whenChanged: () => registration.whenWoken,
+    release,
+    abandon,
+    page,
+    discard: (entry) => (entry.method === method ? discardPcp(entry) : natPmp.discard(entry))
+  }
 }

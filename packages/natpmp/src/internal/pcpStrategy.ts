@@ -27,9 +27,11 @@ const unsupported = (operation: string, detail: string) =>
   NatError.fromReason(new NatError.Unsupported({ operation, detail }))
 
 const cannotList = (environment: Environment.Environment) =>
-  unsupported(
-    "list mappings over PCP",
-    `the protocol cannot list: look in the router's settings, or use UPnP; ${Environment.describeHeld(environment, PcpLease.method)}`
+  Effect.flatMap(Environment.describeHeld(environment, PcpLease.method), (held) =>
+    unsupported(
+      "list mappings over PCP",
+      `the protocol cannot list: look in the router's settings, or use UPnP; ${held}`
+    )
   )
 
 const cannotRemove = unsupported(
@@ -81,14 +83,14 @@ const makeExternalAddress = (environment: Environment.Environment, timeout: Dura
 
 const makeMapper = (environment: Environment.Environment, settings: Settings): PortMapper.PortMapper["Service"] => {
   const map = Effect.fn("Pcp.map")(function* (request: MappingRequest.MappingRequest) {
-    const registration = yield* environment.recovery.register
-    const protocol = PcpLease.make(environment, registration, settings.makeNonce, settings)
+    const own = yield* NatPmpLease.makeOwn(environment)
+    const protocol = PcpLease.make(environment, own, settings.makeNonce, settings)
     return yield* NatPmpStrategy.mapWith(environment, request, request, protocol)
   })
   return {
     map,
     externalAddress: makeExternalAddress(environment, NatPmpLease.requestTimeout),
-    list: Stream.suspend(() => Stream.fail(cannotList(environment))),
+    list: Stream.unwrap(cannotList(environment)),
     remove: () => Effect.fail(cannotRemove)
   }
 }

@@ -3,6 +3,7 @@
  */
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as Ipv4Scope from "@effect-nat/core/Ipv4Scope"
+import * as Ledger from "@effect-nat/core/Ledger"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as RestartLimit from "@effect-nat/core/RestartLimit"
 import * as Udp from "@effect-nat/core/Udp"
@@ -77,6 +78,7 @@ export interface Registration {
 export interface CurrentGateway {
   /** Whoever calls the same router shares it. */
   readonly client: SoapClient.SoapClient
+  readonly ledger: Ledger.Service
   /** For one mapping, until the scope closes. */
   readonly register: Effect.Effect<Registration, never, Scope.Scope>
   /** Whether a mapping of this program holds an entry. */
@@ -181,7 +183,8 @@ const flowOf = ({ gateway }: Session, flow: string): string => `${deviceOf(gatew
 
 const noHabits = (): Habits => ({ takesOnlyPermanentLeases: false, hidesMappings: false })
 
-const deviceOf = ({ address, id }: Gateway.Gateway): string => id ?? NetAddress.formatIp(address)
+/** What tells one device from another. */
+export const deviceOf = ({ address, id }: Gateway.Gateway): string => id ?? NetAddress.formatIp(address)
 
 /** Where to begin. */
 export interface Start {
@@ -348,6 +351,7 @@ export const makeFrom = Effect.fnUntraced(function* ({
 
   return {
     client,
+    ledger: yield* Ledger.Ledger,
     register,
     isFlowHeld: (one, flow) => [...mappings].some(({ entry }) => entry === flowOf(one, flow)),
     isHeld: (one, key) => [...mappings].some(({ entry }) => entry === entryOf(one, key)),

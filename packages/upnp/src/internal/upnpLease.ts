@@ -14,6 +14,7 @@
  * What the router shows of our own entry is learnt after the mapping has been handed out: nobody waits for it.
  */
 import type * as LeaseEngine from "@effect-nat/core/LeaseEngine"
+import * as Ledger from "@effect-nat/core/Ledger"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapping from "@effect-nat/core/PortMapping"
@@ -22,6 +23,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as NetAddress from "effect/net/NetAddress"
+import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Ref from "effect/Ref"
 import * as Result from "effect/Result"
@@ -32,7 +34,7 @@ import * as UpnpErrorCode from "../UpnpErrorCode.ts"
 import * as UpnpGateway from "../UpnpGateway.ts"
 import type * as WanIpConnection from "../WanIpConnection.ts"
 import * as ActionFailure from "./actionFailure.ts"
-import type * as CurrentGateway from "./currentGateway.ts"
+import * as CurrentGateway from "./currentGateway.ts"
 import * as RouterSilence from "./routerSilence.ts"
 import * as WireText from "./wireText.ts"
 
@@ -43,6 +45,9 @@ export interface Handle {
 }
 
 type Lease = LeaseEngine.Lease<Handle>
+
+/** The protocol's name in mappings. */
+const method = "upnp"
 
 /** WANIPConnection:2 takes at most a week, and takes 0 as just that. */
 const longestLeaseOfVersion2 = 604_800
@@ -266,7 +271,7 @@ const toMapping = (
     description: entry.description,
     lifetime: entry.leaseDuration === 0 ? Duration.infinity : Duration.seconds(entry.leaseDuration),
     gateway: session.gateway.address,
-    method: "upnp",
+    method,
     status: "mapped"
   })
 
@@ -300,6 +305,33 @@ const longestListing = Duration.seconds(10)
 const isOverlooked = (request: MappingRequest.Resolved, externalPort: number): boolean =>
   externalPort === request.internalPort && request.internalAddress === undefined
 
+/** One with another host's name in place of an address is nothing that could be recognised. */
+const ledgerEntry = ({ entry, session }: Handle, shown: Shown): Option.Option<Ledger.Entry> =>
+  Option.map(
+    Result.getSuccess(NetAddress.ipFromString(entry.internalClient)),
+    (internalAddress) =>
+      new Ledger.Entry({
+        method,
+        gateway: CurrentGateway.deviceOf(session.gateway),
+        key: `${entry.protocol} ${entry.externalPort}`,
+        protocol: entry.protocol === "TCP" ? "tcp" : "udp",
+        internalAddress,
+        internalPort: entry.internalPort,
+        externalPort: entry.externalPort,
+        // What the router shows is what it will be recognised by.
+        description: shown.description ?? oneLine(entry.description),
+        nonce: undefined
+      })
+  )
+
+const isStillThere = (held: PortMappingEntry.PortMappingEntry, noted: Ledger.Entry): boolean =>
+  held.internalPort === noted.internalPort &&
+  held.internalClient === NetAddress.formatIp(noted.internalAddress) &&
+  held.description === noted.description
+
+const elsewhere = (noted: Ledger.Entry) =>
+  NatError.fromReason(new NatError.NoGateway({ detail: `${noted.gateway} is not the gateway in use` }))
+
 /** The protocol of one mapping, in whose scope it learns. Each has its own, which knows what the mapping attempted. */
 export const make = Effect.fnUntraced(function* (current: CurrentGateway.CurrentGateway) {
   const scope = yield* Effect.scope
@@ -309,6 +341,15 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
   const hasHeld = yield* Ref.make(false)
   const releasing = yield* Deferred.make<void>()
   const registration = yield* current.register
+  const page = yield* current.ledger.open
+
+  const note = (handle: Handle) =>
+    Effect.flatMap(Ref.get(shown), (known) =>
+      Option.match(ledgerEntry(handle, known), { onNone: () => Effect.void, onSome: page.note })
+    )
+
+  /** What is about to be asked for. */
+  const attempt = (next: Attempt) => Effect.andThen(Ref.set(attempted, next), note(next))
 
   /** What is there once a mapping was held may be there in its place: it was lost to another program, say. */
   const mayOverlook = (request: MappingRequest.Resolved, externalPort: number) =>
@@ -355,6 +396,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
   const learn = Effect.fnUntraced(function* ({ entry, session }: Handle) {
     const seen = yield* look(session, entry)
     yield* learnFrom(seen, entry)
+    yield* note({ entry, session })
     return seen
   })
 
@@ -452,7 +494,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
         const externalPort = ours[0]?.externalPort ?? permanent.externalPort
         yield* Effect.logDebug(`external port ${externalPort} is ours from an earlier run: it is used again`)
         const entry = { ...permanent, externalPort }
-        yield* Ref.set(attempted, { session, entry, wasFree: false, isOursByHost: false })
+        yield* attempt({ session, entry, wasFree: false, isOursByHost: false })
         return entry
       })
 
@@ -464,11 +506,12 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     refused?: Soap.UpnpFault
   ): Effect.fn.Return<Handle, WanIpConnection.ActionError> {
     const isFree = seen._tag === "Nothing"
-    yield* Ref.set(attempted, { session, entry: wanted, wasFree: isFree, isOursByHost: isFree })
+    yield* attempt({ session, entry: wanted, wasFree: isFree, isOursByHost: isFree })
     const instead = seen._tag === "Entry" ? asItIs : earlierEntry(session, request)
     const entry = yield* add({ session, entry: wanted, refused, instead })
     if (seen._tag === "Entry") {
       yield* learnFrom(seen, entry)
+      yield* note({ entry, session })
       // One without an end, as an earlier run may have left it, says nothing about limited leases: that is studied.
       const isOther = seen.entry.leaseDuration === 0 && entry.leaseDuration !== 0
       if (isOther) yield* Ref.update(shown, (known) => ({ ...known, isLearnt: false }))
@@ -493,7 +536,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     request: MappingRequest.Resolved,
     wanted: PortMappingEntry.PortMappingEntry
   ): Effect.fn.Return<Handle, WanIpConnection.ActionError> {
-    yield* Ref.set(attempted, { session, entry: wanted, wasFree: false, isOursByHost: true })
+    yield* attempt({ session, entry: wanted, wasFree: false, isOursByHost: true })
     const added = yield* Effect.result(session.connection.addPortMapping(wanted))
     if (Result.isSuccess(added)) return { session, entry: wanted }
     if (added.failure._tag !== "UpnpFault") return yield* added.failure
@@ -578,7 +621,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
       Effect.mapError((error) => ActionFailure.toNatError(error, { action: "AddPortMapping", externalPort }))
     )
     const isFree = seen._tag !== "Entry"
-    yield* Ref.set(attempted, { session, entry: wanted, wasFree: isFree, isOursByHost: isFree })
+    yield* attempt({ session, entry: wanted, wasFree: isFree, isOursByHost: isFree })
     const entry = yield* Effect.mapError(add({ session, entry: wanted, instead: asItIs }), (error) =>
       ActionFailure.toNatError(error, { action: "AddPortMapping", externalPort })
     )
@@ -654,7 +697,23 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     if (seen._tag === "Untold") return yield* seen.error
   })
 
+  /** Only what the router shows to be just that: a port may be another's by now, and whoever asks may be this host. */
+  const discard = (noted: Ledger.Entry) =>
+    current.use((session) =>
+      Effect.gen(function* () {
+        if (CurrentGateway.deviceOf(session.gateway) !== noted.gateway) return yield* elsewhere(noted)
+        const { externalPort } = noted
+        const key = { remoteHost: "", externalPort, protocol: PortMappingEntry.wireProtocol(noted.protocol) }
+        const clear = Effect.flatMap(lookAt(session, key), (seen) =>
+          seen._tag === "Entry" && isStillThere(seen.entry, noted) ? clearEntry(session, key) : Effect.void
+        )
+        yield* inTurn(session, clear)
+      })
+    )
+
   const protocol: LeaseEngine.LeaseProtocol<Handle> = {
+    page,
+    discard,
     request,
     renew,
     isStale,
