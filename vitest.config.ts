@@ -16,6 +16,7 @@ export default defineConfig({
   },
   test: {
     include: ["test/**/*.test.ts"],
+    globalSetup: ["test/state.setup.ts"],
     reporters: ["default", "./scripts/counts-reporter.js", "./scripts/conformance-reporter.js"],
     // Real processes and routers are at work beside the pure tests: a busy machine must not look like a failure.
     testTimeout: 30_000,

@@ -640,12 +640,17 @@ export const make = Effect.fn("Lab.make")(function* (
     command,
     ...args
   ]
+  /** Each host has a ledger of its own: the gateways of other labs have the same addresses. */
+  const onHost = <A extends { readonly env?: LabProcess.RunOptions["env"] }>(host: Host, options?: A) => ({
+    ...options,
+    env: { XDG_STATE_HOME: join(directory, `state-${host}`), ...options?.env }
+  })
   const run: LabService["run"] = (host, command, args = [], options) =>
-    LabProcess.run("ip", within(host, command, args), options)
+    LabProcess.run("ip", within(host, command, args), onHost(host, options))
   const exec: LabService["exec"] = (host, command, args = [], options) =>
-    LabProcess.exec("ip", within(host, command, args), options)
+    LabProcess.exec("ip", within(host, command, args), onHost(host, options))
   const spawn: LabService["spawn"] = (host, command, args = [], options) =>
-    LabProcess.spawn("ip", within(host, command, args), options)
+    LabProcess.spawn("ip", within(host, command, args), onHost(host, options))
 
   const batch = (host: Host, lines: ReadonlyArray<string>) =>
     LabProcess.exec("ip", ["-n", namespaces[host], "-batch", "-"], { stdin: `${lines.join("\n")}\n` })

@@ -184,8 +184,8 @@ export class Judge {
   /** When the neighbour last deleted anything, which is its own affair. */
   #neighbourDeletedAt = Number.NEGATIVE_INFINITY
   #lostAnswers = 0
-  /** The nonces that each process has mapped with, by internal end. */
-  readonly #nonces = new Map<SimulatedNetwork.Process, Set<string>>()
+  /** The nonces that this host has mapped with, and the internal ends: a process knows those of the ones before it. */
+  readonly #nonces = new Set<string>()
   /** When a PCP request was last sent that nobody has answered, and how long after the time before. */
   readonly #unanswered = new Map<string, { readonly at: number; readonly pause: number }>()
   readonly #refused = new Map<string, Refused>()
@@ -284,16 +284,15 @@ export class Judge {
     }
   }
 
-  #checkNonce({ from, process, to }: SimulatedNetwork.Sent, { kind, nonce, port, protocol }: Wire.SaidOfMapping) {
+  #checkNonce({ from, to }: SimulatedNetwork.Sent, { kind, nonce, port, protocol }: Wire.SaidOfMapping) {
     if (nonce === undefined) return
-    const used = this.#nonces.get(process) ?? new Set<string>()
-    this.#nonces.set(process, used)
     const name = `${port}/${protocol} ${nonce}`
     if (kind === "delete") {
-      if (!used.has(name)) this.#world.violate("nonce-kept", `${port}/${protocol} is deleted with a nonce of nobody's`)
+      if (!this.#nonces.has(name))
+        this.#world.violate("nonce-kept", `${port}/${protocol} is deleted with a nonce of nobody's`)
       return
     }
-    used.add(name)
+    this.#nonces.add(name)
     const held = this.#heldFor(protocol, port)
     if (held === undefined) return
     const place = `${format(to.address)} from ${format(from.address)}`
@@ -772,21 +771,20 @@ export class Judge {
   }
 
   /**
-   * Over PCP alone, what is at the same internal port and not of this process's making bars it: what a killed one has
-   * left, and then the refusal, while that lasts.
+   * Over PCP alone, what is at the same internal port and not of this host's making bars it, and then the refusal, while
+   * that lasts.
    */
   #isBarred(held: World.Held): boolean {
-    const { now, plan, program, router } = this.#world
+    const { now, plan, router } = this.#world
     const isPcpAlone = plan.protocol === "pcp" || plan.speaks.every((one) => one === "pcp")
     if (!isPcpAlone || !plan.speaks.includes("pcp")) return false
     const { internalPort, protocol } = held.wanted
-    const used = this.#nonces.get(program.process)
     const isThere = rowsOf(router.model, now).some(
       (row) =>
         row.protocol === protocol &&
         row.internalPort === internalPort &&
         this.#isOwnAddress(row.internalAddress) &&
-        used?.has(`${internalPort}/${protocol} ${row.nonce}`) !== true
+        !this.#nonces.has(`${internalPort}/${protocol} ${row.nonce}`)
     )
     if (isThere) held.barredUntil = now + longestRefusal + slack
     return now < held.barredUntil
@@ -819,9 +817,7 @@ export class Judge {
     for (const model of this.#world.everyModel) {
       for (const entry of rowsOf(model, this.#world.now)) {
         if (!this.#world.ownAddresses.has(format(entry.internalAddress))) continue
-        // Until mappings are written down somewhere, nobody can take away what a killed process left for ever.
-        const wasLimited = model.has("NeverForgets")
-        if (entry.expiresAt === undefined && !wasLimited && this.#world.mayLeavePermanent) continue
+        if (entry.expiresAt === undefined && this.#world.mayLeavePermanent) continue
         this.#world.violate("nothing-left", `${describe(entry)} on ${model.name}`)
       }
       this.lookAtOthers(model)

@@ -1,6 +1,7 @@
 /**
  * One world: its network is built from the plan, the plan's events happen in it, and the judge watches.
  */
+import * as Ledger from "@effect-nat/core/Ledger"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
@@ -32,6 +33,7 @@ import * as Automatic from "effect-nat/Automatic"
 import * as SeededRandom from "../../packages/testing/src/internal/seededRandom.ts"
 import * as Expected from "./expected.ts"
 import * as Judge from "./judge.ts"
+import * as Ledgers from "./ledgers.ts"
 import type * as Plan from "./plan.ts"
 import * as Wire from "./wire.ts"
 
@@ -166,6 +168,7 @@ export class World {
   isOver = false
   nextAddress = 2
   readonly #nonces: Effect.Effect<PcpCodec.Nonce>
+  readonly #ledgers = new Ledgers.Ledgers()
 
   constructor(plan: Plan.Plan, keepsTrace: boolean) {
     this.plan = plan
@@ -437,7 +440,9 @@ export class World {
     const process = this.host.start()
     const built = this.fork(
       process,
-      Effect.flatMap(Scope.make(), (scope) => Layer.buildWithScope(layers[this.plan.protocol], scope))
+      Effect.flatMap(Scope.make(), (scope) => Layer.buildWithScope(layers[this.plan.protocol], scope)).pipe(
+        Effect.provideServiceEffect(Ledger.Ledger, this.#ledgers.of(process))
+      )
     )
     const exit = built.pollUnsafe()
     // No strategy waits for anything when its layer is built.
@@ -612,8 +617,16 @@ export class World {
   crash() {
     if (this.program.process.isRunning) this.happened.add("crash")
     this.program.process.kill()
-    this.mayLeavePermanent = true
+    this.#mayLeave()
     this.network.after(this.random.between(500, 60_000), () => this.#resume())
+  }
+
+  /**
+   * A process is gone without having cleared up. What was to have no end is found again by its ledger only where a
+   * gateway is not another one by then; what was promised an end, and has none, must be gone after the next start.
+   */
+  #mayLeave() {
+    if (this.plan.quirk !== "NeverForgets") this.mayLeavePermanent = true
   }
 
   restart() {
@@ -622,7 +635,7 @@ export class World {
     const old = this.program
     old.isEnding = true
     this.network.after(10 * second, () => {
-      if (old.releasing > 0) this.mayLeavePermanent = true
+      if (old.releasing > 0) this.#mayLeave()
       old.process.kill()
       this.#resume()
     })

@@ -5,6 +5,7 @@
  * A quirk that is not handled is an expected failure: it breaks as soon as it passes, and its profile is then to be
  * changed.
  */
+import * as Ledger from "@effect-nat/core/Ledger"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as PortMapping from "@effect-nat/core/PortMapping"
@@ -25,6 +26,7 @@ import * as References from "effect/References"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Net from "node:net"
+import * as MemoryLedger from "../core/memoryLedger.ts"
 
 const { NodeSimulatedRouter: Router } = NodeSimulatedRouter
 
@@ -39,6 +41,7 @@ const behind = (method: Method, quirks: ReadonlyArray<Quirk.Quirk>) =>
   strategies[method].pipe(
     Layer.provide(NodeSimulatedRouter.layerHost),
     Layer.provideMerge(NodeSimulatedRouter.layer({ quirks, protocols: [method] })),
+    Layer.provideMerge(MemoryLedger.layer),
     // That the outside is no public address is no news here.
     Layer.provideMerge(Layer.succeed(References.MinimumLogLevel, "Error"))
   )
@@ -501,18 +504,14 @@ const quirks: { readonly [name in Quirk.Quirk]?: Met } = {
     scenario: (situation) =>
       Effect.gen(function* () {
         const { model } = yield* Router
-        // What a process that was killed had mapped, for a service of its own.
-        model.map(Date.now(), {
-          via: situation.method,
-          client: model.address,
-          protocol: "tcp",
-          externalPort: situation.another,
-          mayChoosePort: false,
-          internalAddress: model.address,
-          internalPort: 9,
-          lifetimeSeconds: 1,
-          description: "effect-nat"
-        })
+        const { entries } = yield* Ledger.Ledger
+        const another = yield* map(situation, { externalPort: situation.another, internalPort: 9 })
+        const noted = yield* entries(situation.method)
+        const rows = yield* table
+        yield* another.release
+        // As if the process had been killed, long ago.
+        yield* MemoryLedger.leave(noted)
+        for (const row of rows) model.map(Date.now(), { ...row, mayChoosePort: false, lifetimeSeconds: 1 })
         const mapping = yield* map(situation)
         yield* Effect.sleep("1200 millis")
         yield* assertLive(mapping)

@@ -5,6 +5,7 @@
  * A quirk that is not handled is an expected failure: it breaks as soon as it passes, and its profile is then to be
  * changed.
  */
+import * as Ledger from "@effect-nat/core/Ledger"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as PortMapping from "@effect-nat/core/PortMapping"
@@ -22,6 +23,7 @@ import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
+import * as MemoryLedger from "../core/memoryLedger.ts"
 
 const request: MappingRequest.MappingRequest = {
   protocol: "tcp",
@@ -120,7 +122,12 @@ const scenarios: { readonly [name in Quirk.Quirk]?: Scenario } = {
   NeverForgets: Effect.gen(function* () {
     const { model } = yield* SimulatedRouter.SimulatedRouter
     const internalAddress = NetAddress.ipFromStringUnsafe("192.168.77.2")
-    // What a process that was killed had mapped.
+    const { entries } = yield* Ledger.Ledger
+    const before = yield* map()
+    const noted = yield* entries("mock")
+    yield* before.release
+    // As if the process had been killed.
+    yield* MemoryLedger.leave(noted)
     model.map(0, {
       via: "mock",
       client: internalAddress,
@@ -153,7 +160,10 @@ const failsItsAssertions = <R>(scenario: Effect.Effect<void, unknown, R>) =>
 
 describe("met through the mock layer", () => {
   for (const profile of Quirk.runningIn("mock")) {
-    const run = () => scenarioOf(profile).pipe(Effect.provide(SimulatedRouter.layer({ quirks: [profile.name] })))
+    const run = () =>
+      scenarioOf(profile).pipe(
+        Effect.provide(SimulatedRouter.layer({ quirks: [profile.name] }).pipe(Layer.provideMerge(MemoryLedger.layer)))
+      )
     if (Quirk.isHandled(profile)) {
       it.effect(`${profile.name}: ${profile.outcome}`, run)
     } else {

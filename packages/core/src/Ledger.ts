@@ -38,13 +38,13 @@ export class Entry extends Schema.Class<Entry>("@effect-nat/core/Ledger/Entry")(
   /** What tells one mapping from another on that gateway, by its protocol: an external port, or an internal end. */
   key: Schema.String,
   protocol: PortMapping.Protocol,
-  internalAddress: Schema.IpAddress,
+  internalAddress: Schema.IpAddressFromString,
   internalPort: Schema.Port,
   /** The port that is asked for; the gateway may have granted another one. */
   externalPort: Schema.Port,
   description: Schema.String,
   /** PCP's nonce in hexadecimal digits, without which the gateway deletes nothing. */
-  nonce: Schema.UndefinedOr(Schema.String)
+  nonce: Schema.optional(Schema.String)
 }) {}
 
 /**

@@ -485,8 +485,7 @@ export const profiles = [
     ...leases,
     item: 15,
     name: "NeverForgets",
-    what: "Leases are granted and never end, so what a killed process had mapped stays.",
-    handled: "no client writes down its mappings, so the next start cannot remove what a killed process left"
+    what: "Leases are granted and never end, so what a killed process had mapped stays."
   },
 
   { ...events, name: "EventsNotOffered", what: "The description has an empty place for subscriptions to events." },

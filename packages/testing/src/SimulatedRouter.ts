@@ -33,6 +33,7 @@
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as GatewayDiscovery from "@effect-nat/core/GatewayDiscovery"
 import * as LeaseEngine from "@effect-nat/core/LeaseEngine"
+import * as Ledger from "@effect-nat/core/Ledger"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
@@ -254,6 +255,7 @@ interface Environment {
   readonly localAddress: NetAddress.IpAddress
   readonly timeout: Duration.Duration
   readonly selected: string | undefined
+  readonly ledger: Ledger.Service
   /** What the router turned out to take: other mappings and renewals need not try. */
   readonly leases: Ref.Ref<"Any" | "OnlyPermanent" | "AtMostOneWeek">
   /** The names of the rows that this host's mappings are. */
@@ -425,8 +427,25 @@ const checkFamily = Effect.fnUntraced(function* (
   )
 })
 
+/** What is written down of a mapping, so that it is recognised on the router. */
+const toLedger = (
+  entry: Pick<RouterModel.MapRequest, "description" | "externalPort" | "internalAddress" | "internalPort" | "protocol">,
+  model: RouterModel.RouterModel
+): Ledger.Entry =>
+  new Ledger.Entry({
+    method,
+    gateway: NetAddress.formatIp(model.address),
+    key: `${entry.protocol} ${entry.externalPort}`,
+    protocol: entry.protocol,
+    internalAddress: entry.internalAddress,
+    internalPort: entry.internalPort,
+    externalPort: entry.externalPort,
+    description: entry.description ?? "",
+    nonce: undefined
+  })
+
 /** The protocol of one mapping. Each has its own, which knows what that mapping's request did. */
-const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<RouterModel.Entry> => {
+const makeProtocol = (environment: Environment, page: Ledger.Page): LeaseEngine.LeaseProtocol<RouterModel.Entry> => {
   const { held, leases, localAddress, model } = environment
   /** What a request did whose answer may not have come. */
   let attempted: RouterModel.Entry | undefined
@@ -436,6 +455,7 @@ const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Route
     request: RouterModel.MapRequest,
     before: ReadonlyArray<RouterModel.MapRequest> = []
   ): Effect.fn.Return<Lease, NatError.NatError> {
+    yield* page.note(toLedger(request, model))
     const [granted, now] = yield* ask(environment, { action, isMutating: true }, (at) => {
       const result = model.map(at, action === "map" ? likeEarlierRun(request, model.entries(at), held) : request)
       if (Result.isSuccess(result)) attempted = result.success
@@ -477,6 +497,8 @@ const makeProtocol = (environment: Environment): LeaseEngine.LeaseProtocol<Route
   })
 
   return {
+    page,
+    discard: (noted) => Effect.asVoid(remove(environment, (entry) => Equal.equals(toLedger(entry, model), noted))),
     request: (resolved) => grant("map", resolved),
     renew: (_lease, resolved) => grant("renew", resolved),
     release: ({ handle }) => {
@@ -551,6 +573,7 @@ const makeEnvironment = Effect.fnUntraced(function* (options: HostOptions) {
     localAddress: yield* OptionChecks.parseHost(options.localAddress ?? "192.168.77.2", model),
     timeout: yield* OptionChecks.checkTime("requestTimeout", options.requestTimeout ?? requestTimeout, finite),
     selected: yield* Gateway.Selected,
+    ledger: yield* Ledger.Ledger,
     leases: yield* Ref.make<"Any" | "OnlyPermanent" | "AtMostOneWeek">("Any"),
     held: new Set()
   }
@@ -562,7 +585,7 @@ const strategyOf = (environment: Environment): Strategy.Strategy => ({
   probe: probe(environment).pipe(Effect.withSpan("SimulatedRouter.probe")),
   mapper: {
     map: Effect.fn("SimulatedRouter.map")((request: MappingRequest.MappingRequest) =>
-      LeaseEngine.map(makeProtocol(environment), request)
+      Effect.flatMap(environment.ledger.open, (page) => LeaseEngine.map(makeProtocol(environment, page), request))
     ),
     externalAddress: askExternalAddress(environment).pipe(Effect.withSpan("SimulatedRouter.externalAddress")),
     list: Stream.unwrap(Effect.map(listAll(environment), Stream.fromIterable)),

@@ -1,0 +1,238 @@
+import * as Ledger from "@effect-nat/core/Ledger"
+import * as NatError from "@effect-nat/core/NatError"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import * as NetAddress from "effect/net/NetAddress"
+
+const entry = (differences: Partial<Ledger.Entry> = {}): Ledger.Entry => {
+  const internalPort = differences.internalPort ?? 12000
+  return new Ledger.Entry({
+    method: "natpmp",
+    gateway: "192.168.77.1:5351",
+    key: `tcp 192.168.77.2:${internalPort}`,
+    protocol: "tcp",
+    internalAddress: NetAddress.ipFromStringUnsafe("192.168.77.2"),
+    externalPort: 12001,
+    description: "effect-nat",
+    nonce: undefined,
+    ...differences,
+    internalPort
+  })
+}
+
+const elsewhere = "10.0.0.1:5351"
+
+interface Disk {
+  written: ReadonlyArray<Ledger.Entry>
+  alive: Array<Ledger.Entry>
+  gone: Array<Ledger.Entry>
+  writes: number
+  fails: boolean
+}
+
+const makeDisk = (differences: Partial<Disk> = {}): Disk => ({
+  written: [],
+  alive: [],
+  gone: [],
+  writes: 0,
+  fails: false,
+  ...differences
+})
+
+const full = new Ledger.StorageError({ message: "no space left on the device" })
+
+const on = (disk: Disk) =>
+  Ledger.make({
+    write: (entries) =>
+      Effect.suspend(() => {
+        disk.writes += 1
+        if (disk.fails) return Effect.fail(full)
+        disk.written = entries
+        return Effect.void
+      }),
+    takeOver: (wanted) =>
+      Effect.sync(() => {
+        const taken = disk.gone.filter(wanted)
+        disk.gone = disk.gone.filter((one) => !wanted(one))
+        return taken
+      }),
+    others: Effect.sync(() => ({ alive: disk.alive, gone: disk.gone }))
+  })
+
+const ports = (entries: ReadonlyArray<Ledger.Entry>) => entries.map((one) => one.internalPort)
+
+/** Deletes what it is given, and says what that was. */
+const discarding = (failure?: NatError.NatError) => {
+  const discarded: Array<number> = []
+  const discard = (one: Ledger.Entry) =>
+    Effect.suspend(() => {
+      discarded.push(one.internalPort)
+      return failure === undefined ? Effect.void : Effect.fail(failure)
+    })
+  return { discard, discarded }
+}
+
+const timedOut = NatError.fromReason(new NatError.TimedOut({ detail: "no answer" }))
+const refused = NatError.fromReason(new NatError.NotAuthorized({ detail: "not yours" }))
+
+describe("a page", () => {
+  it.effect("is written when something is noted, and cleared when that is deleted", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk()
+      const page = yield* (yield* on(disk)).open
+      yield* page.note(entry())
+      assert.deepStrictEqual(disk.written, [entry()])
+      yield* page.note(entry())
+      assert.strictEqual(disk.writes, 1)
+      yield* page.strike
+      assert.deepStrictEqual(disk.written, [])
+    })
+  )
+
+  it.effect("keeps what nobody has confirmed, and what is on another gateway than the last", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk()
+      const ledger = yield* on(disk)
+      const page = yield* ledger.open
+      yield* page.note(entry())
+      yield* page.note(entry({ gateway: elsewhere }))
+      yield* page.strike
+      assert.deepStrictEqual(disk.written, [entry()])
+      const other = yield* ledger.open
+      yield* other.note(entry({ internalPort: 9000 }))
+      yield* other.leave
+      assert.deepStrictEqual(ports(disk.written), [12000, 9000])
+    })
+  )
+
+  it.effect("goes on with what an earlier run left, and gives it back when that is refused", () =>
+    Effect.gen(function* () {
+      const earlier = entry({ nonce: "00112233445566778899aabb" })
+      const disk = makeDisk({ gone: [earlier, entry({ internalPort: 9000 })] })
+      const page = yield* (yield* on(disk)).open
+      assert.deepStrictEqual(yield* page.earlier(entry()), earlier)
+      yield* page.note(entry({ nonce: "00112233445566778899aabb", externalPort: 5000 }))
+      yield* page.withdraw
+      assert.sameDeepMembers([...disk.written], [earlier, entry({ internalPort: 9000 })])
+    })
+  )
+
+  it.effect("has nothing of another gateway or of another port to go on with", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk({ gone: [entry({ gateway: elsewhere }), entry({ internalPort: 9000 })] })
+      const page = yield* (yield* on(disk)).open
+      assert.isUndefined(yield* page.earlier(entry()))
+      assert.lengthOf(disk.gone, 1)
+    })
+  )
+
+  it.effect("has nothing to strike out, leave or sweep before anything is noted", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk({ gone: [entry()] })
+      const page = yield* (yield* on(disk)).open
+      const { discard, discarded } = discarding()
+      yield* page.strike
+      yield* page.leave
+      yield* page.withdraw
+      yield* page.sweep(discard)
+      assert.strictEqual(disk.writes, 0)
+      assert.deepStrictEqual(discarded, [])
+    })
+  )
+})
+
+describe("sweeping", () => {
+  it.effect("deletes what is left on this gateway, and nothing that anybody has", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk({
+        gone: [
+          entry({ internalPort: 1 }),
+          entry({ internalPort: 2 }),
+          entry({ internalPort: 3 }),
+          entry({ internalPort: 4, gateway: elsewhere }),
+          entry({ internalPort: 5, method: "pcp" })
+        ],
+        alive: [entry({ internalPort: 2 })]
+      })
+      const page = yield* (yield* on(disk)).open
+      yield* page.note(entry({ internalPort: 3 }))
+      const { discard, discarded } = discarding()
+      yield* page.sweep(discard)
+      assert.deepStrictEqual(discarded, [1])
+      assert.deepStrictEqual(ports(disk.written), [3])
+      assert.deepStrictEqual(ports(disk.gone), [4, 5])
+    })
+  )
+
+  it.effect("keeps what the gateway has no answer for, and not what it refuses", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk({ gone: [entry({ internalPort: 1 })] })
+      const page = yield* (yield* on(disk)).open
+      yield* page.note(entry())
+      yield* page.sweep(discarding(timedOut).discard)
+      assert.sameMembers(ports(disk.written), [12000, 1])
+      yield* page.sweep(discarding(refused).discard)
+      assert.deepStrictEqual(ports(disk.written), [12000])
+    })
+  )
+
+  it.effect("deletes what this process itself could not, once the gateway answers again", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk()
+      const ledger = yield* on(disk)
+      const lost = yield* ledger.open
+      yield* lost.note(entry({ internalPort: 1 }))
+      yield* lost.leave
+      const page = yield* ledger.open
+      yield* page.note(entry())
+      const { discard, discarded } = discarding()
+      yield* page.sweep(discard)
+      assert.deepStrictEqual(discarded, [1])
+    })
+  )
+})
+
+describe("where nothing can be written", () => {
+  it.effect("mapping goes on, and that is said once", () =>
+    Effect.gen(function* () {
+      const warnings: Array<unknown> = []
+      const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
+        if (logLevel === "Warn") warnings.push(message)
+      })
+      const disk = makeDisk({ fails: true })
+      yield* Effect.gen(function* () {
+        const page = yield* (yield* on(disk)).open
+        yield* page.note(entry())
+        yield* page.note(entry({ externalPort: 5000 }))
+        yield* page.strike
+      }).pipe(Effect.provide(Logger.layer([logger])))
+      assert.lengthOf(warnings, 1)
+      assert.include(String(warnings[0]), "no space left on the device")
+    })
+  )
+})
+
+describe("by default", () => {
+  it.effect("nothing is written down", () =>
+    Effect.gen(function* () {
+      const ledger = yield* Ledger.Ledger
+      const page = yield* ledger.open
+      yield* page.note(entry())
+      assert.deepStrictEqual(yield* ledger.entries("natpmp"), [])
+      assert.isUndefined(yield* page.earlier(entry()))
+    })
+  )
+
+  it.effect("a ledger names what a protocol has noted, whoever it was", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk({
+        alive: [entry({ internalPort: 1 })],
+        gone: [entry({ internalPort: 2 }), entry({ internalPort: 3, method: "upnp" })]
+      })
+      const ledger = yield* on(disk)
+      yield* (yield* ledger.open).note(entry())
+      assert.deepStrictEqual(ports(yield* ledger.entries("natpmp")), [12000, 1, 2])
+    })
+  )
+})

@@ -1,0 +1,226 @@
+import * as Ledger from "@effect-nat/core/Ledger"
+import * as NodeLedger from "@effect-nat/core/NodeLedger"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import * as NetAddress from "effect/net/NetAddress"
+import { execFileSync, spawn } from "node:child_process"
+import * as Fs from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+
+const entry = (internalPort: number, gateway = "192.168.77.1:5351"): Ledger.Entry =>
+  new Ledger.Entry({
+    method: "natpmp",
+    gateway,
+    key: `tcp 192.168.77.2:${internalPort}`,
+    protocol: "tcp",
+    internalAddress: NetAddress.ipFromStringUnsafe("192.168.77.2"),
+    internalPort,
+    externalPort: 12001,
+    description: "effect-nat",
+    nonce: undefined
+  })
+
+const directory = Effect.acquireRelease(
+  Effect.sync(() => Fs.mkdtempSync(join(tmpdir(), "effect-nat-ledger-"))),
+  (path) => Effect.sync(() => Fs.rmSync(path, { recursive: true, force: true }))
+)
+
+const open = (path: string) => Ledger.Ledger.pipe(Effect.provide(NodeLedger.layerIn(path)))
+
+const files = (path: string) => Fs.readdirSync(path)
+
+/** Another process: it does nothing, and can be killed. */
+const another = Effect.acquireRelease(
+  Effect.sync(() => spawn(process.execPath, ["-e", "setInterval(() => {}, 1000)"], { stdio: "ignore" })),
+  (child) => Effect.sync(() => child.kill("SIGKILL"))
+)
+
+const killed = (child: ReturnType<typeof spawn>) =>
+  Effect.callback<void>((resume) => {
+    child.on("exit", () => resume(Effect.void))
+    child.kill("SIGKILL")
+  })
+
+/** Our own file becomes another process's by its name, as that process would have written it. */
+const giveTo = (path: string, id: number) => {
+  const [name = ""] = files(path)
+  const [, started = "", ...rest] = name.split(".")
+  const [boot, namespace] = started.split("-")
+  const ticks = Fs.readFileSync(`/proc/${id}/stat`, "utf8").split(") ")[1]?.split(" ")[19]
+  Fs.renameSync(join(path, name), join(path, [id, [boot, namespace, ticks].join("-"), ...rest].join(".")))
+}
+
+const sweep = Effect.fnUntraced(function* (path: string, gateway?: string) {
+  const page = yield* (yield* open(path)).open
+  yield* page.note(entry(1, gateway))
+  const swept: Array<number> = []
+  yield* page.sweep((one) => Effect.sync(() => swept.push(one.internalPort)))
+  yield* page.strike
+  return swept
+})
+
+const leave = Effect.fnUntraced(function* (path: string, ...entries: ReadonlyArray<Ledger.Entry>) {
+  const ledger = yield* open(path)
+  for (const one of entries) yield* (yield* ledger.open).note(one)
+})
+
+const warningsOf = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, R>) {
+  const warnings: Array<string> = []
+  const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
+    if (logLevel === "Warn") warnings.push(String(message))
+  })
+  yield* Effect.provide(effect, Logger.layer([logger]))
+  return warnings
+})
+
+const isLinux = process.platform === "linux"
+
+describe("a ledger in a directory", () => {
+  it.effect("is one file, for the user only, and none when nothing is mapped", () =>
+    Effect.gen(function* () {
+      const path = join(yield* directory, "made", "when", "needed")
+      const page = yield* (yield* open(path)).open
+      yield* page.note(entry(12000))
+      const [name = ""] = files(path)
+      assert.lengthOf(files(path), 1)
+      assert.strictEqual(Fs.statSync(join(path, name)).mode & 0o777, 0o600)
+      assert.strictEqual(Fs.statSync(path).mode & 0o777, 0o700)
+      assert.isTrue(name.startsWith(`${process.pid}.`))
+      yield* page.strike
+      assert.deepStrictEqual(files(path), [])
+    })
+  )
+
+  it.effect("is nobody else's while its process lives", () =>
+    Effect.gen(function* () {
+      const path = yield* directory
+      yield* leave(path, entry(12000))
+      assert.deepStrictEqual(yield* sweep(path), [])
+      assert.lengthOf(files(path), 1)
+    })
+  )
+
+  it.live.skipIf(!isLinux)("is taken over by the next start once its process is killed (needs Linux)", () =>
+    Effect.gen(function* () {
+      const path = yield* directory
+      const child = yield* another
+      yield* leave(path, entry(12000), entry(9000, "10.0.0.1:5351"))
+      giveTo(path, child.pid ?? 0)
+      assert.deepStrictEqual(yield* sweep(path), [])
+      yield* killed(child)
+      assert.deepStrictEqual(yield* sweep(path), [12000])
+      // What is on another network waits for that network.
+      assert.lengthOf(files(path), 1)
+      assert.deepStrictEqual(yield* sweep(path, "10.0.0.1:5351"), [9000])
+      assert.deepStrictEqual(files(path), [])
+    })
+  )
+
+  it.live.skipIf(!isLinux)("knows that a process id has been used again (needs Linux)", () =>
+    Effect.gen(function* () {
+      const path = yield* directory
+      const child = yield* another
+      yield* leave(path, entry(12000))
+      giveTo(path, child.pid ?? 0)
+      const [name = ""] = files(path)
+      // Its process began a tick earlier than the one that has the id now.
+      const earlier = name.replace(/-(\d+)\./, (_, ticks: string) => `-${Number(ticks) - 1}.`)
+      Fs.renameSync(join(path, name), join(path, earlier))
+      assert.deepStrictEqual(yield* sweep(path), [12000])
+    })
+  )
+
+  it.effect.skipIf(!isLinux)(
+    "takes over what was left before the system started, whatever runs now (needs Linux)",
+    () =>
+      Effect.gen(function* () {
+        const path = yield* directory
+        yield* leave(path, entry(12000))
+        const [name = ""] = files(path)
+        const parts = name.split(".")
+        parts[1] = `00000000-${parts[1]?.split("-").slice(1).join("-")}`
+        Fs.renameSync(join(path, name), join(path, parts.join(".")))
+        assert.deepStrictEqual(yield* sweep(path), [12000])
+      })
+  )
+
+  it.effect.skipIf(!isLinux)("leaves alone what it cannot tell from a living process (needs Linux)", () =>
+    Effect.gen(function* () {
+      const path = yield* directory
+      yield* leave(path, entry(12000))
+      const [name = ""] = files(path)
+      const parts = name.split(".")
+      const [boot, , ticks] = (parts[1] ?? "").split("-")
+      // A process of another container, say, which shares the directory.
+      parts[1] = [boot, "1", ticks].join("-")
+      Fs.renameSync(join(path, name), join(path, parts.join(".")))
+      assert.deepStrictEqual(yield* sweep(path), [])
+      assert.lengthOf(files(path), 1)
+    })
+  )
+
+  it.effect.skipIf(!isLinux)("says so of a file that is not readable, and goes on (needs Linux)", () =>
+    Effect.gen(function* () {
+      const path = yield* directory
+      for (const text of ["", "{", '{"version":1,"entries":[{}]}', '{"version":2,"entries":[]}']) {
+        yield* leave(path, entry(12000))
+        const [name = ""] = files(path)
+        Fs.rmSync(join(path, name))
+        Fs.writeFileSync(join(path, name.replace(/\.[0-9a-z]+-/, ".00000000-")), text)
+        const warnings = yield* warningsOf(
+          Effect.gen(function* () {
+            assert.deepStrictEqual(yield* sweep(path), [])
+          })
+        )
+        assert.lengthOf(warnings, 1, text)
+        assert.include(warnings[0], "not readable")
+        assert.deepStrictEqual(files(path), [])
+      }
+    })
+  )
+
+  it.effect("has nothing to do with other files", () =>
+    Effect.gen(function* () {
+      const path = yield* directory
+      Fs.writeFileSync(join(path, "notes.txt"), "none of yours")
+      Fs.mkdirSync(join(path, "1.a.000000000000.json.d"))
+      assert.deepStrictEqual(yield* sweep(path), [])
+      assert.sameMembers(files(path), ["notes.txt", "1.a.000000000000.json.d"])
+    })
+  )
+
+  it.effect("that cannot be made is warned of once, and mapping goes on", () =>
+    Effect.gen(function* () {
+      const path = join(yield* directory, "file")
+      Fs.writeFileSync(path, "")
+      const warnings = yield* warningsOf(sweep(path))
+      assert.lengthOf(warnings, 1)
+      assert.include(warnings[0], "cannot be written down")
+    })
+  )
+
+  const isRoot = isLinux && process.getuid?.() === 0
+  it.effect.skipIf(!isRoot)("on a full disk keeps what it had, and leaves no half-written file (needs root)", () =>
+    Effect.gen(function* () {
+      const path = yield* directory
+      yield* Effect.acquireRelease(
+        Effect.sync(() => execFileSync("mount", ["-t", "tmpfs", "-o", "size=8k", "tmpfs", path])),
+        () => Effect.sync(() => execFileSync("umount", ["-l", path]))
+      )
+      const ledger = yield* open(path)
+      yield* (yield* ledger.open).note(entry(1))
+      const before = files(path)
+      const warnings = yield* warningsOf(
+        Effect.gen(function* () {
+          for (let port = 2; port < 40; port++) yield* (yield* ledger.open).note(entry(port))
+        })
+      )
+      assert.lengthOf(warnings, 1)
+      assert.include(warnings[0], "ENOSPC")
+      assert.deepStrictEqual(files(path), before)
+      assert.include(Fs.readFileSync(join(path, before[0] ?? ""), "utf8"), '192.168.77.2:1"')
+    })
+  )
+})
