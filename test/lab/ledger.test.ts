@@ -1,0 +1,103 @@
+/**
+ * What a killed program leaves on a real router, and what the next start makes of it.
+ */
+import { assert, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import { fileURLToPath } from "node:url"
+import * as Lab from "./Lab.ts"
+import { labSuite } from "./LabSuite.ts"
+
+const bin = fileURLToPath(new URL("../../packages/nat/bin/effect-nat.js", import.meta.url))
+
+const start = Effect.fnUntraced(function* (lab: Lab.LabService, strategy: string, ports: string) {
+  const words = ["map", ports, "--json", "--lease", "1h", "--strategy", strategy]
+  const program = yield* lab.spawn("lan", process.execPath, [bin, ...words])
+  yield* program.awaitLine(/"event":"mapped"/, { timeout: "15 seconds" })
+  return program
+})
+
+const killed = Effect.fnUntraced(function* (lab: Lab.LabService, strategy: string, ports: string) {
+  const program = yield* start(lab, strategy, ports)
+  yield* program.signal("SIGKILL")
+  yield* program.awaitExit()
+})
+
+const ports = (lab: Lab.LabService) =>
+  Effect.map(lab.mappings, (mappings) => mappings.map((one) => one.externalPort).toSorted((a, b) => a - b))
+
+/** A test's own time to look is no part of the second that a sweep may take: it is asked for every 100 milliseconds. */
+const soon = <A, E>(effect: Effect.Effect<A, E>) =>
+  Effect.retry(effect, { schedule: Schedule.spaced("100 millis"), times: 10 })
+
+const holds = (lab: Lab.LabService, expected: ReadonlyArray<number>) =>
+  soon(
+    Effect.flatMap(ports(lab), (now) =>
+      String(now) === String(expected) ? Effect.void : Effect.fail(`the router has ${now}, not ${expected}`)
+    )
+  )
+
+const stop = Effect.fnUntraced(function* (program: Effect.Success<ReturnType<typeof start>>) {
+  yield* program.signal("SIGTERM")
+  yield* program.awaitExit()
+  assert.strictEqual(yield* program.stderr, "")
+})
+
+/** Somebody else's mapping, of this very host. */
+const mapElsewhere = (lab: Lab.LabService, strategy: string) =>
+  strategy === "upnp"
+    ? Effect.flatMap(lab.location, (location) =>
+        lab.exec("lan", "upnpc", ["-u", location, "-e", "somebody else", "-a", "192.168.77.2", "5000", "5001", "tcp"])
+      )
+    : lab.exec("lan", "natpmpc", ["-g", lab.addresses.gateway, "-a", "5001", "5000", "tcp", "3600"])
+
+const daemons = {
+  upnp: { upnp: true, natpmp: false },
+  natpmp: { upnp: false, natpmp: true },
+  pcp: { upnp: false, natpmp: true },
+  auto: { upnp: true, natpmp: true }
+} as const
+
+for (const strategy of ["upnp", "natpmp", "pcp", "auto"] as const) {
+  labSuite(`after kill -9 (--strategy ${strategy})`, () => {
+    it.live(
+      "the next start removes what was left, and nothing else",
+      () =>
+        Effect.gen(function* () {
+          const lab = yield* Lab.make({ daemon: daemons[strategy] })
+          yield* mapElsewhere(lab, strategy)
+          yield* killed(lab, strategy, "9000:9001")
+          yield* killed(lab, strategy, "9002:9003")
+          const living = yield* start(lab, strategy, "8000:8001")
+          // The second start has already removed what the first one left, and the third what the second one left.
+          yield* holds(lab, [5001, 8001])
+          yield* stop(living)
+          yield* holds(lab, [5001])
+          yield* killed(lab, strategy, "9000:9001")
+          yield* holds(lab, [5001, 9001])
+          const next = yield* start(lab, strategy, "8000:8001")
+          yield* holds(lab, [5001, 8001])
+          yield* stop(next)
+          yield* holds(lab, [5001])
+        }),
+      90_000
+    )
+
+    it.live(
+      "the next start of the same program goes on with its mapping, and ends it; another that lives keeps its own",
+      () =>
+        Effect.gen(function* () {
+          const lab = yield* Lab.make({ daemon: daemons[strategy] })
+          const living = yield* start(lab, strategy, "8000:8001")
+          yield* killed(lab, strategy, "9000:9001")
+          const again = yield* start(lab, strategy, "9000:9001")
+          yield* holds(lab, [8001, 9001])
+          yield* stop(again)
+          yield* holds(lab, [8001])
+          yield* stop(living)
+          yield* holds(lab, [])
+        }),
+      90_000
+    )
+  })
+}
