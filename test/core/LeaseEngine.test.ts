@@ -1,4 +1,5 @@
 import * as LeaseEngine from "@effect-nat/core/LeaseEngine"
+import * as Ledger from "@effect-nat/core/Ledger"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import type * as PortMapper from "@effect-nat/core/PortMapper"
@@ -1080,6 +1081,125 @@ describe("LeaseEngine", () => {
         }
         assert.isAbove(early, 50)
         assert.isAbove(late, 50)
+      })
+    )
+  })
+
+  describe("the ledger", () => {
+    const noted = (internalPort: number) =>
+      new Ledger.Entry({
+        method: "scripted",
+        gateway: "192.168.77.1",
+        key: String(internalPort),
+        protocol: "tcp",
+        internalAddress: NetAddress.ipFromStringUnsafe("192.168.77.2"),
+        internalPort,
+        externalPort: 12001,
+        description: "effect-nat",
+        nonce: undefined
+      })
+
+    /** A protocol that notes what it asks for; what stands in the ledger, and what an earlier run has left there. */
+    const withPage = Effect.fnUntraced(function* (
+      script: Partial<LeaseEngine.LeaseProtocol<number>> = {},
+      left: ReadonlyArray<number> = []
+    ) {
+      let written: ReadonlyArray<Ledger.Entry> = []
+      let gone = left.map(noted)
+      const ledger = yield* Ledger.make({
+        write: (entries) => Effect.sync(() => void (written = entries)),
+        takeOver: () =>
+          Effect.sync(() => {
+            const taken = gone
+            gone = []
+            return taken
+          }),
+        others: Effect.succeed({ alive: [], gone: [] })
+      })
+      const page = yield* ledger.open
+      const discarded: Array<number> = []
+      const { protocol } = scripted({
+        ...script,
+        request: (resolved) =>
+          Effect.andThen(page.note(noted(12000)), script.request?.(resolved) ?? Effect.succeed(lease(1, resolved)))
+      })
+      const discard = (entry: Ledger.Entry) =>
+        script.discard?.(entry) ?? Effect.sync(() => void discarded.push(entry.internalPort))
+      return {
+        protocol: { ...protocol, page, discard },
+        discarded,
+        stands: () => written.map((entry) => entry.internalPort)
+      }
+    })
+
+    it.effect("has what is mapped, until it is released", () =>
+      Effect.gen(function* () {
+        const { protocol, stands } = yield* withPage()
+        const mapping = yield* LeaseEngine.map(protocol, request)
+        assert.deepStrictEqual(stands(), [12000])
+        yield* mapping.release
+        assert.deepStrictEqual(stands(), [])
+      })
+    )
+
+    it.effect("keeps what no release has confirmed", () =>
+      Effect.gen(function* () {
+        const { protocol, stands } = yield* withPage({ release: () => Effect.fail(timedOut) })
+        const mapping = yield* LeaseEngine.map(protocol, request)
+        yield* Effect.ignore(mapping.release)
+        assert.deepStrictEqual(stands(), [12000])
+      })
+    )
+
+    it.effect("keeps what a release had no time for", () =>
+      Effect.gen(function* () {
+        const { protocol, stands } = yield* withPage({ release: () => Effect.never })
+        const mapping = yield* LeaseEngine.map(protocol, request)
+        const fiber = yield* Effect.forkChild(Effect.ignore(mapping.release), { startImmediately: true })
+        yield* TestClock.adjust("6 seconds")
+        yield* Fiber.join(fiber)
+        assert.deepStrictEqual(stands(), [12000])
+      })
+    )
+
+    it.effect("has nothing of what was refused, or was undone, and what could not be undone", () =>
+      Effect.gen(function* () {
+        const cases = [
+          [{ request: () => Effect.fail(refused) }, []],
+          [{ request: () => Effect.fail(timedOut) }, []],
+          [{ request: () => Effect.fail(timedOut), abandon: () => Effect.fail(timedOut) }, [12000]]
+        ] as const
+        for (const [script, expected] of cases) {
+          const { protocol, stands } = yield* withPage(script)
+          yield* Effect.flip(LeaseEngine.map(protocol, request))
+          assert.deepStrictEqual(stands(), [...expected])
+        }
+      })
+    )
+
+    it.effect("says what to delete once something is mapped, one after the other, and not before", () =>
+      Effect.gen(function* () {
+        const { discarded, protocol, stands } = yield* withPage({}, [1, 2, 12000])
+        yield* LeaseEngine.map(protocol, request)
+        // Each of them takes some turns of the scheduler.
+        yield* Effect.repeat(TestClock.adjust("10 millis"), { times: 10 })
+        assert.deepStrictEqual(discarded, [1, 2])
+        assert.deepStrictEqual(stands(), [12000])
+        const failing = yield* withPage({ request: () => Effect.fail(refused) }, [1])
+        yield* Effect.flip(LeaseEngine.map(failing.protocol, request))
+        yield* TestClock.adjust("1 minute")
+        assert.deepStrictEqual(failing.discarded, [])
+      })
+    )
+
+    it.effect("is swept in nobody's time: neither the mapping nor its release waits for it", () =>
+      Effect.gen(function* () {
+        const { protocol, stands } = yield* withPage({ discard: () => Effect.never }, [1])
+        const mapping = yield* LeaseEngine.map(protocol, request)
+        yield* mapping.release
+        // It is left for the next mapping.
+        yield* TestClock.adjust("1 minute")
+        assert.deepStrictEqual(stands(), [1])
       })
     )
   })

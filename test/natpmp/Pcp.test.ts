@@ -1,5 +1,6 @@
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as GatewayDiscovery from "@effect-nat/core/GatewayDiscovery"
+import * as Ledger from "@effect-nat/core/Ledger"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
@@ -26,6 +27,7 @@ import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
+import * as MemoryLedger from "../core/memoryLedger.ts"
 import * as Net from "./network.ts"
 import * as Router from "./pcpRouter.ts"
 
@@ -74,6 +76,22 @@ const entries = (router: Router.PcpRouter) => Effect.map(Clock.currentTimeMillis
 const natPmpOnly: Parameters<typeof Router.make>[0] = { respond: NatPmpResponder.respond }
 
 const pcpOnly: Parameters<typeof Router.make>[0] = { respond: PcpResponder.respond }
+
+const leftNonce = (internalPort: number) => Codec.nonceFromBytes(Uint8Array.of(internalPort & 0xff))
+
+/** What an earlier run has noted. */
+const left = (internalPort: number): Ledger.Entry =>
+  new Ledger.Entry({
+    method: "pcp",
+    gateway: "192.168.77.1:5351",
+    key: `tcp 192.168.77.2:${internalPort}`,
+    protocol: "tcp",
+    internalAddress: ip("192.168.77.2"),
+    internalPort,
+    externalPort: internalPort + 1,
+    description: "effect-nat",
+    nonce: leftNonce(internalPort)
+  })
 
 const noncesOf = (router: Router.PcpRouter): Set<string> =>
   new Set(router.requests.flatMap((request) => (request._tag === "MapRequest" ? [request.nonce] : [])))
@@ -248,6 +266,22 @@ describe("Pcp", () => {
           yield* TestClock.adjust("1 day")
           assert.strictEqual(router.asked.length, length)
         })
+    )
+
+    it.effect("what a killed run has left is renewed with that run's nonce, or deleted with it", () =>
+      Effect.gen(function* () {
+        const { mapper, router } = yield* withRouter()
+        yield* MemoryLedger.leave([left(12000), left(9000)])
+        yield* mapper.map({ protocol: "tcp", internalPort: 12000, externalPort: 12001 })
+        yield* Effect.repeat(TestClock.adjust("10 millis"), { times: 10 })
+        const asked = router.requests.flatMap((one) =>
+          one._tag === "MapRequest" ? [[one.internalPort, one.lifetime === 0, one.nonce] as const] : []
+        )
+        assert.deepStrictEqual(asked, [
+          [12000, false, leftNonce(12000)],
+          [9000, true, leftNonce(9000)]
+        ])
+      }).pipe(Effect.provide(MemoryLedger.layer))
     )
 
     it.effect("a mapping that was lost is asked for anew with the same nonce", () =>
@@ -782,6 +816,17 @@ describe("Pcp", () => {
         for (let port = 1; port <= 8; port++) yield* mapper.map({ protocol: "udp", internalPort: port })
         assert.include((yield* listing)[1], "and 3 more")
       })
+    )
+
+    it.effect("listing, with what the ledger knows of other programs", () =>
+      Effect.gen(function* () {
+        const { mapper } = yield* withRouter()
+        yield* mapper.map(wish)
+        yield* MemoryLedger.leave([left(9000)])
+        const { message } = yield* reason(Stream.runCollect(mapper.list))
+        assert.include(message, "this process holds 11.22.33.1:12001/tcp to 192.168.77.2:12000")
+        assert.include(message, "other programs of this host may hold, or have left, those of 192.168.77.2:9000/tcp")
+      }).pipe(Effect.provide(MemoryLedger.layer))
     )
 
     it.effect("deleting by external port", () =>

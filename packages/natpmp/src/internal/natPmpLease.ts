@@ -193,7 +193,7 @@ export const make = (
 
   /** A gateway maps for the address that asks. */
   const note = (way: Ways.Ipv4Way, request: MappingRequest.Resolved) =>
-    localAddress(way.natPmp.gateway).pipe(
+    way.ownAddress.pipe(
       Effect.flatMap((internalAddress) => page.note(LedgerEntries.make({ method, way, internalAddress }, request))),
       Effect.ignore
     )

@@ -56,8 +56,6 @@ type Lease = LeaseEngine.Lease<Handle>
 /** Whom to ask, from where, and for whom. */
 interface Target {
   readonly way: Ways.Way
-  /** Which own address is asked from; `undefined` where the kernel chooses. */
-  readonly from: NetAddress.IpAddress | undefined
   readonly other: NetAddress.IpAddress | undefined
   readonly place: Announcements.Place
 }
@@ -128,12 +126,10 @@ export const make = (
     wanted: NetAddress.IpAddress | undefined
   ): Effect.fn.Return<Target, NatError.NatError> {
     const from = (own: NetAddress.IpAddress) => ways.from(peer, own)
-    if (wanted === undefined || Equal.equals(wanted, usual)) {
-      return { way: yield* from(usual), from: usual, other: undefined, place }
-    }
-    if (yield* isOwn(wanted)) return { way: yield* from(wanted), from: wanted, other: undefined, place }
+    if (wanted === undefined || Equal.equals(wanted, usual)) return { way: yield* from(usual), other: undefined, place }
+    if (yield* isOwn(wanted)) return { way: yield* from(wanted), other: undefined, place }
     if (!settings.thirdParty) return yield* cannotMapForOthers(wanted)
-    return { way: yield* from(usual), from: usual, other: wanted, place }
+    return { way: yield* from(usual), other: wanted, place }
   })
 
   const overIpv4 = Effect.fnUntraced(function* (
@@ -142,13 +138,9 @@ export const make = (
   ): Effect.fn.Return<Target, NatError.NatError> {
     const way = yield* ways.ipv4(gateway)
     // The kernel chooses the own address; which one that was is known when the answer comes.
-    if (internalAddress === undefined) {
-      return { way, from: undefined, other: undefined, place: NetAddress.ipv4Unspecified }
-    }
+    if (internalAddress === undefined) return { way, other: undefined, place: NetAddress.ipv4Unspecified }
     const own = yield* localAddress(gateway)
-    if (Equal.equals(own, internalAddress)) {
-      return { way, from: own, other: undefined, place: NatPmpLease.placeOf(own) }
-    }
+    if (Equal.equals(own, internalAddress)) return { way, other: undefined, place: NatPmpLease.placeOf(own) }
     return yield* targetOf(way.peer, own, NatPmpLease.placeOf(own), internalAddress)
   })
 
@@ -216,8 +208,8 @@ export const make = (
     )
 
   /** What an earlier run has left at this internal end only its nonce can renew; then what is asked for is noted. */
-  const note = Effect.fnUntraced(function* ({ from, other, way }: Target, request: MappingRequest.Resolved) {
-    const internalAddress = other ?? from ?? (yield* localAddress(way.peer.address))
+  const note = Effect.fnUntraced(function* ({ other, way }: Target, request: MappingRequest.Resolved) {
+    const internalAddress = other ?? (yield* way.ownAddress)
     const place: LedgerEntries.Place = { method, way, internalAddress }
     if (!nonces.has(way.gateway)) {
       const earlier = yield* page.earlier(LedgerEntries.identify(place, request))

@@ -2,6 +2,7 @@
  * The ways to gateways: to each of them one socket for both protocols, and the one client of each protocol, which holds
  * what must not be doubled: the turn of requests, the epoch, and what the gateway has refused.
  */
+import type * as NatError from "@effect-nat/core/NatError"
 import type * as Udp from "@effect-nat/core/Udp"
 import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
@@ -25,6 +26,8 @@ export interface Way {
   readonly peer: NetAddress.InetAddress
   /** The same as a name. */
   readonly gateway: string
+  /** This host's own address that the gateway would be asked from now. */
+  readonly ownAddress: Effect.Effect<NetAddress.IpAddress, NatError.NatError>
   readonly pcp: PcpClient.PcpClient
   /** `undefined` where the gateway is asked over IPv6, of which NAT-PMP knows nothing. */
   readonly natPmp: NatPmpClient.NatPmpClient | undefined
@@ -76,14 +79,17 @@ export const make = Effect.fnUntraced(function* (
       // A restarted gateway may speak more than before.
       restarted: (count) => Effect.andThen(pcp.forget, notices.restarted(count))
     })
-    const way: Ipv4Way = { peer, gateway, pcp, natPmp, heard: { natPmp: false, pcp: false } }
+    const { localAddress: ownAddress } = channel
+    const way: Ipv4Way = { peer, gateway, ownAddress, pcp, natPmp, heard: { natPmp: false, pcp: false } }
     return way
   })
 
   const overIpv6 = Effect.fnUntraced(function* (peer: NetAddress.InetAddress, own: NetAddress.IpAddress) {
     const gateway = NetAddress.formatInet(peer)
-    const pcp = PcpClient.makeOn(yield* GatewayChannel.make(peer, own), noticesOf(gateway))
-    const way: Way = { peer, gateway, pcp, natPmp: undefined, heard: { natPmp: false, pcp: false } }
+    const channel = yield* GatewayChannel.make(peer, own)
+    const pcp = PcpClient.makeOn(channel, noticesOf(gateway))
+    const { localAddress: ownAddress } = channel
+    const way: Way = { peer, gateway, ownAddress, pcp, natPmp: undefined, heard: { natPmp: false, pcp: false } }
     return way
   })
 
