@@ -25,6 +25,7 @@ export interface Mutant {
 }
 
 const engine = "core/src/LeaseEngine.ts"
+const ledger = "core/src/Ledger.ts"
 const channel = "natpmp/src/internal/gatewayChannel.ts"
 const client = "natpmp/src/NatPmpClient.ts"
 const codec = "natpmp/src/NatPmpCodec.ts"
@@ -48,10 +49,10 @@ const releasing = "const outcome = yield* Effect.exit(Effect.suspend(() => proto
 const renewing = "const renewing = yield* Effect.forkDetach(renewals)"
 const renewals = "const renewals = Effect.gen(function* () {"
 const failed = "Effect.catchCause((cause) => Effect.as(noteFailure(cause), failures + 1))"
-const abandoning = "(outcomeUnknown(cause) ? abandon(protocol, resolved) : Effect.void)"
+const abandoning = "undoFirst(protocol, resolved, cause)"
 
 const openSocket = "udp.open({ connect: peer, bind })"
-const fromGateway = "Equal.equals(address, peer) ? conversation.judge(payload, receivedAt) : IgnoredDatagrams.foreign"
+const fromGateway = "const isFromPeer = Equal.equals(address, peer)"
 
 /** A socket that hears everybody. */
 const unconnected = edit(
@@ -90,7 +91,7 @@ const ofPcp: ReadonlyArray<Mutant> = [
     name: "pcp-foreign-reply-accepted",
     what: "An answer of PCP is believed whoever sent it.",
     by: "live-or-lost",
-    edits: [unconnected, edit(channel, fromGateway, fromGateway.replace(" ?", " || payload[0] === 2 ?"))]
+    edits: [unconnected, edit(channel, fromGateway, `${fromGateway} || payload[0] === 2`)]
   },
   {
     name: "pcp-nonce-unchecked",
@@ -312,7 +313,7 @@ export const list: ReadonlyArray<Mutant> = [
     name: "foreign-reply-accepted",
     what: "An answer is believed whoever sent it.",
     by: "live-or-lost",
-    edits: [unconnected, edit(channel, fromGateway, "conversation.judge(payload, receivedAt)")]
+    edits: [unconnected, edit(channel, fromGateway, "const isFromPeer = true")]
   },
   {
     name: "answer-to-another-accepted",
@@ -639,6 +640,24 @@ export const list: ReadonlyArray<Mutant> = [
     edits: [
       edit(engine, "yield* Random.nextBetween(0.45, 0.5)", "yield* Effect.sync(() => 0.45 + Math.random() * 0.05)")
     ]
+  },
+  {
+    name: "left-is-not-swept",
+    what: "What a killed process has left is not deleted after the next start.",
+    by: "nothing-left",
+    edits: [edit(engine, "yield* Effect.forkIn(sweep(protocol), scope)", "yield* Effect.void")]
+  },
+  {
+    name: "sweeps-what-is-held",
+    what: "What a killed process has left is deleted, also where the next one holds it.",
+    by: "live-or-lost",
+    edits: [edit(ledger, "if (isSomebodys || (yield* discardOne", "if ((yield* discardOne")]
+  },
+  {
+    name: "nonce-dies-with-process",
+    what: "The next start asks over PCP with another nonce for what the one before has left.",
+    by: "maps-when-healthy",
+    edits: [edit(pcpLease, "if (isNonce(earlier?.nonce))", "if (earlier !== earlier && isNonce(earlier?.nonce))")]
   },
   ...ofPcp
 ]

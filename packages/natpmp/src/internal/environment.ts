@@ -73,6 +73,17 @@ const hearPcp = Effect.fnUntraced(function* (
     : IgnoredDatagrams.mismatch("not about a mapping of this program")
 })
 
+/** What a gateway says unasked where it was asked from: what has become of a mapping, and nothing else. */
+const hearsUpdate = Effect.fnUntraced(function* (
+  recovery: Recovery.Recovery,
+  { gateway, pcp }: Ways.Way,
+  payload: Uint8Array
+) {
+  const decoded = Result.getOrUndefined(PcpCodec.decodeResponse(payload))
+  if (decoded?._tag !== "MapResponse" || !(yield* recovery.updated(gateway, decoded))) return false
+  return (yield* pcp.hear(decoded)) === undefined
+})
+
 const makeHear =
   (recovery: () => Recovery.Recovery) =>
   (payload: Uint8Array, from: NetAddress.InetAddress): Effect.Effect<void> =>
@@ -103,7 +114,7 @@ export const make: Effect.Effect<Environment, never, Udp.Udp | DefaultRoute.Defa
     const recovery: Recovery.Recovery = yield* Recovery.make(announcements)
     const warned = new Set<string>()
     const environment: Environment = {
-      ways: yield* Ways.make(recovery.noticesOf),
+      ways: yield* Ways.make(recovery.noticesOf, (way, payload) => hearsUpdate(recovery, way, payload)),
       recovery,
       slots: LeaseSlots.make(),
       ledger: yield* Ledger.Ledger,

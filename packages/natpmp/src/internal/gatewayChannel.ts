@@ -59,12 +59,14 @@ export interface GatewayChannel {
   readonly ask: <A>(question: Question<A>) => Effect.Effect<Answered<A>, NatError.NatError>
   /** This host's own address that a question would be asked from now. Fails with `Unreachable`. */
   readonly localAddress: Effect.Effect<NetAddress.IpAddress, NatError.NatError>
+  /** Keeps the socket open that questions are asked from now: what its gateway says there later is heard. */
+  readonly listen: Effect.Effect<void, NatError.NatError, Scope.Scope>
   /** Whether a question of this version of the protocol was ever sent: an answer may be one to it, whoever waits. */
   readonly hasSpoken: (version: number) => boolean
 }
 
-/** Long enough for the exchanges of one burst, short beside any lease. */
-const idleSocketLifetime: Duration.Input = "3 seconds"
+/** Milliseconds: long enough for the exchanges of one burst, short beside any lease. */
+const idleSocketLifetime = 3000
 
 type SocketError = DatagramSocket.DatagramSocketError
 
@@ -102,9 +104,12 @@ class Conversation {
   readonly socket: Udp.UdpSocket
   readonly waiting = new Set<Waiting>()
   failure: SocketError | undefined
+  /** When something was last asked, in milliseconds. */
+  askedAt: number
 
-  constructor(socket: Udp.UdpSocket) {
+  constructor(socket: Udp.UdpSocket, openedAt: number) {
     this.socket = socket
+    this.askedAt = openedAt
   }
 
   /** Why the datagram changes nothing; `undefined` where a question has taken it. */
@@ -129,14 +134,23 @@ class Conversation {
   }
 }
 
+/** Whether a datagram of the gateway that no question has taken is news all the same. */
+export type HearsUnasked = (payload: Uint8Array) => Effect.Effect<boolean>
+
 /** Never for ever without effect: each datagram is received, judged and dropped, and the questions' time runs on. */
-const listen = Effect.fnUntraced(function* (conversation: Conversation, peer: NetAddress.InetAddress) {
+const listen = Effect.fnUntraced(function* (
+  conversation: Conversation,
+  peer: NetAddress.InetAddress,
+  hearsUnasked: HearsUnasked
+) {
   while (true) {
     const datagrams = yield* conversation.socket.receive
     const receivedAt = yield* Clock.monotonicTimeNanos
     for (const { address, payload } of datagrams) {
-      const why = Equal.equals(address, peer) ? conversation.judge(payload, receivedAt) : IgnoredDatagrams.foreign
-      if (why !== undefined) yield* IgnoredDatagrams.count(address, why)
+      const isFromPeer = Equal.equals(address, peer)
+      const why = isFromPeer ? conversation.judge(payload, receivedAt) : IgnoredDatagrams.foreign
+      if (why === undefined || (isFromPeer && (yield* hearsUnasked(payload)))) continue
+      yield* IgnoredDatagrams.count(address, why)
     }
   }
 })
@@ -163,12 +177,17 @@ const expect = <A>(conversation: Conversation, question: Question<A>) =>
     ({ waiting }) => Effect.sync(() => conversation.waiting.delete(waiting))
   ).pipe(Effect.map(({ answer }) => answer))
 
-/**
- * The way to the gateway that listens at `peer`, from the own address `from` where it matters which of several that is.
- */
+/** How a gateway is spoken with. */
+export interface Options {
+  /** The own address to ask from, where it matters which of several that is. */
+  readonly from?: NetAddress.IpAddress | undefined
+  readonly hearsUnasked?: HearsUnasked | undefined
+}
+
+/** The way to the gateway that listens at `peer`. */
 export const make = Effect.fnUntraced(function* (
   peer: NetAddress.InetAddress,
-  from?: NetAddress.IpAddress
+  { from, hearsUnasked = () => Effect.succeed(false) }: Options = {}
 ): Effect.fn.Return<GatewayChannel, never, Udp.Udp | Scope.Scope> {
   const udp = yield* Udp.Udp
   const turn = yield* Semaphore.make(1)
@@ -177,19 +196,27 @@ export const make = Effect.fnUntraced(function* (
   const bind = from === undefined ? undefined : { address: from }
   const conversations = yield* RcRef.make({
     acquire: Effect.gen(function* () {
-      const opened = new Conversation(yield* udp.open({ connect: peer, bind }))
-      yield* Effect.forkScoped(Effect.catch(listen(opened, peer), (error) => Effect.sync(() => opened.fail(error))))
+      const opened = new Conversation(yield* udp.open({ connect: peer, bind }), yield* Clock.currentTimeMillis)
+      yield* Effect.forkScoped(
+        Effect.catch(listen(opened, peer, hearsUnasked), (error) => Effect.sync(() => opened.fail(error)))
+      )
       return opened
     }),
     idleTimeToLive: idleSocketLifetime
   })
 
-  /** A socket that failed while nobody waited must not fail the next question. */
-  const conversation = Effect.flatMap(RcRef.get(conversations), (current) =>
-    current.failure === undefined
-      ? Effect.succeed(current)
-      : Effect.andThen(RcRef.invalidate(conversations), RcRef.get(conversations))
-  )
+  /**
+   * A socket that failed while nobody waited must not fail the next question, and one that is only listened to may have
+   * an address that this host no longer has.
+   */
+  const conversation = Effect.gen(function* () {
+    const current = yield* RcRef.get(conversations)
+    const now = yield* Clock.currentTimeMillis
+    const isFresh = current.waiting.size > 0 || now - current.askedAt < idleSocketLifetime
+    if (current.failure === undefined && isFresh) return current
+    yield* RcRef.invalidate(conversations)
+    return yield* RcRef.get(conversations)
+  })
 
   /** Sends until the schedule ends; what ends the question is an answer, a refusal or its time limit. */
   const transmit = ({ fail, socket }: Conversation, question: Question<unknown>) => {
@@ -205,6 +232,7 @@ export const make = Effect.fnUntraced(function* (
   const exchange = <A>(question: Question<A>) =>
     Effect.gen(function* () {
       const current = yield* conversation
+      current.askedAt = yield* Clock.currentTimeMillis
       const answer = yield* expect(current, question)
       return yield* Effect.raceFirst(Deferred.await(answer), transmit(current, question))
     }).pipe(Effect.scoped, Effect.mapError(unreachable(peer)))
@@ -223,6 +251,7 @@ export const make = Effect.fnUntraced(function* (
       Effect.map(({ socket }) => socket.address.address),
       Effect.mapError(unreachable(peer))
     ),
+    listen: Effect.asVoid(Effect.mapError(RcRef.get(conversations), unreachable(peer))),
     hasSpoken: (version) => spoken.has(version)
   }
 })

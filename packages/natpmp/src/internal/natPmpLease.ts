@@ -14,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import type * as NatPmpClient from "../NatPmpClient.ts"
 import type * as Environment from "./environment.ts"
 import * as Gateways from "./gateways.ts"
+import * as HeldLine from "./heldLine.ts"
 import * as LedgerEntries from "./ledgerEntries.ts"
 import type * as Recovery from "./recovery.ts"
 import type * as Ways from "./ways.ts"
@@ -165,10 +166,15 @@ export interface NatPmpLease extends LeaseEngine.LeaseProtocol<Handle> {
 export interface Own {
   readonly registration: Recovery.Registration
   readonly page: Ledger.Page
+  readonly line: HeldLine.HeldLine
 }
 
 export const makeOwn = (environment: Environment.Environment): Effect.Effect<Own, never, Scope.Scope> =>
-  Effect.all({ registration: environment.recovery.register, page: environment.ledger.open })
+  Effect.all({
+    registration: environment.recovery.register,
+    page: environment.ledger.open,
+    line: HeldLine.make
+  })
 
 export const make = (
   environment: Environment.Environment,

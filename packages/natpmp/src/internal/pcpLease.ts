@@ -97,7 +97,7 @@ export const make = (
   settings: Settings
 ): LeaseEngine.LeaseProtocol<Handle> => {
   const { candidates, isOwn, localAddress, recovery, ways } = environment
-  const { page, registration } = own
+  const { line, page, registration } = own
   const natPmp = NatPmpLease.make(environment, own, Duration.min(settings.timeout, NatPmpLease.requestTimeout))
   /** Where the mapping may be: from before the request is sent until the gateway has said no or has deleted it. */
   let mayHold: Pick<Target, "way" | "other"> | undefined
@@ -182,6 +182,7 @@ export const make = (
       nonce: yield* nonceOn(way),
       place: isUnknown && other === undefined ? NatPmpLease.placeOf(internalAddress) : place
     })
+    yield* line.hold(way)
     if (before !== undefined && !Equal.equals(before, externalAddress)) yield* recovery.moved(way.gateway, before)
     const lease: Lease = { mapping, handle: { _tag: "pcp", way, other } }
     return lease
@@ -329,6 +330,7 @@ export const make = (
   /** A renewal that it interrupts may still reach the gateway, so that it does not forget what may be held there. */
   const release = Effect.fn("Pcp.release")(function* ({ handle, mapping }: Lease) {
     yield* registration.letGo
+    yield* line.letGo
     yield* handle._tag === "pcp" ? deleteOn(handle, mapping) : natPmp.release({ handle, mapping })
   })
 
