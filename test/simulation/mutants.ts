@@ -650,13 +650,13 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "sweeps-what-is-held",
     what: "What a killed process has left is deleted, also where the next one holds it.",
-    by: "live-or-lost",
+    by: "no-delete-while-live",
     edits: [edit(ledger, "if (isSomebodys || (yield* discardOne", "if ((yield* discardOne")]
   },
   {
     name: "nonce-dies-with-process",
     what: "The next start asks over PCP with another nonce for what the one before has left.",
-    by: "maps-when-healthy",
+    by: "no-delete-while-live",
     edits: [edit(pcpLease, "if (isNonce(earlier?.nonce))", "if (earlier !== earlier && isNonce(earlier?.nonce))")]
   },
   ...ofPcp

@@ -75,6 +75,8 @@ export interface Plan {
   readonly isBystanderQuick: boolean
   /** Whether the user unmaps the first port just then. */
   readonly unmapsAtRestart: boolean
+  /** Whether the user no longer wants the last port, one of several, when the program starts again after a crash. */
+  readonly dropsAfterCrash: boolean
   /** Another program holds what a careless client would bind. */
   readonly hasTakenPorts: boolean
   readonly longestLease: number
@@ -255,6 +257,12 @@ const drawLateNews = (seed: number, quirk: Quirk.Quirk | undefined, horizon: num
   return [{ at, what: isNeeded && quirk === "EpochStartsOver" ? "reboot" : what, lasts: 0, mapping: 0 }]
 }
 
+/** Only what a killed process has left, and the next one does not want, shows a router that never forgets. */
+const drawCrash = (seed: number, quirk: Quirk.Quirk | undefined, horizon: number): ReadonlyArray<Event> => {
+  if (quirk !== "NeverForgets") return []
+  return [{ at: SeededRandom.make(seed, "crash").between(0, horizon), what: "crash", lasts: 0, mapping: 0 }]
+}
+
 /** What the worlds with PCP are, drawn apart. */
 const drawOfPcp = (seed: number): Pick<Plan, "family" | "protocol" | "quirk" | "speaks"> | undefined => {
   if (!isOfPcp(seed)) return undefined
@@ -303,7 +311,9 @@ export const draw = (seed: number): Plan => {
   const lifetime = random.pick(lifetimes)
   const lifetimeSeconds = quirk === "RefusesLeasesAboveOneWeek" ? longLease : lifetime
   const horizon = Math.max(3 * minute, 2500 * lifetimeSeconds)
-  const wanted = Array.from({ length: random.between(1, 3) }, (_, index) => drawWanted(random, lifetimeSeconds, index))
+  const fewest = quirk === "NeverForgets" ? 2 : 1
+  const length = Math.max(random.between(1, 3), fewest)
+  const wanted = Array.from({ length }, (_, index) => drawWanted(random, lifetimeSeconds, index))
   const event = (what: Event["what"]): Event => ({
     at: random.chance(0.3) ? random.between(0, 5_000) : random.between(0, horizon),
     what,
@@ -319,7 +329,11 @@ export const draw = (seed: number): Plan => {
   if (random.chance(0.7)) {
     for (let left = random.between(1, 3); left > 0; left--) drawn.push(event(random.pick(deeds)))
   }
-  drawn.push(...drawQuestions(more, horizon, quirk), ...drawLateNews(seed, quirk, horizon))
+  drawn.push(
+    ...drawQuestions(more, horizon, quirk),
+    ...drawLateNews(seed, quirk, horizon),
+    ...drawCrash(seed, quirk, horizon)
+  )
   return {
     seed,
     protocol,
@@ -329,6 +343,7 @@ export const draw = (seed: number): Plan => {
     quirk,
     hasBystander: random.chance(0.4),
     isBystanderQuick: more.chance(0.5),
+    dropsAfterCrash: quirk === "NeverForgets" || SeededRandom.make(seed, "drop").chance(0.5),
     unmapsAtRestart: SeededRandom.make(seed, "restart").chance(0.3),
     hasTakenPorts: random.chance(0.3),
     // Over UPnP nobody would tell the client that its lease is cut short.

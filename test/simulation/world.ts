@@ -70,6 +70,8 @@ export interface Program {
   readonly sentAt: Array<number>
   foundAt: number | undefined
   hasAsked: boolean
+  /** Only after that it knows which gateway is there, and what earlier ones have left on it. */
+  hasMapped: boolean
   /** When it last said that a mapping may be left. */
   warnedAt: number | undefined
   /** It is being shut down: it begins nothing new. */
@@ -454,6 +456,7 @@ export class World {
       sentAt: [],
       foundAt: undefined,
       hasAsked: false,
+      hasMapped: false,
       warnedAt: undefined,
       isEnding: false,
       releasing: 0
@@ -517,6 +520,7 @@ export class World {
         held.badSince = undefined
         held.goneSince = undefined
         this.#listen(held, exit.value)
+        program.hasMapped = true
         held.lostSince = undefined
         held.expiresAt = undefined
         held.error = undefined
@@ -618,6 +622,8 @@ export class World {
     if (this.program.process.isRunning) this.happened.add("crash")
     this.program.process.kill()
     this.#mayLeave()
+    const last = this.helds.at(-1)
+    if (this.plan.dropsAfterCrash && last !== undefined && last.index > 0) last.isWanted = false
     this.network.after(this.random.between(500, 60_000), () => this.#resume())
   }
 
@@ -655,6 +661,7 @@ export class World {
 
   close() {
     this.isOver = true
+    if (!this.program.hasMapped) this.mayLeavePermanent = true
     this.closing.forEach((close) => close())
     for (const held of this.helds) this.stop(held, false)
   }
