@@ -297,8 +297,7 @@ labSuite("PCP on a real router", () => {
         const knock = lab.tcpProbe("wan", Lab.ipv6Addresses.lan, 12000, { timeout: "700 millis" })
         yield* Effect.sleep("12 seconds")
         // Half of the lease is an hour: it is the restart that has it asked for again.
-        const maps = (yield* capture.packets).filter(({ payload }) => payload[1] === 1)
-        assert.isAtLeast(maps.length, 1)
+        assert.match(yield* capture.text, /IP6 [^]*\.5351: [^]*UDP, length 60/)
         assert.strictEqual(yield* knock, "reachable")
         yield* program.write("go on\n")
         assert.strictEqual((yield* program.awaitExit()).exitCode, 0)
