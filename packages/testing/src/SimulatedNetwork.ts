@@ -10,7 +10,7 @@
  * A network does nothing by itself: `run` and `runUntil` let time pass, on the caller's stack.
  *
  * What cannot be is a `RangeError` that names it, thrown at once: a link that is none, an address outside of its network
- * or of somebody else, a quirk that cannot show here.
+ * or of somebody else, a gateway that no interface of a host leads to, a quirk that cannot show here.
  *
  * **Example** (A mapping kept for a day, in a moment)
  *
@@ -238,6 +238,7 @@ export interface Sent {
  * @since 0.1.0
  */
 export interface Options {
+  /** A whole number. */
   readonly seed: number
   /** Keeps the trace's lines. Defaults to `false`: the fingerprint is there all the same. */
   readonly keepsTrace?: boolean | undefined
@@ -285,7 +286,10 @@ export interface SimulatedNetwork {
    * Defaults to `"abrupt"`.
    */
   readonly remove: (appliance: Appliance, how?: "abrupt" | "orderly") => void
-  /** A host with a free address of each network that it is attached to. Throws a `RangeError` where one is none. */
+  /**
+   * A host with a free address of each network that it is attached to, and gateways in those networks. Throws a
+   * `RangeError` where one is none.
+   */
   readonly addHost: (placement: Placement & { readonly name?: string | undefined }) => Host
   /** Does something after some milliseconds. */
   readonly after: (delay: number, run: () => void) => void
@@ -404,12 +408,13 @@ const logKind = "log    "
 const isGroup = (address: NetAddress.IpAddress): boolean => NetAddress.isMulticast(address)
 
 /**
- * An empty network.
+ * An empty network. Throws a `RangeError` where the seed is none.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = (options: Options): SimulatedNetwork => {
+  NetworkChecks.seed(options.seed)
   const time = new VirtualTime.VirtualTime(0)
   const chance = SeededRandom.make(options.seed, "network")
   const clientChance = SeededRandom.make(options.seed, "programs")
@@ -926,16 +931,18 @@ export const make = (options: Options): SimulatedNetwork => {
   }
 
   const settleIn = (host: HostState, { attachments, gateways }: Placement) => {
-    host.places = attachments.map(({ address, lan, name }, index) => {
+    const places = attachments.map(({ address, lan, name }, index) => {
       const own = NetworkChecks.address(address)
       NetworkChecks.place(host.host.name, own, lan.network, addressesOn(lan, host))
       return { lan, name: name ?? `eth${index}`, own: IpInterface.makeUnsafe(own, lan.network.prefixLength) }
     })
-    host.routes = gateways.flatMap((gateway, metric) => {
+    const routes = gateways.map((gateway, metric) => {
       const address = "model" in gateway ? gateway.address : gateway
-      const place = host.places.find((one) => IpNetwork.contains(IpNetwork.fromInterface(one.own), address))
-      return place === undefined ? [] : [{ gateway: address, interface: place.name, metric }]
+      const { name } = NetworkChecks.placeTowards(host.host.name, address, places)
+      return { gateway: address, interface: name, metric }
     })
+    host.places = places
+    host.routes = routes
     happened(
       "placed ",
       `${host.host.name}: ${host.places.map((place) => IpInterface.format(place.own)).join(", ")} via ${host.routes.map((route) => NetAddress.formatIp(route.gateway)).join(", ")}`,
