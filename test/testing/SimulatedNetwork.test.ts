@@ -76,6 +76,16 @@ it.effect("a program that waits for what never comes is a defect, not a test tha
   })
 )
 
+it.effect("so is one that goes on for ever", () =>
+  Effect.gen(function* () {
+    const { host, network } = world()
+    const exit = yield* Effect.exit(network.run(host.start(), Effect.forever(Effect.sleep("1 day"))))
+    assert.include(String(exit), "the program has not ended after 400d")
+    assert.isAtLeast(network.now, 400 * 86_400_000)
+    assert.isBelow(network.now, 402 * 86_400_000)
+  })
+)
+
 it.effect("the clients map, keep and release through the simulated router", () =>
   Effect.gen(function* () {
     for (const layer of [NatPmp.layer, Upnp.layer]) {

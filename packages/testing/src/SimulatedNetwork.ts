@@ -49,6 +49,7 @@ import * as Udp from "@effect-nat/core/Udp"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
@@ -321,11 +322,19 @@ export interface SimulatedNetwork {
    * on its caller's stack; what others in the network still have to do then waits for the next call.
    *
    * It is a defect when nothing more is to happen in the whole network and the effect has not ended: it waits for what
-   * never comes, or its process was killed. While anything else goes on, as the renewals of another program, nobody can
-   * tell, and it runs on for ever.
+   * never comes, or its process was killed. While anything else goes on, as the renewals of a mapping, nobody can tell:
+   * then it is a defect after `longestRun`. A program that never ends by itself is forked, and `runUntil` lets time pass.
    */
   readonly run: <A, E>(process: Process, effect: Effect.Effect<A, E, Seams>) => Effect.Effect<A, E>
 }
+
+/**
+ * How long an effect may take in one `run`: 400 days. Time passes on the caller's stack, where nothing else could end it.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const longestRun: Duration.Duration = Duration.days(400)
 
 /** A host firewall's or kernel's limit: what nobody reads is dropped. */
 const receiveCapacity = 512
@@ -402,6 +411,8 @@ interface ProcessState {
   readonly process: Process
   isRunning: boolean
 }
+
+const notEnded = `the program has not ended after ${Duration.format(longestRun)}: fork it in its process, and let time pass with runUntil`
 
 const logKind = "log    "
 
@@ -1060,7 +1071,9 @@ export const make = (options: Options): SimulatedNetwork => {
     run: (process, effect) =>
       Effect.suspend(() => {
         const fiber = process.fork(effect)
+        const latest = time.now + Duration.toMillis(longestRun)
         while (fiber.pollUnsafe() === undefined) {
+          if (time.now > latest) return Effect.die(new Error(notEnded))
           if (!time.step()) return Effect.die(new Error("the program waits for something that never comes"))
         }
         return fiber.pollUnsafe() ?? Effect.die(new Error("the program has not ended"))
