@@ -2,6 +2,7 @@ import * as DeviceDescription from "@effect-nat/upnp/DeviceDescription"
 import { assert, describe, it } from "@effect/vitest"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
+import { readFileSync } from "node:fs"
 import * as Campaign from "./campaign.ts"
 import * as Decoder from "./decoder.ts"
 import { decoders } from "./decoders.ts"
@@ -21,6 +22,12 @@ describe(`decoders that meet the network, seed ${seed}`, () => {
     // An input that is always refused before it is looked at tests nothing.
     assert.isAtLeast(outcome.accepted, inputs / 10)
     assert.isAtLeast(outcome.refused, inputs / 20)
+  })
+
+  it("are all in docs/simulation.md", () => {
+    const docs = readFileSync(new URL("../../docs/simulation.md", import.meta.url), "utf8")
+    const table = docs.slice(docs.indexOf("| decoders"), docs.indexOf("**The inputs.**"))
+    for (const { name } of decoders) assert.include(table, `\`${name}\``)
   })
 
   it("take time that grows no faster than the input", { timeout: 300_000 }, () => {

@@ -59,6 +59,14 @@ describe("an answer", () => {
     })
   )
 
+  it("is that of either protocol where a device speaks both", () => {
+    const device = SimulatedDevice.pcpAndNatPmp(new RouterModel.RouterModel())
+    const from = NetAddress.inetAddressUnsafe(own, 5350)
+    const answersTo = (payload: Uint8Array) =>
+      device.onDatagram?.({ now: 0, payload, from, to: router })?.map((answer) => hex(answer.payload))
+    assert.deepStrictEqual([announce, externalAddress].map(answersTo), [[pcpAnswer], [natPmpAnswer]])
+  })
+
   it.effect.each([
     [
       "RepliesTwice",

@@ -70,23 +70,27 @@ describe("requests", () => {
   })
 })
 
-/** A server whose requests are never answered, unless told. */
-const serving = Effect.gen(function* () {
-  const run = yield* FiberSet.makeRuntime<never>()
+/** A server whose requests are never answered, unless told, and what runs in it. */
+const servingWith = Effect.fnUntraced(function* (answer: Effect.Effect<NodeWebConnection.Answered | undefined>) {
+  const fibers = yield* FiberSet.make<void>()
+  const run = yield* FiberSet.runtime(fibers)()
   const model = new RouterModel.RouterModel()
-  return yield* NodeTcp.listen(
+  const port = yield* NodeTcp.listen(
     NetAddress.ipFromStringUnsafe("127.0.0.1"),
     0,
     (socket) =>
       NodeWebConnection.serve(socket, {
         model,
         run,
-        answer: () => Effect.succeed(undefined),
+        answer: () => answer,
         answered: Effect.void
       }),
     NodeWebConnection.maximumConnections
   )
+  return { fibers, port }
 })
+
+const serving = Effect.map(servingWith(Effect.succeed(undefined)), ({ port }) => port)
 
 const connect = (port: number) =>
   Effect.acquireRelease(
@@ -139,6 +143,22 @@ describe("a connection", () => {
       yield* TestClock.adjust("11 seconds")
       yield* live("100 millis")
       assert.isTrue(closed())
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("that is gone before its answer leaves nothing running", () =>
+    Effect.gen(function* () {
+      const answer = { bytes: encode("HTTP/1.1 200 OK\r\n\r\n"), isKept: false }
+      const { fibers, port } = yield* servingWith(Effect.delay(Effect.succeed(answer), "1 second"))
+      const socket = yield* connect(port)
+      socket.write("GET / HTTP/1.1\r\n\r\n")
+      yield* live("100 millis")
+      assert.strictEqual(yield* FiberSet.size(fibers), 2)
+      socket.resetAndDestroy()
+      yield* live("100 millis")
+      yield* TestClock.adjust("1 second")
+      yield* live("100 millis")
+      assert.strictEqual(yield* FiberSet.size(fibers), 0)
     }).pipe(Effect.scoped)
   )
 

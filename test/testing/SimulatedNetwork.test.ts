@@ -76,6 +76,16 @@ it.effect("a program that waits for what never comes is a defect, not a test tha
   })
 )
 
+it.effect("so is one that goes on for ever", () =>
+  Effect.gen(function* () {
+    const { host, network } = world()
+    const exit = yield* Effect.exit(network.run(host.start(), Effect.forever(Effect.sleep("1 day"))))
+    assert.include(String(exit), "the program has not ended after 400d")
+    assert.isAtLeast(network.now, 400 * 86_400_000)
+    assert.isBelow(network.now, 402 * 86_400_000)
+  })
+)
+
 it.effect("the clients map, keep and release through the simulated router", () =>
   Effect.gen(function* () {
     for (const layer of [NatPmp.layer, Upnp.layer]) {
@@ -187,14 +197,14 @@ it.effect("HTTP: refused where nobody listens, unreachable where nobody is, and 
 
 it.effect("a host that moves has other addresses and routes; its old sockets are of no use", () =>
   Effect.gen(function* () {
-    const { host, network, router } = world()
+    const { host, network } = world()
     const elsewhere = network.addLan({ network: "10.1.0.0/16" })
     const process = host.start()
     const old = yield* network.run(
       process,
       Effect.gen(function* () {
         const socket = yield* Udp.Udp.use((udp) => udp.open({ bind: { address: ip("192.168.77.2") } }))
-        host.move({ attachments: [{ lan: elsewhere, address: "10.1.0.7" }], gateways: [router] })
+        host.move({ attachments: [{ lan: elsewhere, address: "10.1.0.7" }], gateways: [] })
         return yield* Effect.exit(socket.send(Uint8Array.of(1), inet("10.1.0.1:9")))
       }).pipe(Effect.scoped)
     )
@@ -267,11 +277,32 @@ describe("what cannot be is a RangeError that names it", () => {
     network.addRouter({ lan, model: new RouterModel.RouterModel(options), devices: [] })
   }
 
+  const gatewayAt = (gateway: string, attached = true) => {
+    return () => {
+      const { host, lan } = world()
+      const attachments = attached ? [{ lan, address: "192.168.77.9" }] : []
+      assert.throws(() => host.move({ attachments, gateways: [ip(gateway)] }), RangeError)
+      // It stays where it was.
+      assert.deepStrictEqual(host.addresses, [ip("192.168.77.2")])
+      host.move({ attachments, gateways: [ip(gateway)] })
+    }
+  }
+
   it.each([
     [lanWith({ loss: 1.5 }), "the loss of a link must be a share from 0 to 1, not 1.5"],
     [lanWith({ duplication: Number.NaN }), "the duplication of a link must be a share from 0 to 1, not NaN"],
     delays([-50, -10]),
     delays([50, 10]),
+    [
+      lanWith({ delay: 5 as never }),
+      "the delay of a link must be two times in milliseconds, from 0, the shorter one first, not 5"
+    ],
+    [() => SimulatedNetwork.make({ seed: Number.NaN }), "the seed of a network must be a whole number, not NaN"],
+    [gatewayAt("10.0.0.1"), "the gateway 10.0.0.1 cannot be reached by host0, which is attached to 192.168.77.0/24"],
+    [
+      gatewayAt("192.168.77.1", false),
+      "the gateway 192.168.77.1 cannot be reached by host0, which is attached to nothing"
+    ],
     [lanWith({ overtaking: -1 }), "the overtaking of a link must be a time in milliseconds, from 0, not -1"],
     [
       () => world().network.addLan({ network: "lan" }),

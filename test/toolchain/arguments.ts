@@ -79,15 +79,31 @@ const shape = ([name, { placeholder }]: readonly [string, Option<unknown>]): str
 export const usage = <O extends Options>({ options, script }: Command<O>): string =>
   [`usage: npm run ${script} --`, ...Object.entries(options).map((entry) => `[${shape(entry)}]`)].join(" ")
 
-/** The usage, and a line for each option. */
+const lineLength = 120
+
+/** Long lists go on below where they began. */
+const wrap = (text: string, column: number): string => {
+  const lines: Array<string> = []
+  for (const piece of text.split(/(?<=,) /)) {
+    const last = lines.at(-1)
+    const joined = `${last} ${piece}`
+    if (last !== undefined && column + joined.length <= lineLength) lines[lines.length - 1] = joined
+    else lines.push(piece)
+  }
+  return lines.join(`\n${" ".repeat(column)}`)
+}
+
+/** The usage, and a line for each option, or several where it has many values. */
 export const help = <O extends Options>(command: Command<O>): string => {
   const lines = Object.entries(command.options).map(([name, option]) => {
     const { about, fallback } = option
     return [shape([name, option]), fallback === undefined ? about : `${about} (${fallback} if not given)`] as const
   })
   const all = [...lines, ["--help", "prints this"] as const]
-  const column = Math.max(...all.map(([shape]) => shape.length)) + 2
-  return [usage(command), "", ...all.map(([shape, about]) => `  ${shape.padEnd(column)}${about}`)].join("\n")
+  const column = Math.max(...all.map(([shape]) => shape.length)) + 4
+  return [usage(command), "", ...all.map(([shape, about]) => `  ${shape}`.padEnd(column) + wrap(about, column))].join(
+    "\n"
+  )
 }
 
 const tokensOf = (options: Options, args: ReadonlyArray<string>) => {

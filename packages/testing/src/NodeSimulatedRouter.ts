@@ -620,8 +620,8 @@ const isSameState = (self: ReturnType<typeof stateOf>, that: ReturnType<typeof s
   Equal.equals(self.externalAddress, that.externalAddress)
 
 /**
- * Starts a router, which stops when the scope closes. Fails with `InvalidRequest` where an address or a port is none, and
- * for a quirk that cannot show on loopback; with `RouterSocketError` where a port is taken, also that of the second
+ * Starts a router, which stops when the scope closes. Fails with `InvalidRequest` where an address, a port or a protocol is
+ * none, and for a quirk that cannot show on loopback; with `RouterSocketError` where a port is taken, also that of the second
  * gateway which the quirk `DeadSecondGateway` brings.
  *
  * @category constructors
@@ -631,10 +631,10 @@ export const make = Effect.fn("NodeSimulatedRouter.make")(function* (
   options: Options = {}
 ): Effect.fn.Return<Handle, NatError.NatError | RouterSocketError, Scope.Scope | Udp.Udp> {
   const wanted = yield* NodeRouterPorts.resolve(options.ports)
+  const protocols = yield* OptionChecks.checkProtocols(options.protocols ?? ["upnp", "natpmp", "pcp"])
   const fallback = (yield* isUsable(outside)) ? outside : inside
   const handle = yield* makeHandle(options, fallback)
   const { model } = handle
-  const protocols = options.protocols ?? ["upnp", "natpmp", "pcp"]
   const getOutside = makeOutside(model, fallback)
   const forwarding = yield* makeForwarding(model, getOutside)
   const turn = yield* Semaphore.make(1)

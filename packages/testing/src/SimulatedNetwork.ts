@@ -10,7 +10,7 @@
  * A network does nothing by itself: `run` and `runUntil` let time pass, on the caller's stack.
  *
  * What cannot be is a `RangeError` that names it, thrown at once: a link that is none, an address outside of its network
- * or of somebody else, a quirk that cannot show here.
+ * or of somebody else, a gateway that no interface of a host leads to, a quirk that cannot show here.
  *
  * **Example** (A mapping kept for a day, in a moment)
  *
@@ -49,6 +49,7 @@ import * as Udp from "@effect-nat/core/Udp"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
@@ -238,6 +239,7 @@ export interface Sent {
  * @since 0.1.0
  */
 export interface Options {
+  /** A whole number. */
   readonly seed: number
   /** Keeps the trace's lines. Defaults to `false`: the fingerprint is there all the same. */
   readonly keepsTrace?: boolean | undefined
@@ -285,7 +287,10 @@ export interface SimulatedNetwork {
    * Defaults to `"abrupt"`.
    */
   readonly remove: (appliance: Appliance, how?: "abrupt" | "orderly") => void
-  /** A host with a free address of each network that it is attached to. Throws a `RangeError` where one is none. */
+  /**
+   * A host with a free address of each network that it is attached to, and gateways in those networks. Throws a
+   * `RangeError` where one is none.
+   */
   readonly addHost: (placement: Placement & { readonly name?: string | undefined }) => Host
   /** Does something after some milliseconds. */
   readonly after: (delay: number, run: () => void) => void
@@ -317,11 +322,19 @@ export interface SimulatedNetwork {
    * on its caller's stack; what others in the network still have to do then waits for the next call.
    *
    * It is a defect when nothing more is to happen in the whole network and the effect has not ended: it waits for what
-   * never comes, or its process was killed. While anything else goes on, as the renewals of another program, nobody can
-   * tell, and it runs on for ever.
+   * never comes, or its process was killed. While anything else goes on, as the renewals of a mapping, nobody can tell:
+   * then it is a defect after `longestRun`. A program that never ends by itself is forked, and `runUntil` lets time pass.
    */
   readonly run: <A, E>(process: Process, effect: Effect.Effect<A, E, Seams>) => Effect.Effect<A, E>
 }
+
+/**
+ * How long an effect may take in one `run`: 400 days. Time passes on the caller's stack, where nothing else could end it.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const longestRun: Duration.Duration = Duration.days(400)
 
 /** A host firewall's or kernel's limit: what nobody reads is dropped. */
 const receiveCapacity = 512
@@ -399,17 +412,20 @@ interface ProcessState {
   isRunning: boolean
 }
 
+const notEnded = `the program has not ended after ${Duration.format(longestRun)}: fork it in its process, and let time pass with runUntil`
+
 const logKind = "log    "
 
 const isGroup = (address: NetAddress.IpAddress): boolean => NetAddress.isMulticast(address)
 
 /**
- * An empty network.
+ * An empty network. Throws a `RangeError` where the seed is none.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = (options: Options): SimulatedNetwork => {
+  NetworkChecks.seed(options.seed)
   const time = new VirtualTime.VirtualTime(0)
   const chance = SeededRandom.make(options.seed, "network")
   const clientChance = SeededRandom.make(options.seed, "programs")
@@ -926,16 +942,18 @@ export const make = (options: Options): SimulatedNetwork => {
   }
 
   const settleIn = (host: HostState, { attachments, gateways }: Placement) => {
-    host.places = attachments.map(({ address, lan, name }, index) => {
+    const places = attachments.map(({ address, lan, name }, index) => {
       const own = NetworkChecks.address(address)
       NetworkChecks.place(host.host.name, own, lan.network, addressesOn(lan, host))
       return { lan, name: name ?? `eth${index}`, own: IpInterface.makeUnsafe(own, lan.network.prefixLength) }
     })
-    host.routes = gateways.flatMap((gateway, metric) => {
+    const routes = gateways.map((gateway, metric) => {
       const address = "model" in gateway ? gateway.address : gateway
-      const place = host.places.find((one) => IpNetwork.contains(IpNetwork.fromInterface(one.own), address))
-      return place === undefined ? [] : [{ gateway: address, interface: place.name, metric }]
+      const { name } = NetworkChecks.placeTowards(host.host.name, address, places)
+      return { gateway: address, interface: name, metric }
     })
+    host.places = places
+    host.routes = routes
     happened(
       "placed ",
       `${host.host.name}: ${host.places.map((place) => IpInterface.format(place.own)).join(", ")} via ${host.routes.map((route) => NetAddress.formatIp(route.gateway)).join(", ")}`,
@@ -1053,7 +1071,9 @@ export const make = (options: Options): SimulatedNetwork => {
     run: (process, effect) =>
       Effect.suspend(() => {
         const fiber = process.fork(effect)
+        const latest = time.now + Duration.toMillis(longestRun)
         while (fiber.pollUnsafe() === undefined) {
+          if (time.now > latest) return Effect.die(new Error(notEnded))
           if (!time.step()) return Effect.die(new Error("the program waits for something that never comes"))
         }
         return fiber.pollUnsafe() ?? Effect.die(new Error("the program has not ended"))

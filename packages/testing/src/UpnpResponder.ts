@@ -590,16 +590,7 @@ export const encode = (model: RouterModel.RouterModel, answer: Answer, isKept = 
  * @since 0.1.0
  */
 export const decode = (bytes: Uint8Array): Request | "Incomplete" | "Malformed" => {
-  const arrived = HttpFraming.decode(bytes)
-  return typeof arrived === "string" ? arrived : arrived.request
+  const reader = new HttpFraming.RequestReader()
+  reader.push(bytes)
+  return reader.take()
 }
-
-/**
- * The first of the requests that have arrived on a connection, and what has arrived after it.
- *
- * @category decoding
- * @since 0.1.0
- */
-export const decodeFirst = (
-  bytes: Uint8Array
-): { readonly request: Request; readonly rest: Uint8Array } | "Incomplete" | "Malformed" => HttpFraming.decode(bytes)

@@ -43,7 +43,8 @@ export const serve = (socket: Net.Socket, server: Server): void => {
   let deadline = server.run(giveUp)
   const startAnew = () => {
     deadline.interruptUnsafe()
-    deadline = server.run(giveUp)
+    // Whoever has hung up before the answer is waited for no more.
+    if (!socket.destroyed) deadline = server.run(giveUp)
   }
 
   const reply = (answered: Answered | undefined): Effect.Effect<void> => {

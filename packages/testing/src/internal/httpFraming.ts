@@ -97,12 +97,6 @@ const bodyLength = (headers: UpnpResponder.Request["headers"]): number | undefin
   return Number(first) > maximumBody ? undefined : Number(first)
 }
 
-/** A request, and the bytes that came after it on its connection. */
-export interface Arrived {
-  readonly request: UpnpResponder.Request
-  readonly rest: Uint8Array
-}
-
 interface Head extends Pick<UpnpResponder.Request, "headers" | "method" | "path"> {
   /** Where the body begins and ends. */
   readonly start: number
@@ -159,11 +153,6 @@ export class RequestReader {
     return request
   }
 
-  /** What has arrived and is not taken. */
-  get rest(): Uint8Array {
-    return this.#bytes.slice(0, this.#size)
-  }
-
   /** A head ends with an empty line. */
   #findHead(): Head | "Malformed" | undefined {
     const bytes = this.#bytes
@@ -181,12 +170,4 @@ export class RequestReader {
     this.#looked = last
     return undefined
   }
-}
-
-/** The first request of what has arrived so far: whole, not whole yet, or none. */
-export const decode = (bytes: Uint8Array): Arrived | "Incomplete" | "Malformed" => {
-  const reader = new RequestReader()
-  reader.push(bytes)
-  const request = reader.take()
-  return typeof request === "string" ? request : { request, rest: reader.rest }
 }

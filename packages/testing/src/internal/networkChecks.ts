@@ -2,6 +2,7 @@
  * What a simulated network is built of, checked: each throws a `RangeError` that names the value and what it may be.
  */
 import * as Equal from "effect/Equal"
+import * as Formatter from "effect/Formatter"
 import * as IpNetwork from "effect/net/IpNetwork"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
@@ -16,7 +17,26 @@ interface Link {
   readonly overtaking: number
 }
 
-const isTime = (time: number): boolean => Number.isFinite(time) && time >= 0
+const isTime = (time: unknown): time is number => typeof time === "number" && Number.isFinite(time) && time >= 0
+
+/** Whoever writes a test without types may give one time, or a text. */
+const checkDelay = (delay: unknown): void => {
+  const times: ReadonlyArray<unknown> = Array.isArray(delay) ? delay : [delay]
+  const [shortest, longest] = times
+  if (isTime(shortest) && isTime(longest) && shortest <= longest) return
+  const given = Array.isArray(delay)
+    ? `[${times.map((time) => Formatter.format(time)).join(", ")}]`
+    : Formatter.format(delay)
+  throw new RangeError(
+    `the delay of a link must be two times in milliseconds, from 0, the shorter one first, not ${given}`
+  )
+}
+
+/** The seed, where it is one: what is not a number would make the same network as any other that is none. */
+export const seed = (one: number): number => {
+  if (Number.isSafeInteger(one)) return one
+  throw new RangeError(`the seed of a network must be a whole number, not ${one}`)
+}
 
 /** The link, where it is one. */
 export const link = <A extends Link>(one: A): A => {
@@ -25,12 +45,7 @@ export const link = <A extends Link>(one: A): A => {
       throw new RangeError(`the ${share} of a link must be a share from 0 to 1, not ${one[share]}`)
     }
   }
-  const [shortest, longest] = one.delay
-  if (!isTime(shortest) || !isTime(longest) || shortest > longest) {
-    throw new RangeError(
-      `the delay of a link must be two times in milliseconds, from 0, the shorter one first, not [${shortest}, ${longest}]`
-    )
-  }
+  checkDelay(one.delay)
   if (isTime(one.overtaking)) return one
   throw new RangeError(`the overtaking of a link must be a time in milliseconds, from 0, not ${one.overtaking}`)
 }
@@ -62,6 +77,19 @@ export const place = (
   for (const other of others) {
     if (Equal.equals(own, other)) throw new RangeError(`${name} is somebody else's in ${IpNetwork.format(of)} already`)
   }
+}
+
+/** The place of a host from which a gateway is reached; throws where there is none, since no route could lead to it. */
+export const placeTowards = <Place extends { readonly lan: { readonly network: IpNetwork.IpNetwork } }>(
+  host: string,
+  gateway: NetAddress.IpAddress,
+  places: ReadonlyArray<Place>
+): Place => {
+  const found = places.find(({ lan }) => IpNetwork.contains(lan.network, gateway))
+  if (found !== undefined) return found
+  const networks = places.map(({ lan }) => IpNetwork.format(lan.network)).join(", ")
+  const attached = `is attached to ${networks === "" ? "nothing" : networks}`
+  throw new RangeError(`the gateway ${NetAddress.formatIp(gateway)} cannot be reached by ${host}, which ${attached}`)
 }
 
 /** Throws where a router has a quirk that cannot show in a network. */

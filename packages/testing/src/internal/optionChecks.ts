@@ -47,6 +47,20 @@ const checkCapacity = Effect.fnUntraced(function* (capacity: number | undefined)
   return yield* invalid(`capacity must be a whole number of mappings from 0, not ${capacity}`)
 })
 
+const checkVersion = Effect.fnUntraced(function* (version: 1 | 2 | undefined) {
+  if (version === undefined || version === 1 || version === 2) return version
+  return yield* invalid(`igdVersion must be 1 or 2, not ${Formatter.format(version)}`)
+})
+
+const protocols: ReadonlyArray<string> = ["upnp", "natpmp", "pcp"]
+
+/** A router that was told a protocol which does not exist would speak nothing in its place. */
+export const checkProtocols = <A extends string>(wanted: ReadonlyArray<A>) => {
+  const unknown = [...wanted].find((one) => !protocols.includes(one))
+  if (unknown === undefined) return Effect.succeed(wanted)
+  return Effect.fail(invalid(`there is no protocol ${Formatter.format(unknown)}, but ${protocols.join(", ")}`))
+}
+
 /** `Duration` reads a number that is none as zero. */
 const hasNaN = (input: Duration.Input): boolean =>
   typeof input === "object" && !Duration.isDuration(input)
@@ -90,14 +104,14 @@ export const toModel = Effect.fnUntraced(function* (
   strength: Quirk.Strength,
   options: Given
 ): Effect.fn.Return<RouterModel.RouterModel, NatError.NatError> {
-  const { address, externalAddress, igdVersion, name, quirks } = options
+  const { address, externalAddress, name, quirks } = options
   const { maxLifetime = Duration.seconds(RouterModel.oneWeek) } = options
   const wrong = misplaced(strength, quirks ?? [])
   if (wrong !== undefined) return yield* invalid(wrong)
   return new RouterModel.RouterModel({
-    igdVersion,
     name,
     quirks,
+    igdVersion: yield* checkVersion(options.igdVersion),
     capacity: yield* checkCapacity(options.capacity),
     address: address === undefined ? undefined : yield* parseOwn("the router's address", address),
     externalAddress: yield* parseOptional("the external address", externalAddress),

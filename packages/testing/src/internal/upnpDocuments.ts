@@ -4,6 +4,7 @@
 import * as NetAddress from "effect/net/NetAddress"
 import type * as RouterModel from "../RouterModel.ts"
 import type * as UpnpResponder from "../UpnpResponder.ts"
+import * as SeededRandom from "./seededRandom.ts"
 
 /** A service that maps ports, or that would if its line were up. */
 export interface WanService {
@@ -241,12 +242,8 @@ export const defaultConnection = (model: RouterModel.RouterModel): string => {
   return `${udn(model, 2)}:WANConnectionDevice:${version(model)},urn:upnp-org:serviceId:${id}`
 }
 
-/** FNV-1a: routers must not share a name, and the same router has the same one in every run. */
-const hash = (text: string): string => {
-  let value = 0x811c9dc5
-  for (const character of text) value = Math.imul(value ^ (character.codePointAt(0) ?? 0), 0x01000193) >>> 0
-  return value.toString(16).padStart(8, "0")
-}
+/** Routers must not share a name, and the same router has the same one in every run. */
+const hash = (text: string): string => SeededRandom.hashText(text).toString(16).padStart(8, "0")
 
 /** The unique device name of the root device (0) and of the devices embedded in it. */
 export const udn = (model: RouterModel.RouterModel, index: 0 | 1 | 2 | 3): string =>
