@@ -3,10 +3,11 @@
  * comes from the gateway's own address and port and a question that waits says that it is one of its answers.
  *
  * One socket serves all questions, and one reader offers what comes to those that wait, the oldest first; what none of
- * them takes is counted and changes nothing. The socket is opened for the first question, and closed when none was
- * asked for a while; after a question that failed the next one is asked from another socket: so a burst shares one,
- * nothing is held open between renewals, no late answer meets a later question, and a host whose own address has changed
- * soon asks from the new one.
+ * them takes, and nobody else has use for, is counted and changes nothing. The socket is opened for the first question,
+ * and closed when none was asked for a while and nobody wants it kept open for what the gateway may say later; after a
+ * question that failed the next one is asked from another socket: so a burst shares one, and no late answer meets a
+ * later question. A host whose own address has changed soon asks from the new one: that is looked at before a socket is
+ * used again after a while.
  *
  * NAT-PMP wants one question at a time; those of PCP wait side by side, so that a lost packet holds up nothing else.
  */
@@ -15,7 +16,7 @@ import { fromReason, TimedOut, Unreachable } from "@effect-nat/core/NatError"
 import * as Udp from "@effect-nat/core/Udp"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as NetAddress from "effect/net/NetAddress"
@@ -59,12 +60,18 @@ export interface GatewayChannel {
   readonly ask: <A>(question: Question<A>) => Effect.Effect<Answered<A>, NatError.NatError>
   /** This host's own address that a question would be asked from now. Fails with `Unreachable`. */
   readonly localAddress: Effect.Effect<NetAddress.IpAddress, NatError.NatError>
+  /** Keeps the socket of the last question open until the scope closes. Fails with `Unreachable`. */
+  readonly keepOpen: Effect.Effect<void, NatError.NatError, Scope.Scope>
   /** Whether a question of this version of the protocol was ever sent: an answer may be one to it, whoever waits. */
   readonly hasSpoken: (version: number) => boolean
 }
 
+/** Takes what the gateway says while no question waits for it; whether it tells anything. */
+export type HearUnasked = (payload: Uint8Array) => Effect.Effect<boolean>
+
 /** Long enough for the exchanges of one burst, short beside any lease. */
-const idleSocketLifetime: Duration.Input = "3 seconds"
+const idleSocketLifetime = Duration.seconds(3)
+const idleNanos = BigInt(Duration.toMillis(idleSocketLifetime)) * 1_000_000n
 
 type SocketError = DatagramSocket.DatagramSocketError
 
@@ -102,9 +109,12 @@ class Conversation {
   readonly socket: Udp.UdpSocket
   readonly waiting = new Set<Waiting>()
   failure: SocketError | undefined
+  /** When its own address was known to be this host's, in nanoseconds of the monotonic clock. */
+  checkedAt: bigint
 
-  constructor(socket: Udp.UdpSocket) {
+  constructor(socket: Udp.UdpSocket, openedAt: bigint) {
     this.socket = socket
+    this.checkedAt = openedAt
   }
 
   /** Why the datagram changes nothing; `undefined` where a question has taken it. */
@@ -130,13 +140,18 @@ class Conversation {
 }
 
 /** Never for ever without effect: each datagram is received, judged and dropped, and the questions' time runs on. */
-const listen = Effect.fnUntraced(function* (conversation: Conversation, peer: NetAddress.InetAddress) {
+const listen = Effect.fnUntraced(function* (
+  conversation: Conversation,
+  peer: NetAddress.InetAddress,
+  hearUnasked: HearUnasked
+) {
   while (true) {
     const datagrams = yield* conversation.socket.receive
     const receivedAt = yield* Clock.monotonicTimeNanos
     for (const { address, payload } of datagrams) {
       const why = Equal.equals(address, peer) ? conversation.judge(payload, receivedAt) : IgnoredDatagrams.foreign
-      if (why !== undefined) yield* IgnoredDatagrams.count(address, why)
+      if (why === undefined || (why !== IgnoredDatagrams.foreign && (yield* hearUnasked(payload)))) continue
+      yield* IgnoredDatagrams.count(address, why)
     }
   }
 })
@@ -168,27 +183,44 @@ const expect = <A>(conversation: Conversation, question: Question<A>) =>
  */
 export const make = Effect.fnUntraced(function* (
   peer: NetAddress.InetAddress,
-  from?: NetAddress.IpAddress
+  from?: NetAddress.IpAddress,
+  hearUnasked: HearUnasked = () => Effect.succeed(false)
 ): Effect.fn.Return<GatewayChannel, never, Udp.Udp | Scope.Scope> {
   const udp = yield* Udp.Udp
   const turn = yield* Semaphore.make(1)
   const places = yield* Semaphore.make(sideBySide)
   const spoken = new Set<number>()
-  const bind = from === undefined ? undefined : { address: from }
+  const looking = yield* Semaphore.make(1)
+  const open = udp.open({ connect: peer, bind: from === undefined ? undefined : { address: from } })
   const conversations = yield* RcRef.make({
     acquire: Effect.gen(function* () {
-      const opened = new Conversation(yield* udp.open({ connect: peer, bind }))
-      yield* Effect.forkScoped(Effect.catch(listen(opened, peer), (error) => Effect.sync(() => opened.fail(error))))
+      const opened = new Conversation(yield* open, yield* Clock.monotonicTimeNanos)
+      const listening = listen(opened, peer, hearUnasked)
+      yield* Effect.forkScoped(Effect.catch(listening, (error) => Effect.sync(() => opened.fail(error))))
       return opened
     }),
     idleTimeToLive: idleSocketLifetime
   })
 
-  /** A socket that failed while nobody waited must not fail the next question. */
-  const conversation = Effect.flatMap(RcRef.get(conversations), (current) =>
-    current.failure === undefined
-      ? Effect.succeed(current)
-      : Effect.andThen(RcRef.invalidate(conversations), RcRef.get(conversations))
+  /** A socket keeps the own address that it was opened with: it takes another one to see which that is now. */
+  const isUsable = Effect.fnUntraced(function* (current: Conversation) {
+    if (current.failure !== undefined) return false
+    const now = yield* Clock.monotonicTimeNanos
+    if (now - current.checkedAt < idleNanos) return true
+    const { address } = yield* Effect.scoped(open)
+    if (!Equal.equals(address.address, current.socket.address.address)) return false
+    current.checkedAt = now
+    return true
+  })
+
+  /** A socket that failed while nobody waited must not fail the next question, nor one whose address is gone. */
+  const conversation = looking.withPermit(
+    Effect.gen(function* () {
+      const current = yield* RcRef.get(conversations)
+      if (yield* isUsable(current)) return current
+      yield* RcRef.invalidate(conversations)
+      return yield* RcRef.get(conversations)
+    })
   )
 
   /** Sends until the schedule ends; what ends the question is an answer, a refusal or its time limit. */
@@ -223,6 +255,7 @@ export const make = Effect.fnUntraced(function* (
       Effect.map(({ socket }) => socket.address.address),
       Effect.mapError(unreachable(peer))
     ),
+    keepOpen: Effect.asVoid(RcRef.get(conversations)).pipe(Effect.mapError(unreachable(peer))),
     hasSpoken: (version) => spoken.has(version)
   }
 })

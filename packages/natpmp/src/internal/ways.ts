@@ -28,6 +28,8 @@ export interface Way {
   readonly gateway: string
   /** This host's own address that the gateway would be asked from now. */
   readonly ownAddress: Effect.Effect<NetAddress.IpAddress, NatError.NatError>
+  /** Until the scope closes, what the gateway says later is heard at the port that it was asked from. */
+  readonly keepOpen: Effect.Effect<void, NatError.NatError, Scope.Scope>
   readonly pcp: PcpClient.PcpClient
   /** `undefined` where the gateway is asked over IPv6, of which NAT-PMP knows nothing. */
   readonly natPmp: NatPmpClient.NatPmpClient | undefined
@@ -53,7 +55,8 @@ export const peerOf = (gateway: NetAddress.Ipv4Address): NetAddress.InetAddress 
 
 /** Ways are made when they are first needed, and live as long as the scope. */
 export const make = Effect.fnUntraced(function* (
-  noticesOf: (gateway: string) => Notices.Notices
+  noticesOf: (gateway: string) => Notices.Notices,
+  hearUnasked: (way: Way, payload: Uint8Array) => Effect.Effect<boolean> = () => Effect.succeed(false)
 ): Effect.fn.Return<Ways, never, Udp.Udp | Scope.Scope> {
   const context = yield* Effect.context<Udp.Udp | Scope.Scope>()
   const turn = yield* Semaphore.make(1)
@@ -72,24 +75,26 @@ export const make = Effect.fnUntraced(function* (
     const peer = peerOf(address)
     const gateway = NetAddress.formatInet(peer)
     const notices = noticesOf(gateway)
-    const channel = yield* GatewayChannel.make(peer, own)
+    const channel = yield* GatewayChannel.make(peer, own, (payload) => hearUnasked(way, payload))
     const pcp = PcpClient.makeOn(channel, notices)
     const natPmp = yield* NatPmpClient.makeOn(address, channel, {
       ...notices,
       // A restarted gateway may speak more than before.
       restarted: (count) => Effect.andThen(pcp.forget, notices.restarted(count))
     })
-    const { localAddress: ownAddress } = channel
-    const way: Ipv4Way = { peer, gateway, ownAddress, pcp, natPmp, heard: { natPmp: false, pcp: false } }
+    const { keepOpen, localAddress: ownAddress } = channel
+    const heard = { natPmp: false, pcp: false }
+    const way: Ipv4Way = { peer, gateway, ownAddress, keepOpen, pcp, natPmp, heard }
     return way
   })
 
   const overIpv6 = Effect.fnUntraced(function* (peer: NetAddress.InetAddress, own: NetAddress.IpAddress) {
     const gateway = NetAddress.formatInet(peer)
-    const channel = yield* GatewayChannel.make(peer, own)
+    const channel = yield* GatewayChannel.make(peer, own, (payload) => hearUnasked(way, payload))
     const pcp = PcpClient.makeOn(channel, noticesOf(gateway))
-    const { localAddress: ownAddress } = channel
-    const way: Way = { peer, gateway, ownAddress, pcp, natPmp: undefined, heard: { natPmp: false, pcp: false } }
+    const { keepOpen, localAddress: ownAddress } = channel
+    const heard = { natPmp: false, pcp: false }
+    const way: Way = { peer, gateway, ownAddress, keepOpen, pcp, natPmp: undefined, heard }
     return way
   })
 
