@@ -669,9 +669,63 @@ describe("PcpClient", () => {
       ["host", { internalAddress: ip("192.168.77.9") }]
     ] as const)("but one with another %s is another request", ([, fields]) =>
       Effect.gen(function* () {
-        const { client, network } = yield* withClient(refusing(8))
+        const { client, network } = yield* withClient(refusing(9))
         yield* reason(client.map(mapping))
         yield* reason(client.map({ ...mapping, ...fields }))
+        assert.strictEqual(network.sent.length, 2)
+      })
+    )
+
+    it.effect.each(["map", "peer"] as const)(
+      "a server without resources for a %s is asked for nothing new while that lasts, and for renewals all the same [RFC 6887 11.4-c, 12.4-b]",
+      (which) =>
+        Effect.gen(function* () {
+          const { client, network } = yield* withClient(refusing(8, 30))
+          const peering = { ...mapping, remotePeer: Net.inet("198.51.100.7:443") }
+          yield* reason(which === "map" ? client.map(mapping) : client.peer(peering))
+          yield* TestClock.adjust("29 seconds")
+          const other = { ...mapping, internalPort: 12002, externalPort: 12003 }
+          assert.strictEqual((yield* reason(client.map(other)))._tag, "OutOfResources")
+          assert.strictEqual((yield* reason(client.peer({ ...peering, internalPort: 12004 })))._tag, "OutOfResources")
+          assert.strictEqual(network.sent.length, 1)
+          yield* reason(client.map(other, { isRenewal: true }))
+          yield* reason(client.announce())
+          assert.strictEqual(network.sent.length, 3)
+          yield* TestClock.adjust("30 seconds")
+          yield* reason(client.map({ ...other, internalPort: 12005 }))
+          assert.strictEqual(network.sent.length, 4)
+        })
+    )
+
+    it.effect("until something was deleted, but not what the server did not have", () =>
+      Effect.gen(function* () {
+        let hasMapping = false
+        const { client, network } = yield* withClient(({ payload, socket }) =>
+          Effect.sync(() => {
+            const one = decoded(payload)
+            if (one._tag !== "MapRequest") return
+            const isGranted = one.lifetime === 0 && hasMapping
+            const done = { nonce: one.nonce, externalPort: 0, externalAddress: NetAddress.ipv4Unspecified, lifetime: 0 }
+            socket.reply(isGranted ? mapped(done) : refused(payload, 8, 30))
+          })
+        )
+        const other = { ...mapping, internalPort: 12002 }
+        yield* reason(client.map(mapping))
+        yield* client.delete(end)
+        yield* reason(client.map(other))
+        assert.strictEqual(network.sent.length, 2)
+        hasMapping = true
+        yield* client.delete(end)
+        yield* reason(client.map(other))
+        assert.strictEqual(network.sent.length, 4)
+      })
+    )
+
+    it.effect("what a deletion is refused for holds back nothing else", () =>
+      Effect.gen(function* () {
+        const { client, network } = yield* withClient(refusing(8, 1800))
+        yield* client.delete(end)
+        yield* reason(client.map(mapping))
         assert.strictEqual(network.sent.length, 2)
       })
     )

@@ -59,7 +59,8 @@ export interface RequestOptions {
   readonly timeout?: Duration.Input | undefined
   /**
    * The mapping is held already: the request is sent again after 5 seconds and not after 3, since renewals must be 4
-   * seconds apart (RFC 6887 §11.2.1). Defaults to `false`.
+   * seconds apart (RFC 6887 §11.2.1), and also to a server that has no resources for further mappings. Defaults to
+   * `false`.
    */
   readonly isRenewal?: boolean | undefined
 }
@@ -174,8 +175,9 @@ export interface TableState {
  *
  * Every request fails with `TimedOut`, with `Unreachable` as soon as the server refuses the packet, or with what its
  * result code means (see `PcpResultCode`). The same request is not sent again while an error lasts, at most half an hour:
- * it fails at once with the same error, until the server starts over or this host has another address. Only deletions are
- * always sent. A server that speaks another version is `Unsupported` for half an hour, and `tableState` says which version
+ * it fails at once with the same error, until the server starts over or this host has another address. Where the server
+ * has no resources (`OutOfResources`, NO_RESOURCES on the wire) that holds for every new mapping, until one is deleted.
+ * Only deletions are always sent. A server that speaks another version is `Unsupported` for half an hour, and `tableState` says which version
  * that is.
  *
  * @category models
@@ -452,12 +454,16 @@ export const makeOn = (channel: GatewayChannel.GatewayChannel, notices: Notices.
       version: response.version,
       externalPort: externalPortOf(request)
     })
-    if (response.version === Codec.version) {
-      refusals.note(payload, error, response.lifetime ?? 0, now)
-    } else {
+    if (response.version !== Codec.version) {
       version = response.version
       refusals.noteVersion(request.clientAddress, error, now)
+      return yield* error
     }
+    const seconds = response.lifetime ?? 0
+    refusals.note(payload, error, seconds, now)
+    const isFull = response.resultCode === ResultCode.Code.noResources && request._tag !== "AnnounceRequest"
+    // Of the deletion of what it does not have miniupnpd says so too.
+    if (isFull && !Refusals.isDeletion(payload)) refusals.noteFull(error, seconds, now)
     return yield* error
   })
 
@@ -467,14 +473,16 @@ export const makeOn = (channel: GatewayChannel.GatewayChannel, notices: Notices.
   ) {
     const wanted = request(yield* channel.localAddress)
     const payload = Codec.encodeRequest(wanted)
-    const known = refusals.find(wanted.clientAddress, payload, yield* Clock.monotonicTimeNanos)
+    const isRenewal = options?.isRenewal === true
+    const asked: Refusals.Asked = { from: wanted.clientAddress, request: payload, isRenewal }
+    const known = refusals.find(asked, yield* Clock.monotonicTimeNanos)
     if (known !== undefined) return yield* known
     const { localAddress, receivedAt, value } = yield* channel.ask({
       name,
       // The socket may be another one by now.
       payload: (local) => (Equal.equals(local, wanted.clientAddress) ? payload : Codec.encodeRequest(request(local))),
       read: reading(wanted, read),
-      retransmission: options?.isRenewal === true ? retransmissionOfRenewals : retransmission,
+      retransmission: isRenewal ? retransmissionOfRenewals : retransmission,
       timeout: options?.timeout ?? defaultTimeout,
       takesTurn: false
     })
@@ -539,8 +547,9 @@ export const makeOn = (channel: GatewayChannel.GatewayChannel, notices: Notices.
       },
       options
     ).pipe(
-      // Nothing needs no resources.
+      Effect.tap(() => Effect.sync(refusals.clearFull)),
       Effect.asVoid,
+      // Nothing needs no resources.
       Effect.catchReason("NatError", "OutOfResources", () => Effect.void)
     )
   })
