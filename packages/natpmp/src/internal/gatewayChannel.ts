@@ -92,10 +92,11 @@ const timedOut = (peer: NetAddress.InetAddress, name: string) =>
   Effect.fail(fromReason(new TimedOut({ detail: `${NetAddress.formatIp(peer.address)} did not answer ${name}` })))
 
 /**
- * So many questions that take no turns wait for their answers at one time: some gateways take longer for each mapping
- * the more they have, and those that are asked for a hundred at once must not all run out of time together.
+ * So many questions that take no turns wait for their answers at one time: some gateways take half a second for each
+ * mapping when they have a hundred, one after the other. Who waits longer than the pause before a retransmission asks
+ * twice, which takes the gateway twice as long, until those that were asked for a hundred at once answer nobody in time.
  */
-const sideBySide = 8
+export const sideBySide = 4
 
 /** A question under way. */
 interface Waiting {

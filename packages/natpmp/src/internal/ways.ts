@@ -13,6 +13,7 @@ import * as PcpClient from "../PcpClient.ts"
 import * as PcpCodec from "../PcpCodec.ts"
 import * as GatewayChannel from "./gatewayChannel.ts"
 import type * as Notices from "./notices.ts"
+import * as Releases from "./releases.ts"
 
 /** Whether a gateway has answered when it was last asked in a protocol: it then gets more time for the next answer. */
 export interface Heard {
@@ -34,11 +35,14 @@ export interface Way {
   /** `undefined` where the gateway is asked over IPv6, of which NAT-PMP knows nothing. */
   readonly natPmp: NatPmpClient.NatPmpClient | undefined
   readonly heard: Heard
+  /** The turns of deletions over PCP. */
+  readonly releases: Releases.Releases
 }
 
 /** A way over IPv4. */
 export interface Ipv4Way extends Way {
   readonly natPmp: NatPmpClient.NatPmpClient
+  readonly natPmpReleases: Releases.Releases
 }
 
 export const isIpv4 = (way: Way): way is Ipv4Way => way.natPmp !== undefined
@@ -84,7 +88,9 @@ export const make = Effect.fnUntraced(function* (
     })
     const { keepOpen, localAddress: ownAddress } = channel
     const heard = { natPmp: false, pcp: false }
-    const way: Ipv4Way = { peer, gateway, ownAddress, keepOpen, pcp, natPmp, heard }
+    const releases = yield* Releases.make(GatewayChannel.sideBySide)
+    const natPmpReleases = yield* Releases.make(1)
+    const way: Ipv4Way = { peer, gateway, ownAddress, keepOpen, pcp, natPmp, heard, releases, natPmpReleases }
     return way
   })
 
@@ -94,7 +100,8 @@ export const make = Effect.fnUntraced(function* (
     const pcp = PcpClient.makeOn(channel, noticesOf(gateway))
     const { keepOpen, localAddress: ownAddress } = channel
     const heard = { natPmp: false, pcp: false }
-    const way: Way = { peer, gateway, ownAddress, keepOpen, pcp, natPmp: undefined, heard }
+    const releases = yield* Releases.make(GatewayChannel.sideBySide)
+    const way: Way = { peer, gateway, ownAddress, keepOpen, pcp, natPmp: undefined, heard, releases }
     return way
   })
 
