@@ -75,7 +75,7 @@ export const page: Page = {
         "3.2.1-e": should("The port for announcements is shared with other programs of this host."),
         "3.2.1-f": should(
           "The socket for announcements is bound to the group's address and not to all.",
-          "not met: not every system can bind to a group; what is said to this host alone at that port is heard as well, and judged by its source"
+          "not met on purpose: the one socket hears both protocols, and what PCP says to this host alone at that port (RFC 6887 14.1.3, 14.2) would not come to a socket that is bound to the group, which some systems cannot bind to at all; whatever comes is judged by its source"
         ),
 
         "3.3-a": must("A mapping is asked for with twelve bytes: opcode 1 for UDP, 2 for TCP, then ports and seconds."),

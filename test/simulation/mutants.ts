@@ -52,7 +52,7 @@ const failed = "Effect.catchCause((cause) => Effect.as(noteFailure(cause), failu
 const abandoning = "undoFirst(protocol, resolved, cause)"
 
 const openSocket = "udp.open({ connect: peer, bind })"
-const fromGateway = "const isFromPeer = Equal.equals(address, peer)"
+const fromGateway = "Equal.equals(address, peer) ? conversation.judge(payload, receivedAt) : IgnoredDatagrams.foreign"
 
 /** A socket that hears everybody. */
 const unconnected = edit(
@@ -91,7 +91,7 @@ const ofPcp: ReadonlyArray<Mutant> = [
     name: "pcp-foreign-reply-accepted",
     what: "An answer of PCP is believed whoever sent it.",
     by: "live-or-lost",
-    edits: [unconnected, edit(channel, fromGateway, `${fromGateway} || payload[0] === 2`)]
+    edits: [unconnected, edit(channel, fromGateway, fromGateway.replace(" ?", " || payload[0] === 2 ?"))]
   },
   {
     name: "pcp-nonce-unchecked",
@@ -219,8 +219,8 @@ const ofPcp: ReadonlyArray<Mutant> = [
     edits: [
       edit(
         pcpLease,
-        'yield* handle._tag === "pcp" ? deleteOn(handle, mapping) :',
-        'yield* handle._tag === "pcp" ? Effect.void :'
+        "inTurn(Deferred.succeed(releasing, undefined), deleteOn(handle, mapping))",
+        "inTurn(Deferred.succeed(releasing, undefined), Effect.void)"
       )
     ]
   }
@@ -313,7 +313,7 @@ export const list: ReadonlyArray<Mutant> = [
     name: "foreign-reply-accepted",
     what: "An answer is believed whoever sent it.",
     by: "live-or-lost",
-    edits: [unconnected, edit(channel, fromGateway, "const isFromPeer = true")]
+    edits: [unconnected, edit(channel, fromGateway, "conversation.judge(payload, receivedAt)")]
   },
   {
     name: "answer-to-another-accepted",

@@ -5,8 +5,9 @@
  * A mapping takes one exchange, which tells its external address as well. Where several IPv4 gateways may be meant they
  * are asked first which of them speaks PCP. A gateway that says that it speaks NAT-PMP only gets the same request in
  * NAT-PMP, at once; the mapping's method is then `"natpmp"`. Renewal, release and everything else that concerns a lease's
- * life is core's lease engine. While something is mapped, the gateway's announcements are listened to: one that has
- * restarted, or has another address, is asked for its mappings within seconds.
+ * life is core's lease engine. While something is mapped, the gateway's announcements are listened to, and the socket
+ * that it was asked from stays open for what it says later of a mapping: one that has restarted, or has another address,
+ * is asked for its mappings within seconds.
  *
  * **Details**
  *

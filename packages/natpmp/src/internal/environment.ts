@@ -68,20 +68,25 @@ const hearPcp = Effect.fnUntraced(function* (
   if (response._tag === "AnnounceResponse") return yield* pcp.hear(response)
   if (response._tag !== "MapResponse") return IgnoredDatagrams.mismatch("no announcement")
   // Its epoch counts only where the nonce shows that it comes from who knows the mapping.
-  return (yield* recovery.updated(gateway, response))
-    ? yield* pcp.hear(response)
-    : IgnoredDatagrams.mismatch("not about a mapping of this program")
+  return (yield* recovery.updated(gateway, response)) === "unknown"
+    ? IgnoredDatagrams.mismatch("not about a mapping of this program")
+    : yield* pcp.hear(response)
 })
 
-/** What a gateway says unasked where it was asked from: what has become of a mapping, and nothing else. */
-const hearsUpdate = Effect.fnUntraced(function* (
+/**
+ * What comes to the port that a mapping was asked for from, after its answer: one more response to the same request
+ * (RFC 6887 §8.3). One that says the same is an answer that came twice.
+ */
+const hearUnasked = Effect.fnUntraced(function* (
   recovery: Recovery.Recovery,
   { gateway, pcp }: Ways.Way,
   payload: Uint8Array
 ) {
-  const decoded = Result.getOrUndefined(PcpCodec.decodeResponse(payload))
-  if (decoded?._tag !== "MapResponse" || !(yield* recovery.updated(gateway, decoded))) return false
-  return (yield* pcp.hear(decoded)) === undefined
+  const decoded = PcpCodec.decodeResponse(payload)
+  if (Result.isFailure(decoded) || decoded.success._tag !== "MapResponse") return false
+  if ((yield* recovery.updated(gateway, decoded.success)) !== "changed") return false
+  yield* pcp.hear(decoded.success)
+  return true
 })
 
 const makeHear =
@@ -114,7 +119,7 @@ export const make: Effect.Effect<Environment, never, Udp.Udp | DefaultRoute.Defa
     const recovery: Recovery.Recovery = yield* Recovery.make(announcements)
     const warned = new Set<string>()
     const environment: Environment = {
-      ways: yield* Ways.make(recovery.noticesOf, (way, payload) => hearsUpdate(recovery, way, payload)),
+      ways: yield* Ways.make(recovery.noticesOf, (way, payload) => hearUnasked(recovery, way, payload)),
       recovery,
       slots: LeaseSlots.make(),
       ledger: yield* Ledger.Ledger,

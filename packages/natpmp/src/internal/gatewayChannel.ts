@@ -3,10 +3,11 @@
  * comes from the gateway's own address and port and a question that waits says that it is one of its answers.
  *
  * One socket serves all questions, and one reader offers what comes to those that wait, the oldest first; what none of
- * them takes is counted and changes nothing. The socket is opened for the first question, and closed when none was
- * asked for a while; after a question that failed the next one is asked from another socket: so a burst shares one,
- * nothing is held open between renewals, no late answer meets a later question, and a host whose own address has changed
- * soon asks from the new one.
+ * them takes, and nobody else has use for, is counted and changes nothing. The socket is opened for the first question,
+ * and closed when none was asked for a while and nobody wants it kept open for what the gateway may say later; after a
+ * question that failed the next one is asked from another socket: so a burst shares one, and no late answer meets a
+ * later question. A host whose own address has changed soon asks from the new one: that is looked at before a socket is
+ * used again after a while.
  *
  * NAT-PMP wants one question at a time; those of PCP wait side by side, so that a lost packet holds up nothing else.
  */
@@ -15,7 +16,7 @@ import { fromReason, TimedOut, Unreachable } from "@effect-nat/core/NatError"
 import * as Udp from "@effect-nat/core/Udp"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as NetAddress from "effect/net/NetAddress"
@@ -59,14 +60,18 @@ export interface GatewayChannel {
   readonly ask: <A>(question: Question<A>) => Effect.Effect<Answered<A>, NatError.NatError>
   /** This host's own address that a question would be asked from now. Fails with `Unreachable`. */
   readonly localAddress: Effect.Effect<NetAddress.IpAddress, NatError.NatError>
-  /** Keeps the socket open that questions are asked from now: what its gateway says there later is heard. */
-  readonly listen: Effect.Effect<void, NatError.NatError, Scope.Scope>
+  /** Keeps the socket of the last question open until the scope closes. Fails with `Unreachable`. */
+  readonly keepOpen: Effect.Effect<void, NatError.NatError, Scope.Scope>
   /** Whether a question of this version of the protocol was ever sent: an answer may be one to it, whoever waits. */
   readonly hasSpoken: (version: number) => boolean
 }
 
-/** Milliseconds: long enough for the exchanges of one burst, short beside any lease. */
-const idleSocketLifetime = 3000
+/** Takes what the gateway says while no question waits for it; whether it tells anything. */
+export type HearUnasked = (payload: Uint8Array) => Effect.Effect<boolean>
+
+/** Long enough for the exchanges of one burst, short beside any lease. */
+const idleSocketLifetime = Duration.seconds(3)
+const idleNanos = BigInt(Duration.toMillis(idleSocketLifetime)) * 1_000_000n
 
 type SocketError = DatagramSocket.DatagramSocketError
 
@@ -87,10 +92,11 @@ const timedOut = (peer: NetAddress.InetAddress, name: string) =>
   Effect.fail(fromReason(new TimedOut({ detail: `${NetAddress.formatIp(peer.address)} did not answer ${name}` })))
 
 /**
- * So many questions that take no turns wait for their answers at one time: some gateways take longer for each mapping
- * the more they have, and those that are asked for a hundred at once must not all run out of time together.
+ * So many questions that take no turns wait for their answers at one time: some gateways take half a second for each
+ * mapping when they have a hundred, one after the other. Who waits longer than the pause before a retransmission asks
+ * twice, which takes the gateway twice as long, until those that were asked for a hundred at once answer nobody in time.
  */
-const sideBySide = 8
+export const sideBySide = 4
 
 /** A question under way. */
 interface Waiting {
@@ -104,12 +110,12 @@ class Conversation {
   readonly socket: Udp.UdpSocket
   readonly waiting = new Set<Waiting>()
   failure: SocketError | undefined
-  /** When something was last asked, in milliseconds. */
-  askedAt: number
+  /** When its own address was known to be this host's, in nanoseconds of the monotonic clock. */
+  checkedAt: bigint
 
-  constructor(socket: Udp.UdpSocket, openedAt: number) {
+  constructor(socket: Udp.UdpSocket, openedAt: bigint) {
     this.socket = socket
-    this.askedAt = openedAt
+    this.checkedAt = openedAt
   }
 
   /** Why the datagram changes nothing; `undefined` where a question has taken it. */
@@ -134,22 +140,18 @@ class Conversation {
   }
 }
 
-/** Whether a datagram of the gateway that no question has taken is news all the same. */
-export type HearsUnasked = (payload: Uint8Array) => Effect.Effect<boolean>
-
 /** Never for ever without effect: each datagram is received, judged and dropped, and the questions' time runs on. */
 const listen = Effect.fnUntraced(function* (
   conversation: Conversation,
   peer: NetAddress.InetAddress,
-  hearsUnasked: HearsUnasked
+  hearUnasked: HearUnasked
 ) {
   while (true) {
     const datagrams = yield* conversation.socket.receive
     const receivedAt = yield* Clock.monotonicTimeNanos
     for (const { address, payload } of datagrams) {
-      const isFromPeer = Equal.equals(address, peer)
-      const why = isFromPeer ? conversation.judge(payload, receivedAt) : IgnoredDatagrams.foreign
-      if (why === undefined || (isFromPeer && (yield* hearsUnasked(payload)))) continue
+      const why = Equal.equals(address, peer) ? conversation.judge(payload, receivedAt) : IgnoredDatagrams.foreign
+      if (why === undefined || (why !== IgnoredDatagrams.foreign && (yield* hearUnasked(payload)))) continue
       yield* IgnoredDatagrams.count(address, why)
     }
   }
@@ -177,46 +179,51 @@ const expect = <A>(conversation: Conversation, question: Question<A>) =>
     ({ waiting }) => Effect.sync(() => conversation.waiting.delete(waiting))
   ).pipe(Effect.map(({ answer }) => answer))
 
-/** How a gateway is spoken with. */
-export interface Options {
-  /** The own address to ask from, where it matters which of several that is. */
-  readonly from?: NetAddress.IpAddress | undefined
-  readonly hearsUnasked?: HearsUnasked | undefined
-}
-
-/** The way to the gateway that listens at `peer`. */
+/**
+ * The way to the gateway that listens at `peer`, from the own address `from` where it matters which of several that is.
+ */
 export const make = Effect.fnUntraced(function* (
   peer: NetAddress.InetAddress,
-  { from, hearsUnasked = () => Effect.succeed(false) }: Options = {}
+  from?: NetAddress.IpAddress,
+  hearUnasked: HearUnasked = () => Effect.succeed(false)
 ): Effect.fn.Return<GatewayChannel, never, Udp.Udp | Scope.Scope> {
   const udp = yield* Udp.Udp
   const turn = yield* Semaphore.make(1)
   const places = yield* Semaphore.make(sideBySide)
   const spoken = new Set<number>()
+  const looking = yield* Semaphore.make(1)
   const bind = from === undefined ? undefined : { address: from }
+  const open = udp.open({ connect: peer, bind })
   const conversations = yield* RcRef.make({
     acquire: Effect.gen(function* () {
-      const opened = new Conversation(yield* udp.open({ connect: peer, bind }), yield* Clock.currentTimeMillis)
-      yield* Effect.forkScoped(
-        Effect.catch(listen(opened, peer, hearsUnasked), (error) => Effect.sync(() => opened.fail(error)))
-      )
+      const opened = new Conversation(yield* open, yield* Clock.monotonicTimeNanos)
+      const listening = listen(opened, peer, hearUnasked)
+      yield* Effect.forkScoped(Effect.catch(listening, (error) => Effect.sync(() => opened.fail(error))))
       return opened
     }),
     idleTimeToLive: idleSocketLifetime
   })
 
-  /**
-   * A socket that failed while nobody waited must not fail the next question, and one that is only listened to may have
-   * an address that this host no longer has.
-   */
-  const conversation = Effect.gen(function* () {
-    const current = yield* RcRef.get(conversations)
-    const now = yield* Clock.currentTimeMillis
-    const isFresh = current.waiting.size > 0 || now - current.askedAt < idleSocketLifetime
-    if (current.failure === undefined && isFresh) return current
-    yield* RcRef.invalidate(conversations)
-    return yield* RcRef.get(conversations)
+  /** A socket keeps the own address that it was opened with: it takes another one to see which that is now. */
+  const isUsable = Effect.fnUntraced(function* (current: Conversation) {
+    if (current.failure !== undefined) return false
+    const now = yield* Clock.monotonicTimeNanos
+    if (now - current.checkedAt < idleNanos) return true
+    const { address } = yield* Effect.scoped(open)
+    if (!Equal.equals(address.address, current.socket.address.address)) return false
+    current.checkedAt = now
+    return true
   })
+
+  /** A socket that failed while nobody waited must not fail the next question, nor one whose address is gone. */
+  const conversation = looking.withPermit(
+    Effect.gen(function* () {
+      const current = yield* RcRef.get(conversations)
+      if (yield* isUsable(current)) return current
+      yield* RcRef.invalidate(conversations)
+      return yield* RcRef.get(conversations)
+    })
+  )
 
   /** Sends until the schedule ends; what ends the question is an answer, a refusal or its time limit. */
   const transmit = ({ fail, socket }: Conversation, question: Question<unknown>) => {
@@ -232,7 +239,6 @@ export const make = Effect.fnUntraced(function* (
   const exchange = <A>(question: Question<A>) =>
     Effect.gen(function* () {
       const current = yield* conversation
-      current.askedAt = yield* Clock.currentTimeMillis
       const answer = yield* expect(current, question)
       return yield* Effect.raceFirst(Deferred.await(answer), transmit(current, question))
     }).pipe(Effect.scoped, Effect.mapError(unreachable(peer)))
@@ -251,7 +257,7 @@ export const make = Effect.fnUntraced(function* (
       Effect.map(({ socket }) => socket.address.address),
       Effect.mapError(unreachable(peer))
     ),
-    listen: Effect.asVoid(Effect.mapError(RcRef.get(conversations), unreachable(peer))),
+    keepOpen: Effect.asVoid(RcRef.get(conversations)).pipe(Effect.mapError(unreachable(peer))),
     hasSpoken: (version) => spoken.has(version)
   }
 })

@@ -6,6 +6,7 @@ import type * as Ledger from "@effect-nat/core/Ledger"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapping from "@effect-nat/core/PortMapping"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
@@ -14,7 +15,6 @@ import type * as Scope from "effect/Scope"
 import type * as NatPmpClient from "../NatPmpClient.ts"
 import type * as Environment from "./environment.ts"
 import * as Gateways from "./gateways.ts"
-import * as HeldLine from "./heldLine.ts"
 import * as LedgerEntries from "./ledgerEntries.ts"
 import type * as Recovery from "./recovery.ts"
 import type * as Ways from "./ways.ts"
@@ -166,19 +166,20 @@ export interface NatPmpLease extends LeaseEngine.LeaseProtocol<Handle> {
 export interface Own {
   readonly registration: Recovery.Registration
   readonly page: Ledger.Page
-  readonly line: HeldLine.HeldLine
+  /** Done when it is its turn to be deleted. */
+  readonly releasing: Deferred.Deferred<void>
 }
 
 export const makeOwn = (environment: Environment.Environment): Effect.Effect<Own, never, Scope.Scope> =>
   Effect.all({
     registration: environment.recovery.register,
     page: environment.ledger.open,
-    line: HeldLine.make
+    releasing: Deferred.make<void>()
   })
 
 export const make = (
   environment: Environment.Environment,
-  { page, registration }: Own,
+  { page, registration, releasing }: Own,
   timeout: Duration.Duration
 ): NatPmpLease => {
   const { candidates, localAddress } = environment
@@ -288,9 +289,9 @@ export const make = (
   const deleteOn = ({ natPmp }: Ways.Ipv4Way, end: NatPmpClient.InternalEnd) => natPmp.delete(end, { timeout })
 
   /** A renewal that it interrupts may still reach the gateway, so that it does not forget what may be held there. */
-  const release = Effect.fn("NatPmp.release")(function* ({ handle, mapping }: Lease) {
+  const release = Effect.fn("NatPmp.release")(function* ({ handle: { way }, mapping }: Lease) {
     yield* registration.letGo
-    yield* deleteOn(handle.way, mapping)
+    yield* way.natPmpReleases.inTurn(Deferred.succeed(releasing, undefined), deleteOn(way, mapping))
   })
 
   const abandon = Effect.fn("NatPmp.abandon")(function* (resolved: MappingRequest.Resolved) {
@@ -315,6 +316,7 @@ export const make = (
     renew,
     isStale,
     whenChanged: () => registration.whenWoken,
+    whenReleasing: Deferred.await(releasing),
     release,
     abandon,
     page,

@@ -10,6 +10,7 @@ import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
@@ -97,7 +98,7 @@ export const make = (
   settings: Settings
 ): LeaseEngine.LeaseProtocol<Handle> => {
   const { candidates, isOwn, localAddress, recovery, ways } = environment
-  const { line, page, registration } = own
+  const { page, registration, releasing } = own
   const natPmp = NatPmpLease.make(environment, own, Duration.min(settings.timeout, NatPmpLease.requestTimeout))
   /** Where the mapping may be: from before the request is sent until the gateway has said no or has deleted it. */
   let mayHold: Pick<Target, "way" | "other"> | undefined
@@ -182,7 +183,6 @@ export const make = (
       nonce: yield* nonceOn(way),
       place: isUnknown && other === undefined ? NatPmpLease.placeOf(internalAddress) : place
     })
-    yield* line.hold(way)
     if (before !== undefined && !Equal.equals(before, externalAddress)) yield* recovery.moved(way.gateway, before)
     const lease: Lease = { mapping, handle: { _tag: "pcp", way, other } }
     return lease
@@ -329,9 +329,9 @@ export const make = (
 
   /** A renewal that it interrupts may still reach the gateway, so that it does not forget what may be held there. */
   const release = Effect.fn("Pcp.release")(function* ({ handle, mapping }: Lease) {
+    if (handle._tag === "natpmp") return yield* natPmp.release({ handle, mapping })
     yield* registration.letGo
-    yield* line.letGo
-    yield* handle._tag === "pcp" ? deleteOn(handle, mapping) : natPmp.release({ handle, mapping })
+    yield* handle.way.releases.inTurn(Deferred.succeed(releasing, undefined), deleteOn(handle, mapping))
   })
 
   const abandon = Effect.fn("Pcp.abandon")(function* (resolved: MappingRequest.Resolved) {
@@ -375,6 +375,7 @@ export const make = (
     renew,
     isStale,
     whenChanged: () => registration.whenWoken,
+    whenReleasing: Deferred.await(releasing),
     release,
     abandon,
     page,

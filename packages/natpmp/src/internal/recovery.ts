@@ -10,11 +10,13 @@
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as RestartLimit from "@effect-nat/core/RestartLimit"
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as PcpCodec from "../PcpCodec.ts"
 import type * as Announcements from "./announcements.ts"
 import type * as Notices from "./notices.ts"
@@ -51,16 +53,19 @@ export interface Recovery {
   readonly noticesOf: (gateway: string) => Notices.Notices
   /** A mapping's answer shows that an external address of its gateway is another one now. */
   readonly moved: (gateway: string, from: NetAddress.IpAddress) => Effect.Effect<void>
-  /** A gateway says unasked what has become of a mapping (RFC 6887 §14.2); whether it is one of these. */
-  readonly updated: (gateway: string, response: PcpCodec.MapResponse) => Effect.Effect<boolean>
+  /** A gateway says unasked what has become of a mapping (RFC 6887 §14.2). One that is another now is renewed. */
+  readonly updated: (gateway: string, response: PcpCodec.MapResponse) => Effect.Effect<Update>
 }
+
+/** Whether an update is about a mapping of this program, and tells anything of it. */
+export type Update = "unknown" | "same" | "changed"
 
 const nanosPerSecond = 1e9
 
 /** In seconds (RFC 6887 §14.1.3). */
 const longestDelay = 5
 
-/** Both protocols tell of one restart: it was at the same time, give or take what is counted in whole seconds. */
+/** Two moments are one where they are counted in whole seconds, and packets take their time. */
 const sameMoment = 2
 
 interface Mapping {
@@ -80,8 +85,37 @@ const isNamed = (held: Held, { internalPort, nonce, protocol }: PcpCodec.Mapping
   held.mapping.internalPort === internalPort &&
   PcpCodec.ProtocolNumber[held.mapping.protocol] === protocol
 
-const isAsHeld = ({ mapping }: Held, { externalAddress, externalPort, lifetime }: PcpCodec.MapResponse): boolean =>
-  lifetime > 0 && mapping.externalPort === externalPort && textOf(mapping.externalAddress) === textOf(externalAddress)
+const isAsHeld = (
+  { mapping }: Held,
+  age: number,
+  { externalAddress, externalPort, lifetime }: PcpCodec.MapResponse
+): boolean =>
+  lifetime > 0 &&
+  lifetime + sameMoment >= Duration.toSeconds(mapping.lifetime ?? Duration.zero) - age &&
+  mapping.externalPort === externalPort &&
+  textOf(mapping.externalAddress) === textOf(externalAddress)
+
+/** One mapping's hold on the socket that its last answer came to, as long as the scope is open. */
+const makeSocketHold = (scope: Scope.Scope) => {
+  let current: Scope.Closeable | undefined
+
+  const exchange = (next: Scope.Closeable | undefined) =>
+    Effect.suspend(() => {
+      const before = current
+      current = next
+      return before === undefined ? Effect.void : Scope.close(before, Exit.void)
+    })
+
+  const keep = ({ keepOpen }: Ways.Way) =>
+    Effect.gen(function* () {
+      const next = yield* Scope.fork(scope)
+      // Without it the next renewal shows what has become of the mapping.
+      yield* Effect.ignore(Scope.provide(keepOpen, next))
+      yield* exchange(next)
+    }).pipe(Effect.uninterruptible)
+
+  return { keep, letGo: exchange(undefined) }
+}
 
 /** Mappings for whose gateways `announcements` are listened to as long as they are held. */
 export const make = Effect.fnUntraced(function* (
@@ -142,10 +176,11 @@ export const make = Effect.fnUntraced(function* (
     const listen = Effect.suspend(() =>
       announcements.listenAt([...mappings].flatMap(({ held }) => (held === undefined ? [] : [held.place])))
     )
+    const socket = makeSocketHold(scope)
     const letGo = Effect.suspend(() => {
       mapping.held = undefined
       mapping.isBusy = false
-      return listen
+      return Effect.andThen(socket.letGo, listen)
     })
     yield* Effect.acquireRelease(
       Effect.sync(() => mappings.add(mapping)),
@@ -165,7 +200,8 @@ export const make = Effect.fnUntraced(function* (
           mapping.held = held
           mapping.heldAt = Number(now) / nanosPerSecond
           mapping.isBusy = false
-          return listen
+          // Only of PCP's mappings more is said there.
+          return Effect.andThen(held.nonce === undefined ? socket.letGo : socket.keep(held.way), listen)
         }),
       letGo,
       whenWoken: Queue.take(woken)
@@ -183,9 +219,11 @@ export const make = Effect.fnUntraced(function* (
       const named = [...mappings].find(
         ({ held }) => held !== undefined && held.way.gateway === gateway && isNamed(held, response)
       )
-      if (named?.held === undefined) return false
-      if (!isAsHeld(named.held, response)) yield* limit(`${gateway} ${response.nonce}`, named.wake)
-      return true
+      if (named?.held === undefined) return "unknown"
+      const age = Number(yield* Clock.monotonicTimeNanos) / nanosPerSecond - named.heldAt
+      if (isAsHeld(named.held, age, response)) return "same"
+      yield* limit(`${gateway} ${response.nonce}`, named.wake)
+      return "changed"
     })
   }
 })

@@ -13,6 +13,7 @@ import * as PcpClient from "../PcpClient.ts"
 import * as PcpCodec from "../PcpCodec.ts"
 import * as GatewayChannel from "./gatewayChannel.ts"
 import type * as Notices from "./notices.ts"
+import * as Releases from "./releases.ts"
 
 /** Whether a gateway has answered when it was last asked in a protocol: it then gets more time for the next answer. */
 export interface Heard {
@@ -28,17 +29,20 @@ export interface Way {
   readonly gateway: string
   /** This host's own address that the gateway would be asked from now. */
   readonly ownAddress: Effect.Effect<NetAddress.IpAddress, NatError.NatError>
-  /** Hears what the gateway says later where it was asked from, until the scope closes. */
-  readonly listen: Effect.Effect<void, NatError.NatError, Scope.Scope>
+  /** Until the scope closes, what the gateway says later is heard at the port that it was asked from. */
+  readonly keepOpen: Effect.Effect<void, NatError.NatError, Scope.Scope>
   readonly pcp: PcpClient.PcpClient
   /** `undefined` where the gateway is asked over IPv6, of which NAT-PMP knows nothing. */
   readonly natPmp: NatPmpClient.NatPmpClient | undefined
   readonly heard: Heard
+  /** The turns of deletions over PCP. */
+  readonly releases: Releases.Releases
 }
 
 /** A way over IPv4. */
 export interface Ipv4Way extends Way {
   readonly natPmp: NatPmpClient.NatPmpClient
+  readonly natPmpReleases: Releases.Releases
 }
 
 export const isIpv4 = (way: Way): way is Ipv4Way => way.natPmp !== undefined
@@ -56,7 +60,7 @@ export const peerOf = (gateway: NetAddress.Ipv4Address): NetAddress.InetAddress 
 /** Ways are made when they are first needed, and live as long as the scope. */
 export const make = Effect.fnUntraced(function* (
   noticesOf: (gateway: string) => Notices.Notices,
-  hearsUnasked: (way: Way, payload: Uint8Array) => Effect.Effect<boolean> = () => Effect.succeed(false)
+  hearUnasked: (way: Way, payload: Uint8Array) => Effect.Effect<boolean> = () => Effect.succeed(false)
 ): Effect.fn.Return<Ways, never, Udp.Udp | Scope.Scope> {
   const context = yield* Effect.context<Udp.Udp | Scope.Scope>()
   const turn = yield* Semaphore.make(1)
@@ -75,30 +79,29 @@ export const make = Effect.fnUntraced(function* (
     const peer = peerOf(address)
     const gateway = NetAddress.formatInet(peer)
     const notices = noticesOf(gateway)
-    const channel = yield* GatewayChannel.make(peer, {
-      from: own,
-      hearsUnasked: (payload) => hearsUnasked(way, payload)
-    })
+    const channel = yield* GatewayChannel.make(peer, own, (payload) => hearUnasked(way, payload))
     const pcp = PcpClient.makeOn(channel, notices)
     const natPmp = yield* NatPmpClient.makeOn(address, channel, {
       ...notices,
       // A restarted gateway may speak more than before.
       restarted: (count) => Effect.andThen(pcp.forget, notices.restarted(count))
     })
-    const { listen, localAddress: ownAddress } = channel
-    const way: Ipv4Way = { peer, gateway, ownAddress, listen, pcp, natPmp, heard: { natPmp: false, pcp: false } }
+    const { keepOpen, localAddress: ownAddress } = channel
+    const heard = { natPmp: false, pcp: false }
+    const releases = yield* Releases.make(GatewayChannel.sideBySide)
+    const natPmpReleases = yield* Releases.make(1)
+    const way: Ipv4Way = { peer, gateway, ownAddress, keepOpen, pcp, natPmp, heard, releases, natPmpReleases }
     return way
   })
 
   const overIpv6 = Effect.fnUntraced(function* (peer: NetAddress.InetAddress, own: NetAddress.IpAddress) {
     const gateway = NetAddress.formatInet(peer)
-    const channel = yield* GatewayChannel.make(peer, {
-      from: own,
-      hearsUnasked: (payload) => hearsUnasked(way, payload)
-    })
+    const channel = yield* GatewayChannel.make(peer, own, (payload) => hearUnasked(way, payload))
     const pcp = PcpClient.makeOn(channel, noticesOf(gateway))
-    const { listen, localAddress: ownAddress } = channel
-    const way: Way = { peer, gateway, ownAddress, listen, pcp, natPmp: undefined, heard: { natPmp: false, pcp: false } }
+    const { keepOpen, localAddress: ownAddress } = channel
+    const heard = { natPmp: false, pcp: false }
+    const releases = yield* Releases.make(GatewayChannel.sideBySide)
+    const way: Way = { peer, gateway, ownAddress, keepOpen, pcp, natPmp: undefined, heard, releases }
     return way
   })
 
