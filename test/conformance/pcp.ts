@@ -188,7 +188,7 @@ export const page: Page = {
         "11.4-c": should("After NO_RESOURCES no new mapping is asked for at this server while the error lasts."),
         "11.4-d": should(
           "After NO_RESOURCES for a deletion nothing is asked for at this server while the error lasts.",
-          "not met on purpose: miniupnpd, which most gateways have, says so of each deletion of what it does not have, and for three minutes: a program that releases what the gateway has forgotten could then map nothing for so long; the deletion counts as done"
+          "not met on purpose: miniupnpd says so of each deletion of what it does not have, for 30 seconds: a program that releases what the gateway has forgotten could map nothing for so long, though nothing is lacking; such a deletion counts as done"
         ),
         "11.4-e": must("A mapping that was granted has its renewal planned at once."),
         "11.4-f": should("After an error the same request is not repeated while it lasts."),

@@ -352,6 +352,81 @@ describe("announcements", () => {
     )
   })
 
+  describe("an IPv6 gateway that the default route names by its global address", () => {
+    const neighbour = (scopeId: number, port = 5351) =>
+      Result.getOrThrow(
+        NetAddress.inetAddressV6(Result.getOrThrow(NetAddress.ipv6FromString("fe80::1")), port, { scopeId })
+      )
+
+    /** One whose epoch is what is told here. */
+    const withPinhole = Effect.gen(function* () {
+      const gateway = { epoch: 1000, asked: [] as Array<string> }
+      const network = yield* Net.make(({ payload, socket }) =>
+        Effect.sync(() => {
+          const asked = Result.getOrThrow(Codec.decodeRequest(payload))
+          gateway.asked.push(asked._tag)
+          const { epoch } = gateway
+          if (asked._tag === "AnnounceRequest") {
+            return socket.reply(Codec.encodeResponse({ _tag: "AnnounceResponse", epoch, options: [] }))
+          }
+          const granted = { externalAddress: asked.clientAddress, externalPort: asked.internalPort, epoch }
+          if (asked._tag === "MapRequest") {
+            socket.reply(Codec.encodeResponse({ ...asked, _tag: "MapResponse", ...granted }))
+          }
+        })
+      )
+      network.gateways = [ip("2001:db8::1")]
+      network.scopeId = 3
+      const { mapper } = yield* Effect.provide(Pcp.makeStrategy(), network.layer)
+      yield* mapper.map({ ...wish, family: "ipv6" })
+      yield* TestClock.adjust("1 minute")
+      gateway.epoch = 1060
+      return { network, gateway }
+    })
+
+    const announcement = Codec.encodeResponse({ _tag: "AnnounceResponse", epoch: 0, options: [] })
+
+    it.effect("is asked whether it has restarted when something on its link says so, and mapped on again", () =>
+      Effect.gen(function* () {
+        const { gateway, network } = yield* withPinhole
+        gateway.epoch = 0
+        yield* say(network, announcement, neighbour(3))
+        yield* TestClock.adjust("10 seconds")
+        assert.deepStrictEqual(gateway.asked, ["MapRequest", "AnnounceRequest", "MapRequest"])
+      })
+    )
+
+    it.effect("is believed, and not what something on its link says, however often [RFC 6887 14.1.3-e]", () =>
+      Effect.gen(function* () {
+        const { gateway, network } = yield* withPinhole
+        for (let round = 0; round < 100; round++) {
+          yield* say(network, announcement, neighbour(3))
+          yield* TestClock.adjust("1 second")
+          gateway.epoch += 1
+        }
+        assert.isAtMost(gateway.asked.length, 7)
+        assert.strictEqual(gateway.asked.filter((one) => one === "MapRequest").length, 1)
+      })
+    )
+
+    it.effect.each([
+      ["on another link", announcement, neighbour(4)],
+      ["from another port", announcement, neighbour(3, 5350)],
+      ["that is no announcement", announcement.subarray(0, 20), neighbour(3)],
+      ["from no link-local address", announcement, Net.inet("[2001:db8::66]:5351")]
+    ] as const)("is not asked for one %s, which is counted", ([, payload, from]) =>
+      Effect.gen(function* () {
+        const { gateway, network } = yield* withPinhole
+        const before = yield* Net.ignoredByReason
+        yield* say(network, payload, from)
+        const after = yield* Net.ignoredByReason
+        assert.strictEqual((after["source"] ?? 0) - (before["source"] ?? 0), 1)
+        yield* TestClock.adjust("10 seconds")
+        assert.deepStrictEqual(gateway.asked, ["MapRequest"])
+      })
+    )
+  })
+
   describe("an update of a mapping (RFC 6887 §14.2)", () => {
     /** At the port that the mapping was last asked from, as a further answer. */
     const answerAgain = (network: Net.Network, payload: Uint8Array, from = gatewayPort) =>

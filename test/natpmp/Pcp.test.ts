@@ -353,6 +353,21 @@ describe("Pcp", () => {
       })
     )
 
+    it.effect.each(["ipv4", "ipv6"] as const)("%s: this host by its own address is no other host's port", (family) =>
+      Effect.gen(function* () {
+        const router = Router.make()
+        const { mapper, network } = yield* withMapper(router.peer)
+        network.gateways = [Net.gateway, ip("fe80::1")]
+        network.scopeId = 3
+        if (family === "ipv6") router.client = network.ownIpv6
+        const internalAddress = family === "ipv6" ? network.ownIpv6 : network.own
+        yield* mapper.map({ ...wish, family })
+        assert.strictEqual((yield* reason(mapper.map({ ...wish, family, internalAddress })))._tag, "Unsupported")
+        // As another host's it would have been refused by the gateway, which has it under another nonce.
+        assert.lengthOf(router.asked, 1)
+      })
+    )
+
     it.effect("one internal port is held once: a second request is refused until the first is released", () =>
       Effect.gen(function* () {
         const { mapper, router } = yield* withRouter()

@@ -19,8 +19,8 @@
  *
  * For the family `"ipv6"` a pinhole is opened to this host's own global address, or to the one that `internalAddress`
  * names, through the gateway of the IPv6 default route, link-local ones included. `"both"` maps IPv4. An IPv6 gateway
- * announces itself from its link-local address: where the default route has another one, pinholes that it has lost are
- * opened again when their renewal is due.
+ * announces itself from its link-local address: where the default route has another one, the announcement is not
+ * believed, but the gateway is asked whether it has restarted.
  *
  * **Example** (Map a port over PCP)
  *

@@ -89,6 +89,37 @@ const hearUnasked = Effect.fnUntraced(function* (
   return true
 })
 
+/** Whether this may be how the gateway of a held pinhole, which is named by its global address, speaks on its link. */
+const mayBe = ({ place, way: { peer } }: Recovery.Held, from: NetAddress.InetAddress): boolean =>
+  NetAddress.isInetAddressV6(peer) &&
+  NetAddress.isInetAddressV6(from) &&
+  !NetAddress.isLinkLocal(peer.address) &&
+  NetAddress.isLinkLocal(from.address) &&
+  from.port === PcpCodec.serverPort &&
+  (place === 0 || place === from.scopeId)
+
+/**
+ * An IPv6 gateway announces itself from its link-local address, also where the default route has another one. Whose that
+ * is cannot be told, so nothing is believed: the gateway is asked.
+ */
+const hearNeighbour = Effect.fnUntraced(function* (
+  recovery: Recovery.Recovery,
+  payload: Uint8Array,
+  from: NetAddress.InetAddress
+) {
+  const ways = new Set(
+    recovery
+      .held()
+      .filter((held) => mayBe(held, from))
+      .map(({ way }) => way)
+  )
+  const decoded = PcpCodec.decodeResponse(payload)
+  if (ways.size === 0 || Result.isFailure(decoded) || decoded.success._tag !== "AnnounceResponse") {
+    return yield* IgnoredDatagrams.count(from, IgnoredDatagrams.foreign)
+  }
+  yield* Effect.forEach(ways, recovery.suspected, { discard: true })
+})
+
 const makeHear =
   (recovery: () => Recovery.Recovery) =>
   (payload: Uint8Array, from: NetAddress.InetAddress): Effect.Effect<void> =>
@@ -99,7 +130,7 @@ const makeHear =
           .map(({ way }) => way)
           .filter(({ peer }) => Equal.equals(peer, from))
       )
-      if (ways.size === 0) return yield* IgnoredDatagrams.count(from, IgnoredDatagrams.foreign)
+      if (ways.size === 0) return yield* hearNeighbour(recovery(), payload, from)
       for (const way of ways) {
         const why =
           payload[0] === NatPmpCodec.version

@@ -72,7 +72,7 @@ const cannotMapForOthers = (wanted: NetAddress.IpAddress) =>
   )
 
 /** A pinhole leads to an IPv6 host that the world can reach, everything else to an IPv4 host. */
-const checkHost = ({ family, internalAddress }: MappingRequest.Resolved) => {
+export const checkHost = ({ family, internalAddress }: MappingRequest.MappingRequest) => {
   if (internalAddress === undefined) return Effect.void
   const text = NetAddress.formatIp(internalAddress)
   if (family !== "ipv6") {
@@ -273,7 +273,6 @@ export const make = (
 
   const request = Effect.fn("Pcp.request")(
     function* (resolved: MappingRequest.Resolved) {
-      yield* checkHost(resolved)
       yield* registration.begin
       if (resolved.family === "ipv6") return yield* requestOn(yield* overIpv6(resolved), resolved)
       const gateway = yield* PcpGateways.choose(environment)

@@ -1,6 +1,7 @@
 /**
  * The PCP strategy over an environment that other strategies may share.
  */
+import * as Ipv6Scope from "@effect-nat/core/Ipv6Scope"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import type * as PortMapper from "@effect-nat/core/PortMapper"
@@ -81,11 +82,26 @@ const makeExternalAddress = (environment: Environment.Environment, timeout: Dura
     return externalAddress
   }).pipe(Effect.withSpan("Pcp.externalAddress"))
 
+/** This host's own address towards the gateway is the one that is meant where none is named. */
+const endOf = Effect.fnUntraced(function* (
+  { candidates, localAddress }: Environment.Environment,
+  request: MappingRequest.MappingRequest
+) {
+  const { family, internalAddress } = request
+  if (internalAddress === undefined) return request
+  const { gateways } = yield* candidates
+  const remote = family === "ipv6" ? Ipv6Scope.world : gateways[0]
+  if (remote === undefined) return request
+  const own = yield* Effect.orElseSucceed(localAddress(remote), () => undefined)
+  return Equal.equals(own, internalAddress) ? { ...request, internalAddress: undefined } : request
+})
+
 const makeMapper = (environment: Environment.Environment, settings: Settings): PortMapper.PortMapper["Service"] => {
   const map = Effect.fn("Pcp.map")(function* (request: MappingRequest.MappingRequest) {
+    yield* PcpLease.checkHost(request)
     const own = yield* NatPmpLease.makeOwn(environment)
     const protocol = PcpLease.make(environment, own, settings.makeNonce, settings)
-    return yield* NatPmpStrategy.mapWith(environment, request, request, protocol)
+    return yield* NatPmpStrategy.mapWith(environment, request, yield* endOf(environment, request), protocol)
   })
   return {
     map,

@@ -53,6 +53,8 @@ export interface Recovery {
   readonly noticesOf: (gateway: string) => Notices.Notices
   /** A mapping's answer shows that an external address of its gateway is another one now. */
   readonly moved: (gateway: string, from: NetAddress.IpAddress) => Effect.Effect<void>
+  /** Something that may be the gateway has announced a restart: it is asked whether it has had one. */
+  readonly suspected: (way: Ways.Way) => Effect.Effect<void>
   /** A gateway says unasked what has become of a mapping (RFC 6887 §14.2). One that is another now is renewed. */
   readonly updated: (gateway: string, response: PcpCodec.MapResponse) => Effect.Effect<Update>
 }
@@ -64,6 +66,9 @@ const nanosPerSecond = 1e9
 
 /** In seconds (RFC 6887 §14.1.3). */
 const longestDelay = 5
+
+/** Time for four transmissions. */
+const askTimeout = Duration.seconds(24)
 
 /** Two moments are one where they are counted in whole seconds, and packets take their time. */
 const sameMoment = 2
@@ -215,6 +220,8 @@ export const make = Effect.fnUntraced(function* (
     noticesOf,
     moved: (gateway, from) =>
       wakeThose(gateway, ({ mapping }, { isBusy }) => !isBusy && textOf(mapping.externalAddress) === textOf(from)),
+    suspected: ({ gateway, pcp }) =>
+      limit(`${gateway} suspected`, later(Effect.ignore(pcp.announce({ timeout: askTimeout })))),
     updated: Effect.fnUntraced(function* (gateway, response) {
       const named = [...mappings].find(
         ({ held }) => held !== undefined && held.way.gateway === gateway && isNamed(held, response)
