@@ -173,15 +173,14 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
         return Effect.as(warn, otherwise)
       })
     const noted = () => [...pages].flatMap((page) => Array.from(page.values()))
-    const write = turn.withPermit(Effect.suspend(() => attempt(storage.write([...noted(), ...left]), undefined)))
+    const leave = (entries: ReadonlyArray<Entry>) => {
+      left = [...left.filter((known) => !entries.some((one) => isSame(one, known))), ...entries]
+    }
 
-    const takeOver = (place: Place) =>
-      turn.withPermit(
-        Effect.map(attempt(storage.takeOver(isAt(place)), []), (taken) => {
-          left.push(...taken)
-          return taken.length > 0
-        })
-      )
+    // What is taken from a process that is gone must not get lost on its way here.
+    const inTurn = (effect: Effect.Effect<void>) => Effect.uninterruptible(turn.withPermit(effect))
+    const write = inTurn(Effect.suspend(() => attempt(storage.write([...noted(), ...left]), undefined)))
+    const takeOver = (place: Place) => inTurn(Effect.map(attempt(storage.takeOver(isAt(place)), []), leave))
 
     const discardOne = Effect.fnUntraced(function* (
       entry: Entry,
@@ -216,7 +215,8 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
       const end = (isLeft: (entry: Entry) => boolean, kept?: Entry) =>
         Effect.suspend(() => {
           if (!pages.delete(page)) return Effect.void
-          left.push(...[...page.values()].filter(isLeft), ...(kept === undefined ? [] : [kept]))
+          leave([...page.values()].filter(isLeft))
+          if (kept !== undefined) leave([kept])
           page.clear()
           inherited = undefined
           return write
