@@ -39,7 +39,7 @@ const holds = (lab: Lab.LabService, expected: ReadonlyArray<number>) =>
 
 const stop = Effect.fnUntraced(function* (program: Effect.Success<ReturnType<typeof start>>) {
   yield* program.signal("SIGTERM")
-  yield* program.awaitExit()
+  yield* program.awaitExit("15 seconds")
   assert.strictEqual(yield* program.stderr, "")
 })
 
