@@ -9,7 +9,7 @@
  * lost or is left, or it fails.
  *
  * `npm run bench:many [-- rounds]`, as root on Linux, with the packages in `scripts/lab-packages.txt`. A round takes
- * about eight minutes.
+ * eight to twelve minutes.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Data from "effect/Data"
@@ -60,7 +60,7 @@ const runOnce = Effect.fnUntraced(function* (lab: Lab.LabService, client: Client
   const { file, method, name } = client
   const capture = yield* lab.capture("lan", "udp dst port 5351 or tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn")
   const words = [program(file), lab.addresses.lan, port, lab.addresses.gateway, method, mappings, leaseSeconds]
-  const run = yield* lab.run("lan", process.execPath, words.map(String), { timeout: "5 minutes" })
+  const run = yield* lab.run("lan", process.execPath, words.map(String), { timeout: "8 minutes" })
   const packets = yield* capture.packets
   const left = (yield* lab.mappings).length
   // Nothing that one client leaves is the next one's.
