@@ -31,7 +31,7 @@ const timed = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, 
 const makeWorld = Effect.fnUntraced(function* (method: "pcp" | "natPmp", seconds: number) {
   const router = Router.make({ respond: PcpResponder.respondToBoth })
   const turn = yield* Semaphore.make(1)
-  const world = { isLossy: false }
+  const world = { isLossy: false, seconds }
   let drawn = 1
   /** Five of ten, as by chance. */
   const isLost = () => {
@@ -39,7 +39,7 @@ const makeWorld = Effect.fnUntraced(function* (method: "pcp" | "natPmp", seconds
     return world.isLossy && drawn % 10 < 5
   }
   const network = yield* Net.make((sent) =>
-    isLost() ? Effect.void : turn.withPermit(Effect.delay(router.peer(sent), { seconds }))
+    isLost() ? Effect.void : turn.withPermit(Effect.delay(router.peer(sent), { seconds: world.seconds }))
   )
   const strategies = yield* Effect.provide(PortControl.makeStrategies(), network.layer)
   const { mapper } = strategies[method]
@@ -72,7 +72,7 @@ describe("a hundred mappings at once", () => {
   )
 
   it.effect.each([
-    ["pcp", 11],
+    ["pcp", 16],
     ["natPmp", 11]
   ] as const)(
     "over %s are not waited for one by one when the gateway has fallen silent: %d s at most",
@@ -85,11 +85,14 @@ describe("a hundred mappings at once", () => {
       })
   )
 
-  it.effect("over PCP are all asked to be deleted where half of the questions are lost", () =>
+  it.effect.each([
+    ["half of the questions are lost", { isLossy: true }],
+    ["each takes it 1.2 s", { seconds: 1.2 }]
+  ] as const)("over PCP are all asked to be deleted from a gateway when %s", ([, change]) =>
     Effect.gen(function* () {
       const { close, mapAll, network, world } = yield* makeWorld("pcp", 0)
       yield* timed(mapAll)
-      world.isLossy = true
+      Object.assign(world, change)
       const mapped = network.sent.length
       yield* timed(close)
       // Whose deletion is asked for is told by the internal port.

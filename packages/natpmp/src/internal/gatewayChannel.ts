@@ -96,7 +96,7 @@ const timedOut = (peer: NetAddress.InetAddress, name: string) =>
  * mapping when they have a hundred, one after the other. Who waits longer than the pause before a retransmission asks
  * twice, which takes the gateway twice as long, until those that were asked for a hundred at once answer nobody in time.
  */
-export const sideBySide = 4
+const sideBySide = 4
 
 /** A question under way. */
 interface Waiting {

@@ -19,7 +19,7 @@ export interface Releases {
   ) => Effect.Effect<void, NatError.NatError>
 }
 
-/** One lost answer is no dead gateway. */
+/** In rounds of deletions that are side by side: some lost answers are no dead gateway. */
 const patience = 2
 
 /** So long a gateway that was silent is taken to be so still: many mappings end together. */
@@ -37,27 +37,24 @@ const stillSilent = NatError.fromReason(
 export const make = Effect.fnUntraced(function* (places: number): Effect.fn.Return<Releases> {
   const turns = yield* Semaphore.make(places)
   /** In milliseconds of `Clock`. */
-  let answeredAt = Number.NEGATIVE_INFINITY
   let silentAt = Number.NEGATIVE_INFINITY
-  /** Deletions that were given up while nothing was answered since they began. */
+  /** Deletions in a row that were given up. */
   let unanswered = 0
 
-  const note = (startedAt: number, exit: Exit.Exit<void, NatError.NatError>, now: number) => {
+  const note = (exit: Exit.Exit<void, NatError.NatError>, now: number) => {
     if (!hasNoAnswer(exit)) {
-      answeredAt = now
       unanswered = 0
       return
     }
-    if (startedAt < answeredAt) return
     unanswered += 1
     silentAt = now
   }
 
   const unlessSilent = Effect.fnUntraced(function* (deletion: Effect.Effect<void, NatError.NatError>) {
-    const startedAt = yield* Clock.currentTimeMillis
-    if (startedAt - silentAt >= Duration.toMillis(memory)) unanswered = 0
-    if (unanswered >= patience) return yield* stillSilent
-    yield* Effect.onExit(deletion, (exit) => Effect.map(Clock.currentTimeMillis, (now) => note(startedAt, exit, now)))
+    const beganAt = yield* Clock.currentTimeMillis
+    if (beganAt - silentAt >= Duration.toMillis(memory)) unanswered = 0
+    if (unanswered >= patience * places) return yield* stillSilent
+    yield* Effect.onExit(deletion, (exit) => Effect.map(Clock.currentTimeMillis, (now) => note(exit, now)))
   })
 
   return { inTurn: (whenItComes, deletion) => turns.withPermit(Effect.andThen(whenItComes, unlessSilent(deletion))) }

@@ -57,6 +57,9 @@ export interface Ways {
 export const peerOf = (gateway: NetAddress.Ipv4Address): NetAddress.InetAddress =>
   NetAddress.inetAddressUnsafe(gateway, PcpCodec.serverPort)
 
+/** A lost packet of one deletion must not hold up all others, and each has little time on a slow gateway. */
+const pcpReleases = 2
+
 /** Ways are made when they are first needed, and live as long as the scope. */
 export const make = Effect.fnUntraced(function* (
   noticesOf: (gateway: string) => Notices.Notices,
@@ -88,7 +91,7 @@ export const make = Effect.fnUntraced(function* (
     })
     const { keepOpen, localAddress: ownAddress } = channel
     const heard = { natPmp: false, pcp: false }
-    const releases = yield* Releases.make(GatewayChannel.sideBySide)
+    const releases = yield* Releases.make(pcpReleases)
     const natPmpReleases = yield* Releases.make(1)
     const way: Ipv4Way = { peer, gateway, ownAddress, keepOpen, pcp, natPmp, heard, releases, natPmpReleases }
     return way
@@ -100,7 +103,7 @@ export const make = Effect.fnUntraced(function* (
     const pcp = PcpClient.makeOn(channel, noticesOf(gateway))
     const { keepOpen, localAddress: ownAddress } = channel
     const heard = { natPmp: false, pcp: false }
-    const releases = yield* Releases.make(GatewayChannel.sideBySide)
+    const releases = yield* Releases.make(pcpReleases)
     const way: Way = { peer, gateway, ownAddress, keepOpen, pcp, natPmp: undefined, heard, releases }
     return way
   })
