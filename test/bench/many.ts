@@ -9,7 +9,7 @@
  * lost or is left, or it fails.
  *
  * `npm run bench:many [-- rounds]`, as root on Linux, with the packages in `scripts/lab-packages.txt`. A round takes
- * eight to twelve minutes.
+ * twelve minutes.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Data from "effect/Data"
@@ -23,7 +23,7 @@ const rounds = Math.max(1, Number(process.argv[2] ?? 1) || 1)
 const mappings = 100
 const mostWarnings = 5
 /** Long enough for the daemon to renew all of them between half of it and its end. */
-const leaseSeconds = 90
+const leaseSeconds = 240
 
 interface Client {
   readonly name: string

@@ -39,7 +39,7 @@ const program = Effect.gen(function* () {
     yield* Effect.forkChild(watched)
   }
   // Renewals come after 0.45 to 0.5 of the lease, and take as long as mapping did.
-  yield* Effect.sleep(Number(lease) * 800)
+  yield* Effect.sleep(Number(lease) * 700)
   const end = performance.now()
   yield* Scope.close(scope, Exit.void)
   const released = performance.now()
