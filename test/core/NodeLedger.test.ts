@@ -181,6 +181,18 @@ describe("a ledger in a directory", () => {
     })
   )
 
+  it.effect.skipIf(!isLinux)("passes over what it may not read (needs Linux)", () =>
+    Effect.gen(function* () {
+      const path = yield* directory
+      yield* leave(path, entry(12000))
+      const [name = ""] = files(path)
+      const ofTheDead = (unique: string) => name.replace(/\.[0-9a-z]+-(.*)\.[0-9a-f]+\./, `.00000000-$1.${unique}.`)
+      Fs.renameSync(join(path, name), join(path, ofTheDead("00112233aabb")))
+      Fs.mkdirSync(join(path, ofTheDead("000000000000")))
+      assert.deepStrictEqual(yield* sweep(path), [12000])
+    })
+  )
+
   it.effect("has nothing to do with other files", () =>
     Effect.gen(function* () {
       const path = yield* directory

@@ -3,11 +3,9 @@
  */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { fileURLToPath } from "node:url"
 import * as Lab from "./Lab.ts"
+import { bin, daemons } from "./LabProgram.ts"
 import { labSuite } from "./LabSuite.ts"
-
-const bin = fileURLToPath(new URL("../../packages/nat/bin/effect-nat.js", import.meta.url))
 
 const effectNat = (lab: Lab.LabService, ...args: ReadonlyArray<string>) =>
   lab
@@ -33,13 +31,6 @@ const knock = (lab: Lab.LabService) =>
 
 const closed = { tcp: "refused", udp: "refused" } as const
 const open = { tcp: "reachable", udp: "reachable" } as const
-
-const daemons = {
-  upnp: { upnp: true, natpmp: false },
-  natpmp: { upnp: false, natpmp: true },
-  pcp: { upnp: false, natpmp: true },
-  auto: { upnp: true, natpmp: true }
-} as const
 
 const methods = { upnp: "upnp", natpmp: "natpmp", pcp: "pcp", auto: "pcp" } as const
 

@@ -4,11 +4,9 @@
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
-import { fileURLToPath } from "node:url"
 import * as Lab from "./Lab.ts"
+import { bin, daemons } from "./LabProgram.ts"
 import { labSuite } from "./LabSuite.ts"
-
-const bin = fileURLToPath(new URL("../../packages/nat/bin/effect-nat.js", import.meta.url))
 
 const start = Effect.fnUntraced(function* (lab: Lab.LabService, strategy: string, ports: string) {
   const words = ["map", ports, "--json", "--lease", "1h", "--strategy", strategy]
@@ -50,13 +48,6 @@ const mapElsewhere = (lab: Lab.LabService, strategy: string) =>
         lab.exec("lan", "upnpc", ["-u", location, "-e", "somebody else", "-a", "192.168.77.2", "5000", "5001", "tcp"])
       )
     : lab.exec("lan", "natpmpc", ["-g", lab.addresses.gateway, "-a", "5001", "5000", "tcp", "3600"])
-
-const daemons = {
-  upnp: { upnp: true, natpmp: false },
-  natpmp: { upnp: false, natpmp: true },
-  pcp: { upnp: false, natpmp: true },
-  auto: { upnp: true, natpmp: true }
-} as const
 
 for (const strategy of ["upnp", "natpmp", "pcp", "auto"] as const) {
   labSuite(`after kill -9 (--strategy ${strategy})`, () => {

@@ -5,11 +5,10 @@ import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { fileURLToPath } from "node:url"
 import * as Lab from "./Lab.ts"
+import { bin } from "./LabProgram.ts"
 import { labSuite } from "./LabSuite.ts"
 
 const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url))
-
-const bin = path("../../packages/nat/bin/effect-nat.js")
 
 /** Starts `effect-nat serve` with flags whose words hold no spaces. */
 const start = (lab: Lab.LabService, flags: string) =>

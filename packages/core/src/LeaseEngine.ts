@@ -27,7 +27,7 @@ import * as Ref from "effect/Ref"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import type * as Ledger from "./Ledger.ts"
+import * as Ledger from "./Ledger.ts"
 import * as MappingRequest from "./MappingRequest.ts"
 import * as NatError from "./NatError.ts"
 import type * as PortMapper from "./PortMapper.ts"
@@ -187,25 +187,25 @@ const abandon = <Handle>(protocol: LeaseProtocol<Handle>, resolved: MappingReque
     )
   )
 
+const pageOf = <Handle>({ page = Ledger.blank }: LeaseProtocol<Handle>): Ledger.Page => page
+
 /** A first request has failed: what is known of what it left on the gateway is what the ledger has to say. */
 const undoFirst = <Handle>(
   protocol: LeaseProtocol<Handle>,
   resolved: MappingRequest.Resolved,
   cause: Cause.Cause<NatError.NatError>
-) =>
-  outcomeUnknown(cause)
-    ? Effect.flatMap(abandon(protocol, resolved), (isUndone) =>
-        isUndone ? strikeOut(protocol) : (protocol.page?.leave ?? Effect.void)
-      )
-    : (protocol.page?.withdraw ?? Effect.void)
-
-const strikeOut = <Handle>({ page }: LeaseProtocol<Handle>) => page?.strike ?? Effect.void
+) => {
+  const page = pageOf(protocol)
+  if (!outcomeUnknown(cause)) return page.withdraw
+  return Effect.flatMap(abandon(protocol, resolved), (isUndone) => (isUndone ? page.strike : page.leave))
+}
 
 /** Nobody waits for it, and it is at nobody's expense: each gateway gets one question at a time. */
-const sweep = <Handle>({ discard, page }: LeaseProtocol<Handle>): Effect.Effect<void> =>
-  page === undefined || discard === undefined
-    ? Effect.void
-    : page.sweep((entry) => bounded(discard(entry), "deleting what an earlier run has left"))
+const sweep = <Handle>(protocol: LeaseProtocol<Handle>): Effect.Effect<void> => {
+  const { discard } = protocol
+  if (discard === undefined) return Effect.void
+  return pageOf(protocol).sweep((entry) => bounded(discard(entry), "deleting what an earlier run has left"))
+}
 
 /** What a release that is interrupted comes from: it cannot be interrupted from outside. */
 const outlived = "what deletes it was closed first: close the mapping's scope before the layer of its strategy"
@@ -351,11 +351,11 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
         const outcome = yield* Effect.exit(Effect.suspend(() => protocol.release(lease)))
         const left = yield* Ref.get(unanswered)
         const isUndone = Option.isNone(left) || (yield* abandon(protocol, left.value))
-        if (!isUndone && protocol.page !== undefined) yield* protocol.page.leave
+        if (!isUndone) yield* pageOf(protocol).leave
         return yield* outcome
       })
       const noteOutcome = (exit: Exit.Exit<void, NatError.NatError>) =>
-        Exit.isSuccess(exit) ? strikeOut(protocol) : (protocol.page?.leave ?? Effect.void)
+        Exit.isSuccess(exit) ? pageOf(protocol).strike : pageOf(protocol).leave
       // Whoever comes first releases, whoever comes second waits for the same outcome.
       const started = yield* Ref.make(false)
       const release = Effect.uninterruptible(

@@ -116,7 +116,13 @@ export interface Service {
   readonly entries: (method: string) => Effect.Effect<ReadonlyArray<Entry>>
 }
 
-const blank: Page = {
+/**
+ * The page of a ledger in which nothing is ever written down.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const blank: Page = {
   earlier: () => Effect.succeed(undefined),
   note: () => Effect.void,
   withdraw: Effect.void,

@@ -107,8 +107,8 @@ const makeOwner = Effect.map(Clock.currentTimeMillis, (now): ProcessTable.Owner 
 const isGone = ({ id, started }: ProcessTable.Owner): Effect.Effect<boolean> =>
   Effect.suspend(() => {
     if (process.platform === "linux") {
-      const is = ProcessTable.isGoneOnLinux(started, readText(`/proc/${id}/stat`), linuxSurroundings())
-      return Effect.succeed(is)
+      const now = { stat: readText(`/proc/${id}/stat`), exists: exists(id) }
+      return Effect.succeed(ProcessTable.isGoneOnLinux(started, now, linuxSurroundings()))
     }
     if (!exists(id)) return Effect.succeed(true)
     if (process.platform !== "darwin") return Effect.succeed(false)
@@ -164,17 +164,16 @@ const names = (parent: string): ReadonlyArray<string> => {
   }
 }
 
-/** `"Gone"`: another process has just taken it. */
-const read = (path: string): ReadonlyArray<Ledger.Entry> | "Gone" | "Unreadable" => {
+/** `"Withheld"`: another process has just taken it, or it is another user's, or no file. */
+const read = (path: string): ReadonlyArray<Ledger.Entry> | "Withheld" | "Unreadable" => {
   try {
     if (Fs.statSync(path).size > maximumBytes) return "Unreadable"
     return Option.match(decode(Fs.readFileSync(path, "utf8")), {
       onNone: () => "Unreadable" as const,
       onSome: ({ entries }) => entries
     })
-  } catch (error) {
-    if (isMissing(error)) return "Gone"
-    throw error
+  } catch {
+    return "Withheld"
   }
 }
 
@@ -211,27 +210,21 @@ const storage = (parent: string, owner: ProcessTable.Owner): Ledger.Storage => {
     return yield* Effect.forEach(found, (file) => Effect.map(isGone(file.whose), (gone) => ({ ...file, isGone: gone })))
   })
 
-  const readOrDelete = (path: string) =>
-    Effect.flatMap(
-      attempt(() => read(path)),
-      (content) => {
-        if (content === "Gone") return Effect.succeed([])
-        if (content !== "Unreadable") return Effect.succeed(content)
-        return Effect.as(
-          Effect.andThen(
-            unreadable(path),
-            attempt(() => removeIfThere(path))
-          ),
-          []
-        )
-      }
-    )
+  const readOrDelete = Effect.fnUntraced(function* (path: string) {
+    const content = read(path)
+    if (content === "Withheld") return []
+    if (content !== "Unreadable") return content
+    yield* unreadable(path)
+    yield* attempt(() => removeIfThere(path))
+    return []
+  })
 
   const takeFile = Effect.fnUntraced(function* (
     { path, whose }: { readonly path: string; readonly whose: ProcessTable.Owner },
     wanted: (entry: Ledger.Entry) => boolean
   ) {
-    if (path.endsWith(".tmp") || isOld(path, yield* Clock.currentTimeMillis)) {
+    const now = yield* Clock.currentTimeMillis
+    if (path.endsWith(".tmp") || (yield* attempt(() => isOld(path, now)))) {
       yield* attempt(() => removeIfThere(path))
       return []
     }
@@ -262,7 +255,7 @@ const storage = (parent: string, owner: ProcessTable.Owner): Ledger.Storage => {
       const [alive, gone]: [Array<Ledger.Entry>, Array<Ledger.Entry>] = [[], []]
       for (const { isGone: is, path } of yield* files) {
         if (path.endsWith(".tmp")) continue
-        const entries = yield* attempt(() => read(path))
+        const entries = read(path)
         if (typeof entries !== "string") (is ? gone : alive).push(...entries)
       }
       return { alive, gone }

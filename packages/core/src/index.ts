@@ -187,6 +187,14 @@ export * as PortMapping from "./PortMapping.ts"
 export * as RestartLimit from "./RestartLimit.ts"
 
 /**
+ * How often a gateway is waited for that has fallen silent: many mappings end together, and the end of a program must
+ * not wait for such a gateway once for each of them.
+ *
+ * @since 0.1.0
+ */
+export * as SilenceLimit from "./SilenceLimit.ts"
+
+/**
  * A strategy that can be chosen among others: besides mapping it can find out, without changing anything, whether a
  * gateway answers its protocol.
  *

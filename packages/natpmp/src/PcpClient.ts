@@ -177,8 +177,8 @@ export interface TableState {
  * result code means (see `PcpResultCode`). The same request is not sent again while an error lasts, at most half an hour:
  * it fails at once with the same error, until the server starts over or this host has another address. Where the server
  * has no resources (`OutOfResources`, NO_RESOURCES on the wire) that holds for every new mapping, until one is deleted.
- * Only deletions are always sent. A server that speaks another version is `Unsupported` for half an hour, and `tableState` says which version
- * that is.
+ * Only deletions are always sent. A server that speaks another version is `Unsupported` for half an hour, and
+ * `tableState` says which version that is.
  *
  * @category models
  * @since 0.1.0

@@ -53,17 +53,21 @@ export const linuxStart = (stat: string | undefined, { bootId, namespace }: Surr
 /** What is dead and not yet buried by its parent: it runs no more. */
 const isDead = ({ state }: Stat): boolean => state === "Z" || state === "X"
 
-/** `stat` is what the system says of the process that has the id now. Of another namespace nothing is known. */
-export const isGoneOnLinux = (
-  started: string,
-  stat: string | undefined,
-  { bootId, namespace }: Surroundings
-): boolean => {
+/** What the system says of the process that has an id now. */
+interface Now {
+  /** Some systems show it to its own user only. */
+  readonly stat: string | undefined
+  readonly exists: boolean
+}
+
+/** Of another namespace nothing is known, nor of a name that another system gave. */
+export const isGoneOnLinux = (started: string, { exists, stat }: Now, { bootId, namespace }: Surroundings): boolean => {
   const [boot, itsNamespace, ticks] = started.split("-")
+  if (ticks === undefined) return false
   if (boot !== bootId.slice(0, 8)) return true
   if (itsNamespace !== digitsOf(namespace)) return false
   const now = stat === undefined ? undefined : parseStat(stat)
-  return now === undefined || now.startTicks !== ticks || isDead(now)
+  return now === undefined ? !exists : now.startTicks !== ticks || isDead(now)
 }
 
 /** Seconds: one clock is asked for when a process began, and the other for how long it has run. */

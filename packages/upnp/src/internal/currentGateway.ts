@@ -6,6 +6,7 @@ import * as Ipv4Scope from "@effect-nat/core/Ipv4Scope"
 import * as Ledger from "@effect-nat/core/Ledger"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as RestartLimit from "@effect-nat/core/RestartLimit"
+import * as SilenceLimit from "@effect-nat/core/SilenceLimit"
 import * as Udp from "@effect-nat/core/Udp"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -45,6 +46,8 @@ export interface Session extends UpnpGateway.Usable {
   readonly askAgain: Effect.Effect<NetAddress.IpAddress | undefined, NatError.NatError>
   /** Takes note of an address that the gateway has reported without being asked. */
   readonly report: (address: NetAddress.IpAddress | undefined) => Effect.Effect<void>
+  /** For the deletions of released mappings, so that a router that is gone is not waited for once for each. */
+  readonly unlessSilent: SilenceLimit.SilenceLimit
   /** This host's own address towards the gateway as it is now: it may have changed since the gateway was found. */
   readonly ownAddress: Effect.Effect<NetAddress.IpAddress>
 }
@@ -104,6 +107,9 @@ const disbelief = Duration.seconds(5)
 /** So long a reported address is current: several mappings at once need not each ask for it. */
 const freshness = Duration.seconds(5)
 
+/** One lost answer to a deletion is no dead router. */
+const patience = 2
+
 interface Reported {
   readonly address: NetAddress.IpAddress | undefined
   /** In milliseconds of `Clock`; `undefined` before it has been asked for. */
@@ -146,6 +152,7 @@ const openSession = Effect.fnUntraced(function* (found: UpnpGateway.Usable, habi
     externalAddressNow,
     askAgain: ask,
     report,
+    unlessSilent: yield* SilenceLimit.make(patience),
     ownAddress: Udp.localAddressTowards(found.gateway.address).pipe(
       Effect.provideService(Udp.Udp, udp),
       Effect.orElseSucceed(() => found.gateway.localAddress)

@@ -35,7 +35,6 @@ import * as UpnpGateway from "../UpnpGateway.ts"
 import type * as WanIpConnection from "../WanIpConnection.ts"
 import * as ActionFailure from "./actionFailure.ts"
 import * as CurrentGateway from "./currentGateway.ts"
-import * as RouterSilence from "./routerSilence.ts"
 import * as WireText from "./wireText.ts"
 
 /** What is needed to renew and to release: the router and the entry on it. */
@@ -655,10 +654,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
       handle.session,
       Deferred.succeed(releasing, undefined).pipe(
         Effect.andThen(
-          RouterSilence.unlessSilent(
-            handle.session,
-            Effect.andThen(endStudy(handle), clearOurs(handle.session, handle.entry))
-          )
+          handle.session.unlessSilent(Effect.andThen(endStudy(handle), clearOurs(handle.session, handle.entry)))
         )
       )
     )

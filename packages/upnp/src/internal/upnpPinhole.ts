@@ -31,7 +31,6 @@ import type * as WanIpConnection from "../WanIpConnection.ts"
 import * as WanIpv6FirewallControl from "../WanIpv6FirewallControl.ts"
 import * as ActionFailure from "./actionFailure.ts"
 import type * as CurrentGateway from "./currentGateway.ts"
-import * as RouterSilence from "./routerSilence.ts"
 
 /** The router's firewall as this host reaches it. */
 interface Reached {
@@ -289,7 +288,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
   const closeInTurn = (handle: Handle) =>
     current.client.exclusively(
       handle.firewall.service,
-      Effect.andThen(Deferred.succeed(releasing, undefined), RouterSilence.unlessSilent(handle.session, close(handle)))
+      Effect.andThen(Deferred.succeed(releasing, undefined), handle.session.unlessSilent(close(handle)))
     )
 
   const release = ({ handle }: Lease) => Effect.andThen(registration.letGo, closeInTurn(handle))
