@@ -15,9 +15,8 @@ export type Spoken = (typeof spoken)[number]
 export const topologies = ["oneRouter", "doubleNat", "twoGateways", "twoHosts", "printerNearby"] as const
 export type Topology = (typeof topologies)[number]
 
-/** What goes wrong. */
-export const faults = [
-  "none",
+/** What goes wrong, of which the first worlds draw. */
+const drawnFaults = [
   "loss",
   "delay",
   "duplication",
@@ -30,6 +29,7 @@ export const faults = [
   "garbage",
   "forgery"
 ] as const
+export const faults = ["none", ...drawnFaults, "full"] as const
 export type Fault = (typeof faults)[number]
 
 /** What the user does, beside mapping and asking. */
@@ -263,6 +263,14 @@ const drawCrash = (seed: number, quirk: Quirk.Quirk | undefined, horizon: number
   return [{ at: SeededRandom.make(seed, "crash").between(0, horizon), what: "crash", lasts: 0, mapping: 0 }]
 }
 
+/** For a while, mostly when the program starts, the router has no place for another mapping. */
+const drawFullness = (seed: number, horizon: number): ReadonlyArray<Event> => {
+  const random = SeededRandom.make(seed, "filled")
+  if (!random.chance(0.08)) return []
+  const at = random.chance(0.8) ? 0 : random.between(0, horizon)
+  return [{ at, what: "full", lasts: random.pick([10, 60, 180] as const) * 1000, mapping: 0 }]
+}
+
 /** What the worlds with PCP are, drawn apart. */
 const drawOfPcp = (seed: number): Pick<Plan, "family" | "protocol" | "quirk" | "speaks"> | undefined => {
   if (!isOfPcp(seed)) return undefined
@@ -323,8 +331,7 @@ export const draw = (seed: number): Plan => {
   const drawn: Array<Event> = []
   const calm = random.chance(0.25)
   if (!calm) {
-    for (let left = random.between(1, 3); left > 0; left--)
-      drawn.push(event(random.pick(faults.slice(1) as [Event["what"]])))
+    for (let left = random.between(1, 3); left > 0; left--) drawn.push(event(random.pick(drawnFaults)))
   }
   if (random.chance(0.7)) {
     for (let left = random.between(1, 3); left > 0; left--) drawn.push(event(random.pick(deeds)))
@@ -332,7 +339,8 @@ export const draw = (seed: number): Plan => {
   drawn.push(
     ...drawQuestions(more, horizon, quirk),
     ...drawLateNews(seed, quirk, horizon),
-    ...drawCrash(seed, quirk, horizon)
+    ...drawCrash(seed, quirk, horizon),
+    ...drawFullness(seed, horizon)
   )
   return {
     seed,

@@ -652,6 +652,7 @@ export class World {
     this.lan.link = this.baseLink
     this.lan6.link = this.baseLink
     this.ongoing.clear()
+    this.router.model.fill(this.now)
     this.#endAttack()
     if (this.router.model.isSilent(this.now)) this.router.model.wake()
     // A router that is about to come back does so within this time.
@@ -705,6 +706,13 @@ export class World {
     this.network.after(lasts, () => this.ongoing.delete("silence"))
   }
 
+  #fill(lasts: number) {
+    this.trouble(lasts)
+    this.ongoing.add("full")
+    this.router.model.fill(this.now + lasts)
+    this.network.after(lasts, () => this.ongoing.delete("full"))
+  }
+
   happen({ lasts, mapping, what }: Plan.Event) {
     if (this.isOver) return
     // What is right just before it may be wrong just after: that is not the same for longer.
@@ -722,6 +730,8 @@ export class World {
         return this.#linkTrouble(what, { reordering: 0.5, overtaking: 2000 }, lasts)
       case "silence":
         return this.#silence(lasts)
+      case "full":
+        return this.#fill(lasts)
       case "reboot":
         return this.#reboot()
       case "addressChange":

@@ -54,7 +54,7 @@ const listen = (host: SimulatedNetwork.Host, group?: NetAddress.IpAddress) => {
   }
 }
 
-const build = (quirks: ReadonlyArray<Quirk.Quirk> = [], speaks: ReadonlyArray<SimulatedDevice.Protocol> = ["pcp"]) => {
+const build = (quirks: ReadonlyArray<Quirk.Quirk> = [], speaks: ReadonlyArray<Quirk.Protocol> = ["pcp"]) => {
   const network = SimulatedNetwork.make({ seed: 1 })
   const lan = network.addLan({ network: "192.168.77.0/24", link: { delay: [0, 0] } })
   const lan6 = network.addLan({ network: "2001:db8:77::/64", link: { delay: [0, 0] } })
@@ -183,7 +183,7 @@ describe("a router that speaks PCP", () => {
     )
   })
 
-  const kinds = (quirks: ReadonlyArray<Quirk.Quirk>, speaks?: ReadonlyArray<SimulatedDevice.Protocol>) => {
+  const kinds = (quirks: ReadonlyArray<Quirk.Quirk>, speaks?: ReadonlyArray<Quirk.Protocol>) => {
     const { addHost, model, network } = build(quirks, speaks)
     const look = listen(addHost(2), PcpCodec.group)
     map(model, "192.168.77.2", 8080)

@@ -140,7 +140,8 @@ describe("the ports of a router", () => {
     [{ quirks: ["DockerBridge"] }, "the quirk DockerBridge cannot show on loopback: it runs in a SimulatedNetwork"],
     [{ quirks: [5] as never }, "there is no quirk 5: Quirk.names has them all"],
     [{ protocols: ["upnp", "nat-pmp" as "natpmp"] }, 'there is no protocol "nat-pmp", but upnp, natpmp, pcp'],
-    [{ address: "::1" }, "the router's address must be the IPv4 address of one machine, not ::1"]
+    [{ address: "::1" }, "the router's address must be the IPv4 address of one machine, not ::1"],
+    [{ igdVersion: 3 as 2 }, "igdVersion must be 1 or 2, not 3"]
   ] as const)("are not opened for %j", ([options, message]) =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(NodeSimulatedRouter.make(options))

@@ -1,6 +1,7 @@
 import * as NatPmpClient from "@effect-nat/natpmp/NatPmpClient"
 import * as Codec from "@effect-nat/natpmp/PcpCodec"
 import * as PcpResponder from "@effect-nat/testing/PcpResponder"
+import type * as Quirk from "@effect-nat/testing/Quirk"
 import * as SimulatedDevice from "@effect-nat/testing/SimulatedDevice"
 import * as RouterModel from "@effect-nat/testing/RouterModel"
 import { assert, describe, it } from "@effect/vitest"
@@ -426,7 +427,7 @@ describe("SimulatedDevice.fromModel", () => {
   ].join("\r\n")
 
   /** What a router says on its ports: how many answers, or that nobody listens. */
-  const said = (protocols?: ReadonlyArray<SimulatedDevice.Protocol>) => {
+  const said = (protocols?: ReadonlyArray<Quirk.Protocol>) => {
     const model = new RouterModel.RouterModel()
     const devices = SimulatedDevice.fromModel(model, protocols)
     const ask = (port: number, payload: Uint8Array) => {

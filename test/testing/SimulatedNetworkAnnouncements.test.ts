@@ -26,7 +26,7 @@ const ip = NetAddress.ipFromStringUnsafe
 interface Built {
   readonly seed?: number
   readonly quirks?: ReadonlyArray<Quirk.Quirk>
-  readonly speaks?: ReadonlyArray<SimulatedDevice.Protocol>
+  readonly speaks?: ReadonlyArray<Quirk.Protocol>
   readonly link?: Partial<SimulatedNetwork.Link>
 }
 

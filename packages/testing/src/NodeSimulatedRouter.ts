@@ -80,8 +80,8 @@ import * as NodeWebConnection from "./internal/NodeWebConnection.ts"
 import * as OptionChecks from "./internal/optionChecks.ts"
 import type { RouterSocketError } from "./internal/routerSocketError.ts"
 import * as PcpResponder from "./PcpResponder.ts"
+import type * as Quirk from "./Quirk.ts"
 import type * as RouterModel from "./RouterModel.ts"
-import type * as SimulatedDevice from "./SimulatedDevice.ts"
 import * as SimulatedRouter from "./SimulatedRouter.ts"
 import * as UpnpResponder from "./UpnpResponder.ts"
 
@@ -125,7 +125,9 @@ export {
  */
 export interface Options extends SimulatedRouter.RouterOptions {
   /** What it speaks, by default everything. Whoever asks for something else is refused, as by any host. */
-  readonly protocols?: ReadonlyArray<SimulatedDevice.Protocol> | undefined
+  readonly protocols?: ReadonlyArray<Quirk.Protocol> | undefined
+  /** The version of the Internet Gateway Device that it is over UPnP. Defaults to what its quirks need, or 1. */
+  readonly igdVersion?: 1 | 2 | undefined
   /** Whether hosts may map ports of other hosts over PCP. Defaults to `false`, as RFC 6887 §13.1 wants it. */
   readonly thirdParty?: boolean | undefined
   /** The ports it listens on; those left out, or 0, are free ones. */
@@ -432,7 +434,7 @@ const openGatewayPort = (address: NetAddress.IpAddress, port: number) =>
 
 const serveGatewayPort = Effect.fnUntraced(function* (
   model: RouterModel.RouterModel,
-  protocols: ReadonlyArray<SimulatedDevice.Protocol>,
+  protocols: ReadonlyArray<Quirk.Protocol>,
   ports: { readonly natpmp: number; readonly announcements: number },
   settle: Effect.Effect<void>,
   options: PcpResponder.Options

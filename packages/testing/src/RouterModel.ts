@@ -386,6 +386,7 @@ export class RouterModel {
   #nights = 0
   #answersToLose = 0
   #silentUntil = Number.NEGATIVE_INFINITY
+  #fullUntil = Number.NEGATIVE_INFINITY
   readonly #lastSearch = { Ipv4Address: Number.NEGATIVE_INFINITY, Ipv6Address: Number.POSITIVE_INFINITY }
   readonly #listeners = new Set<() => void>()
 
@@ -629,6 +630,11 @@ export class RouterModel {
     this.#refusals.push(...kinds)
   }
 
+  /** Has no place for a new mapping until a time in milliseconds, as if other hosts had taken all; at 0 it has some again. */
+  fill(until: number): void {
+    this.#fullUntil = until
+  }
+
   /** Answers nothing until a time in milliseconds, by default for ever. */
   goSilent(until: number = Number.POSITIVE_INFINITY): void {
     this.#silentUntil = until
@@ -674,7 +680,7 @@ export class RouterModel {
   }
 
   #isFull(now: number): boolean {
-    return this.entries(now).length + this.peers.entries(now).length >= this.capacity
+    return now < this.#fullUntil || this.entries(now).length + this.peers.entries(now).length >= this.capacity
   }
 
   /** How long a limited lease is, in seconds. */

@@ -23,6 +23,7 @@ import * as GatewayAnnouncements from "./internal/gatewayAnnouncements.ts"
 import * as GatewayReplies from "./internal/gatewayReplies.ts"
 import * as NatPmpResponder from "./NatPmpResponder.ts"
 import * as PcpResponder from "./PcpResponder.ts"
+import type * as Quirk from "./Quirk.ts"
 import type * as RouterModel from "./RouterModel.ts"
 import * as UpnpResponder from "./UpnpResponder.ts"
 
@@ -182,7 +183,7 @@ export const upnp = (model: RouterModel.RouterModel): Device => ({
 
 const gatewayAnnouncements = (
   model: RouterModel.RouterModel,
-  protocols: ReadonlyArray<Protocol>,
+  protocols: ReadonlyArray<Quirk.Protocol>,
   occasion: Occasion,
   now: number
 ): ReadonlyArray<Announcement> => {
@@ -200,7 +201,7 @@ const otherPort = PcpCodec.serverPort + 1
 
 const onGatewayPort = (
   model: RouterModel.RouterModel,
-  protocols: ReadonlyArray<Protocol>,
+  protocols: ReadonlyArray<Quirk.Protocol>,
   respond: PcpResponder.Responder,
   options?: PcpResponder.Options
 ): Device => ({
@@ -244,14 +245,6 @@ export const pcpAndNatPmp = (model: RouterModel.RouterModel, options?: PcpRespon
   onGatewayPort(model, ["natpmp", "pcp"], PcpResponder.respondToBoth, options)
 
 /**
- * What a router can speak.
- *
- * @category models
- * @since 0.1.0
- */
-export type Protocol = Exclude<RouterModel.Via, "mock">
-
-/**
  * Everything of a router that speaks the given protocols, by default all of them. What it does not speak is refused as
  * on a real router: nobody listens there.
  *
@@ -271,7 +264,7 @@ export type Protocol = Exclude<RouterModel.Via, "mock">
  */
 export const fromModel = (
   model: RouterModel.RouterModel,
-  protocols: ReadonlyArray<Protocol> = ["upnp", "natpmp", "pcp"]
+  protocols: ReadonlyArray<Quirk.Protocol> = ["upnp", "natpmp", "pcp"]
 ): ReadonlyArray<Device> => {
   const respond = PcpResponder.responderFor(protocols)
   return [

@@ -92,7 +92,7 @@ export interface HostOptions {
  * @category models
  * @since 0.1.0
  */
-export interface RouterOptions extends Pick<RouterModel.Options, "capacity" | "igdVersion" | "name" | "quirks"> {
+export interface RouterOptions extends Pick<RouterModel.Options, "capacity" | "name" | "quirks"> {
   /** The router's IPv4 address on the inside. Defaults to 192.168.77.1. */
   readonly address?: string | undefined
   /** `undefined` is 11.22.33.1, or what a quirk has it be; `null` is a line without an address. */
