@@ -277,7 +277,8 @@ export class Judge {
     const releasedAt = this.#heldFor(said.protocol, said.port)?.releasedAt ?? Number.NEGATIVE_INFINITY
     // The undoing of a renewal may be under way when the release asks for the same.
     const mayBeTwo = said.kind === "delete" && this.#world.now - releasedAt < undoing
-    if (!mayBeTwo) this.#checkBackOff(requestOf(sent.from, payload))
+    const longest = said.kind === "delete" ? undoing : longestRequest
+    if (!mayBeTwo) this.#checkBackOff(requestOf(sent.from, payload), longest)
     if (said.kind === "map") {
       this.#checkRefused(`${format(sent.from.address)} `)
       this.#checkRefused(`${format(sent.from.address)} ${Wire.wishOf(payload)}`)
@@ -301,11 +302,11 @@ export class Judge {
     if (known !== nonce) this.#world.violate("nonce-kept", `mapping ${held.index} has another nonce than it had`)
   }
 
-  #checkBackOff(request: string) {
+  #checkBackOff(request: string, longest: number) {
     const { now } = this.#world
     const last = this.#unanswered.get(request)
     // Nothing is sent again as late as that; chance may use the same port another time.
-    const before = last !== undefined && now - last.at <= longestRequest ? last : undefined
+    const before = last !== undefined && now - last.at <= longest ? last : undefined
     const pause = before === undefined ? 0 : now - before.at
     this.#unanswered.set(request, { at: now, pause })
     if (before === undefined) return
@@ -661,7 +662,9 @@ export class Judge {
       held.expiresAt = this.#rowOf(mapping)?.expiresAt
       return
     }
-    const isOverdue = held.expiresAt !== undefined && this.#world.now > held.expiresAt + slack
+    // It may have been renewed, and be wrong in something else.
+    const isGone = wrong.startsWith("gone")
+    const isOverdue = isGone && held.expiresAt !== undefined && this.#world.now > held.expiresAt + slack
     if (isOverdue && this.#world.plan.quirk === undefined) {
       return this.#world.violate(
         "live-or-lost",
@@ -672,7 +675,7 @@ export class Judge {
     if (mapping.lifetime === undefined) return
     this.#checkHearsOfAddress(held, mapping, wrong)
     held.badSince ??= this.#world.now
-    held.goneSince = wrong.startsWith("gone") ? (held.goneSince ?? this.#world.now) : undefined
+    held.goneSince = isGone ? (held.goneSince ?? this.#world.now) : undefined
     const isPermanent = !Duration.isFinite(mapping.lifetime)
     this.#checkNotTooLong(held, held.badSince, wrong, isPermanent ? permanentLease : this.#leaseMillis(held))
   }
