@@ -45,7 +45,8 @@ const candidate = Effect.fnUntraced(function* (
   options: {
     readonly after: Duration.Input
     readonly probe?: NatError.NatError
-    readonly map?: NatError.NatError
+    /** Why it cannot map, or that it never says. */
+    readonly map?: NatError.NatError | "never"
     readonly list?: NatError.NatError
   }
 ) {
@@ -56,7 +57,10 @@ const candidate = Effect.fnUntraced(function* (
     changes: Stream.make(mappingOf(method)),
     release: Effect.void
   }
-  const fails = (error: NatError.NatError | undefined) => (error === undefined ? Effect.void : Effect.fail(error))
+  const fails = (error: NatError.NatError | "never" | undefined) => {
+    if (error === "never") return Effect.onInterrupt(Effect.never, () => note("undone"))
+    return error === undefined ? Effect.void : Effect.fail(error)
+  }
   return {
     asked,
     method,
@@ -112,6 +116,56 @@ describe("Automatic", () => {
       const mapper = yield* Automatic.make([preferred, other])
       assert.strictEqual(yield* within("160 millis", mapped(mapper)), "upnp")
       assert.deepStrictEqual(yield* Ref.get(preferred.asked), ["probe"])
+    })
+  )
+
+  it.effect("counts the grace from when all were asked: whoever answers after it is not made to wait", () =>
+    Effect.gen(function* () {
+      const preferred = yield* candidate("natpmp", { after: "2 seconds" })
+      const other = yield* candidate("upnp", { after: "151 millis" })
+      const mapper = yield* Automatic.make([preferred, other])
+      assert.strictEqual(yield* within("151 millis", mapped(mapper)), "upnp")
+    })
+  )
+
+  it.effect("remembers for each network what maps there, until it fails", () =>
+    Effect.gen(function* () {
+      let network = "home"
+      const preferred = yield* candidate("natpmp", { after: "1 second" })
+      const other = yield* candidate("upnp", { after: 0 })
+      const mapper = yield* Automatic.make([preferred, other], { network: Effect.sync(() => network) })
+      const askedInTurn = Effect.gen(function* () {
+        yield* within("1 second", mapped(mapper))
+        return (yield* Ref.getAndSet(other.asked, [])).join()
+      })
+      assert.deepStrictEqual(yield* Effect.all([askedInTurn, askedInTurn]), ["probe,map", "map"])
+      network = "office"
+      assert.deepStrictEqual(yield* Effect.all([askedInTurn, askedInTurn]), ["probe,map", "map"])
+      network = "home"
+      assert.strictEqual(yield* askedInTurn, "map")
+    })
+  )
+
+  it.effect("gives a silent one that never mapped up for another that answers, with one request at a time", () =>
+    Effect.gen(function* () {
+      const silent = yield* candidate("pcp", { after: 0, map: "never" })
+      const other = yield* candidate("upnp", { after: "10 millis" })
+      const mapper = yield* Automatic.make([silent, other])
+      assert.strictEqual(yield* within("5 seconds", mapped(mapper)), "upnp")
+      assert.deepStrictEqual(yield* Ref.get(silent.asked), ["probe", "map", "undone"])
+      assert.strictEqual((yield* Ref.get(other.asked)).filter((what) => what === "map").length, 1)
+    })
+  )
+
+  it.effect("waits for a silent one as long as it takes where nobody else answers", () =>
+    Effect.gen(function* () {
+      const silent = yield* candidate("pcp", { after: 0, map: "never" })
+      const other = yield* candidate("upnp", { after: "10 millis", probe: noGateway })
+      const mapper = yield* Automatic.make([silent, other])
+      const fiber = yield* Effect.forkChild(mapped(mapper))
+      yield* TestClock.adjust("1 minute")
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* Fiber.interrupt(fiber)
     })
   )
 

@@ -1,14 +1,17 @@
 /**
  * The automatic strategy: asks every protocol at once who answers, then maps by the one that did.
  *
- * Probes change nothing on a router, so they run side by side; a mapping is requested by one strategy at a time. The
- * strategies stand in order of preference: a preferred one that is about to answer is waited for, briefly.
+ * Probes change nothing on a router, so they run side by side; a mapping is requested by one strategy at a time, since
+ * the protocols share a router's table and undoing one request could take away what another has made. The strategies
+ * stand in order of preference: a preferred one that is about to answer is waited for, briefly. What has mapped in a
+ * network is used there from then on, without a probe, until it fails.
  *
  * **Example** (Map a port, whatever the router speaks)
  *
  * ```ts
  * import * as Effect from "effect/Effect"
  * import * as Layer from "effect/Layer"
+import * as NetAddress from "effect/net/NetAddress"
  * import * as NodeHost from "@effect-nat/core/NodeHost"
  * import * as PortMapper from "@effect-nat/core/PortMapper"
  * import * as Automatic from "effect-nat/Automatic"
@@ -20,17 +23,19 @@
  *
  * @since 0.1.0
  */
-import type * as DefaultRoute from "@effect-nat/core/DefaultRoute"
+import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import type * as Gateway from "@effect-nat/core/Gateway"
 import type * as Http from "@effect-nat/core/Http"
 import type * as HttpListener from "@effect-nat/core/HttpListener"
+import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import type * as Strategy from "@effect-nat/core/Strategy"
-import type * as Udp from "@effect-nat/core/Udp"
+import * as Udp from "@effect-nat/core/Udp"
 import * as PortControl from "@effect-nat/natpmp/PortControl"
 import * as Upnp from "@effect-nat/upnp/Upnp"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -38,8 +43,8 @@ import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
+import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
-import * as Ref from "effect/Ref"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 
@@ -65,12 +70,22 @@ export const OnFinding: Context.Reference<(finding: Finding) => Effect.Effect<vo
 >("effect-nat/Automatic/OnFinding", { defaultValue: () => () => Effect.void })
 
 /**
- * How long an answer waits for a preferred strategy that has not answered yet.
+ * How long the strategy that answered first waits for a preferred one that has not answered yet, from when they were
+ * asked: 150 milliseconds.
  *
  * @category defaults
  * @since 0.1.0
  */
 export const preferenceGrace: Duration.Duration = Duration.millis(150)
+
+/**
+ * How long a strategy that answered its probe, and has not mapped anything yet, may take for the first mapping before
+ * the others are asked again: 4 seconds. Where one of them answers, the request is undone and made by that one.
+ *
+ * @category defaults
+ * @since 0.1.0
+ */
+export const patience: Duration.Duration = Duration.seconds(4)
 
 /** A gateway that answered and cannot help says more than those that were silent. */
 const whyNone = (failures: ReadonlyArray<readonly [Strategy.Strategy, NatError.NatError]>): NatError.NatError => {
@@ -84,9 +99,22 @@ const whyNone = (failures: ReadonlyArray<readonly [Strategy.Strategy, NatError.N
 const worthAnotherTry = (error: NatError.NatError): boolean =>
   error.reason._tag !== "InvalidRequest" && error.reason._tag !== "Conflict"
 
-/** The strategy to use, and the others in the order to fall back on. */
-const choose = Effect.fnUntraced(function* (strategies: ReadonlyArray<Strategy.Strategy>) {
+/**
+ * What two strategies said, in words for the user: the first is the one that should have done it. That it lacks the
+ * operation says less than what another gateway said, and that there is no other says nothing.
+ */
+const whichToTell = (first: NatError.NatError, other: NatError.NatError): NatError.NatError =>
+  first.reason._tag === "Unsupported" && other.reason._tag !== "NoGateway" ? other : first
+
+type Strategies = ReadonlyArray<Strategy.Strategy>
+
+/**
+ * Who is there: the preferred of those that answer within the grace, else the first that answers. All are asked in one
+ * tick, the preferred first.
+ */
+const choose = Effect.fnUntraced(function* (strategies: Strategies) {
   const onFinding = yield* OnFinding
+  const askedAt = yield* Clock.currentTimeMillis
   const probes = yield* Effect.forEach(strategies, (strategy) =>
     Effect.exit(strategy.probe).pipe(
       Effect.tap((outcome) => onFinding({ method: strategy.method, outcome })),
@@ -101,79 +129,159 @@ const choose = Effect.fnUntraced(function* (strategies: ReadonlyArray<Strategy.S
     Effect.catch(() => Effect.flatMap(Effect.partition(answers, identity), ([, failures]) => whyNone(failures)))
   )
   const preferred = answers.slice(0, strategies.indexOf(first))
-  if (preferred.length === 0) return first
+  const grace = Duration.toMillis(preferenceGrace) - ((yield* Clock.currentTimeMillis) - askedAt)
+  if (preferred.length === 0 || grace <= 0) return first
   const better = yield* Effect.raceAll(preferred).pipe(
-    Effect.timeoutOption(preferenceGrace),
+    Effect.timeoutOption(grace),
     Effect.orElseSucceed(Option.none<Strategy.Strategy>)
   )
   return Option.getOrElse(better, () => first)
 }, Effect.scoped)
 
+/** What is known of the networks that this host has been in: a strategy that answered there, and whether it has mapped. */
+interface Known {
+  readonly strategy: Strategy.Strategy
+  readonly hasMapped: boolean
+}
+
+/** A laptop sees few networks in the life of a program. */
+const mostNetworks = 16
+
+const makeMemory = () => {
+  const networks = new Map<string, Known>()
+  return {
+    recall: (network: string) => networks.get(network),
+    keep: (network: string, known: Known) => {
+      networks.delete(network)
+      networks.set(network, known)
+      const [oldest] = networks.keys()
+      if (networks.size > mostNetworks && oldest !== undefined) networks.delete(oldest)
+    },
+    forget: (network: string) => networks.delete(network)
+  }
+}
+
 /**
- * Chooses among strategies, the preferred first. The choice is kept for later requests until it fails; a request that
- * the chosen strategy cannot serve goes to the others, one after the other. Where all fail, the error is the chosen
- * strategy's own; where none answered, `NoGateway` with what each of them said, or what a gateway said that cannot help.
+ * How the automatic strategy is made.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** What names the network that this host is in now; what works is remembered for each. By default there is one. */
+  readonly network?: Effect.Effect<string> | undefined
+}
+
+/**
+ * Chooses among strategies, the preferred first. The choice is kept for later requests in the same network until it
+ * fails; a request that the chosen strategy cannot serve goes to the others, to one after the other. One that has never
+ * mapped in this network and stays silent for `patience` is given up for another that answers.
+ *
+ * Where all fail, the error is the chosen strategy's own; where none answered, `NoGateway` with what each of them said,
+ * or what a gateway said that cannot help.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function* (
-  strategies: ReadonlyArray<Strategy.Strategy>
+  strategies: Strategies,
+  options: Options = {}
 ): Effect.fn.Return<PortMapper.PortMapper["Service"]> {
   const onFinding = yield* OnFinding
-  const chosen = yield* Ref.make(Option.none<Strategy.Strategy>())
+  const { network = Effect.succeed("") } = options
+  const memory = makeMemory()
   const oneChoice = yield* Semaphore.make(1)
 
-  const current = Ref.get(chosen).pipe(
-    Effect.flatMap(
-      Option.match({
-        onSome: Effect.succeed,
-        onNone: () => Effect.tap(choose(strategies), (strategy) => Ref.set(chosen, Option.some(strategy)))
-      })
-    ),
-    oneChoice.withPermits(1),
-    Effect.provideService(OnFinding, onFinding)
-  )
-  const othersThan = (strategy: Strategy.Strategy) => strategies.filter((other) => other !== strategy)
-  /** A strategy that cannot do one thing may well be the best for another; one that failed is chosen anew. */
-  const reconsider = (error: NatError.NatError) =>
-    error.reason._tag === "Unsupported" ? Effect.void : Ref.set(chosen, Option.none())
+  const seek = (among: Strategies) => Effect.provideService(choose(among), OnFinding, onFinding)
 
-  /** Runs on the chosen strategy, then, while it fails in a way that another may not, on the others. */
-  const onBest = <A, R>(run: (mapper: PortMapper.PortMapper["Service"]) => Effect.Effect<A, NatError.NatError, R>) =>
+  const current = (where: string) =>
+    Effect.suspend(() => {
+      const known = memory.recall(where)
+      if (known !== undefined) return Effect.succeed(known.strategy)
+      return Effect.tap(seek(strategies), (strategy) =>
+        Effect.sync(() => memory.keep(where, { strategy, hasMapped: false }))
+      )
+    }).pipe(oneChoice.withPermit)
+
+  const noteSuccess = (where: string, strategy: Strategy.Strategy) =>
+    Effect.sync(() => memory.keep(where, { strategy, hasMapped: true }))
+
+  /** A strategy that cannot do one thing may well be the best for another; one that failed is chosen anew. */
+  const noteFailure = (where: string, error: NatError.NatError) =>
+    Effect.sync(() => {
+      if (error.reason._tag !== "Unsupported") memory.forget(where)
+    })
+
+  /** Fails when another strategy answers after a time without an answer from this one. */
+  const whenAnotherAnswers = (others: Strategies) =>
+    seek(others).pipe(
+      Effect.delay(patience),
+      Effect.flatMap(({ method }) =>
+        Effect.fail(NatError.fromReason(new NatError.TimedOut({ detail: `it is silent, and ${method} answers` })))
+      ),
+      Effect.catchReason("NatError", "NoGateway", () => Effect.never)
+    )
+
+  type Run<A, R> = (mapper: PortMapper.PortMapper["Service"]) => Effect.Effect<A, NatError.NatError, R>
+
+  /** Runs on the best of these, then, while it fails in a way that another may not, on the others. */
+  const runAmong = <A, R>(
+    among: Strategies,
+    best: Strategy.Strategy,
+    run: (strategy: Strategy.Strategy, others: Strategies) => Effect.Effect<A, NatError.NatError, R>
+  ): Effect.Effect<A, NatError.NatError, R> => {
+    const others = among.filter((other) => other !== best)
+    return Effect.catchIf(run(best, others), worthAnotherTry, (error) => {
+      if (others.length === 0) return Effect.fail(error)
+      // A probe says soon that nobody speaks a protocol; a request would go on asking.
+      return Effect.flatMap(seek(others), (next) => runAmong(others, next, run)).pipe(
+        Effect.mapError((other) => whichToTell(error, other))
+      )
+    })
+  }
+
+  const onBest = <A, R>(run: Run<A, R>) =>
     Effect.gen(function* () {
-      const best = yield* current
-      return yield* run(best.mapper).pipe(
-        Effect.catchIf(worthAnotherTry, (error) =>
-          reconsider(error).pipe(
-            // A probe says soon that nobody speaks a protocol; a request would go on asking.
-            Effect.andThen(
-              Effect.firstSuccessOf(othersThan(best).map((other) => Effect.andThen(other.probe, run(other.mapper))))
-            ),
-            // That a protocol lacks an operation says less than what another said to it.
-            Effect.mapError((other) => (error.reason._tag === "Unsupported" ? other : error))
-          )
-        )
+      const where = yield* network
+      const best = yield* current(where)
+      return yield* runAmong(strategies, best, ({ mapper, method }) =>
+        Effect.tapError(run(mapper), (error) => (method === best.method ? noteFailure(where, error) : Effect.void))
       )
     })
 
+  const map = Effect.fn("Automatic.map")(function* (request: MappingRequest.MappingRequest) {
+    const where = yield* network
+    const best = yield* current(where)
+    const isProven = memory.recall(where)?.hasMapped === true
+    return yield* runAmong(strategies, best, (strategy, others) => {
+      const asked = strategy.mapper.map(request)
+      const isSure = isProven || others.length === 0
+      return (isSure ? asked : Effect.raceFirst(asked, whenAnotherAnswers(others))).pipe(
+        Effect.tap(() => noteSuccess(where, strategy)),
+        Effect.tapError((error) => noteFailure(where, error))
+      )
+    })
+  })
+
   /** The first of all strategies that supports an operation; which one maps does not matter for it. */
   const firstSupporting = Stream.unwrap(
-    Effect.map(current, (best) =>
-      othersThan(best).reduce(
-        (stream, other) =>
-          Stream.catchIf(
-            stream,
-            (error) => error.reason._tag === "Unsupported",
-            () => other.mapper.list
-          ),
-        best.mapper.list
-      )
+    Effect.map(Effect.flatMap(network, current), (best) =>
+      strategies
+        .filter((other) => other !== best)
+        .reduce(
+          (stream, other) =>
+            Stream.catchIf(
+              stream,
+              (error) => error.reason._tag === "Unsupported",
+              () => other.mapper.list
+            ),
+          best.mapper.list
+        )
     )
   )
 
   return {
-    map: (request) => onBest((mapper) => mapper.map(request)),
+    map,
     externalAddress: onBest((mapper) => mapper.externalAddress),
     list: firstSupporting,
     remove: (key) => onBest((mapper) => mapper.remove(key))
@@ -186,8 +294,21 @@ const makeStrategies = Effect.gen(function* () {
   return [pcp, natPmp, yield* Upnp.makeStrategy]
 })
 
+/** The default gateway's address and this host's own towards it, or that there is none. */
+const makeNetwork = Effect.gen(function* () {
+  const udp = yield* Udp.Udp
+  const { routes } = yield* DefaultRoute.DefaultRoute
+  return Effect.gen(function* () {
+    const gateway = (yield* routes).map((route) => route.gateway).find(NetAddress.isIpv4Address)
+    if (gateway === undefined) return "no gateway"
+    const own = yield* Effect.provideService(Udp.localAddressTowards(gateway), Udp.Udp, udp)
+    return `${NetAddress.formatIp(gateway)} ${NetAddress.formatIp(own)}`
+  }).pipe(Effect.orElseSucceed(() => "no way to the gateway"))
+})
+
 /**
- * The strategy over what exists so far: PCP, then NAT-PMP, then UPnP.
+ * The strategy over what exists so far: PCP, then NAT-PMP, then UPnP. What works is remembered for each network: a
+ * default gateway and this host's own address towards it.
  *
  * @category layers
  * @since 0.1.0
@@ -196,4 +317,7 @@ export const layer: Layer.Layer<
   PortMapper.PortMapper,
   never,
   Udp.Udp | Http.Http | HttpListener.HttpListener | NetworkInterfaces.NetworkInterfaces | DefaultRoute.DefaultRoute
-> = Layer.effect(PortMapper.PortMapper, Effect.flatMap(makeStrategies, make))
+> = Layer.effect(
+  PortMapper.PortMapper,
+  Effect.flatMap(Effect.all([makeStrategies, makeNetwork]), ([strategies, network]) => make(strategies, { network }))
+)
