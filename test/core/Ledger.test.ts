@@ -1,7 +1,9 @@
 import * as Ledger from "@effect-nat/core/Ledger"
 import * as NatError from "@effect-nat/core/NatError"
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as NetAddress from "effect/net/NetAddress"
 
@@ -233,6 +235,23 @@ describe("by default", () => {
       const ledger = yield* on(disk)
       yield* (yield* ledger.open).note(entry())
       assert.deepStrictEqual(ports(yield* ledger.entries("natpmp")), [12000, 1, 2])
+    })
+  )
+
+  it.effect("has whoever asks for the same meanwhile wait, so that it is not deleted after it was granted", () =>
+    Effect.gen(function* () {
+      const ledger = yield* on(makeDisk({ gone: [entry({ internalPort: 1 })] }))
+      const page = yield* ledger.open
+      yield* page.note(entry())
+      const isDeleted = yield* Deferred.make<void>()
+      const sweeping = yield* Effect.forkChild(page.sweep(() => Deferred.await(isDeleted)))
+      yield* Effect.yieldNow
+      const same = yield* Effect.forkChild(Effect.flatMap(ledger.open, ({ note }) => note(entry({ internalPort: 1 }))))
+      yield* Effect.flatMap(ledger.open, ({ note }) => note(entry({ internalPort: 2 })))
+      assert.isUndefined(same.pollUnsafe())
+      yield* Deferred.succeed(isDeleted, undefined)
+      yield* Fiber.join(same)
+      yield* Fiber.join(sweeping)
     })
   )
 })

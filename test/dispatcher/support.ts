@@ -60,7 +60,12 @@ export const makeMapper = Effect.gen(function* () {
         Ref.update(live, (count) => count + 1),
         () => Ref.update(live, (count) => count - 1)
       )
-      return { current: SubscriptionRef.get(current), changes: SubscriptionRef.changes(current), release: Effect.void }
+      return {
+        current: SubscriptionRef.get(current),
+        changes: SubscriptionRef.changes(current),
+        renew: Effect.void,
+        release: Effect.void
+      }
     }),
     externalAddress: Effect.succeed(externalAddress),
     list: Stream.empty,

@@ -47,6 +47,7 @@ const candidate = Effect.fnUntraced(function* (
     readonly probe?: NatError.NatError
     /** Why it cannot map, or that it never says. */
     readonly map?: NatError.NatError | "never"
+    readonly mapsAfter?: Duration.Input
     readonly list?: NatError.NatError
   }
 ) {
@@ -55,6 +56,7 @@ const candidate = Effect.fnUntraced(function* (
   const mapping: PortMapper.Mapping = {
     current: Effect.succeed(mappingOf(method)),
     changes: Stream.make(mappingOf(method)),
+    renew: Effect.asVoid(note("renew")),
     release: Effect.void
   }
   const fails = (error: NatError.NatError | "never" | undefined) => {
@@ -70,7 +72,12 @@ const candidate = Effect.fnUntraced(function* (
       Effect.as(gateway(method))
     ),
     mapper: {
-      map: () => note("map").pipe(Effect.andThen(fails(options.map)), Effect.as(mapping)),
+      map: () =>
+        note("map").pipe(
+          Effect.andThen(fails(options.map)),
+          Effect.andThen(Effect.sleep(options.mapsAfter ?? 0)),
+          Effect.as(mapping)
+        ),
       externalAddress: Effect.andThen(note("externalAddress"), Effect.as(fails(options.map), own)),
       list:
         options.list === undefined
@@ -125,6 +132,53 @@ describe("Automatic", () => {
       const other = yield* candidate("upnp", { after: "151 millis" })
       const mapper = yield* Automatic.make([preferred, other])
       assert.strictEqual(yield* within("151 millis", mapped(mapper)), "upnp")
+    })
+  )
+
+  it.effect("asks at once by the strategy whose request is its probe, and has it where that answers", () =>
+    Effect.gen(function* () {
+      const pcp = { ...(yield* candidate("pcp", { after: 0, mapsAfter: "20 millis" })), mapsAsProbe: true }
+      const other = yield* candidate("upnp", { after: "10 millis" })
+      const mapper = yield* Automatic.make([pcp, other])
+      assert.strictEqual(yield* within("20 millis", mapped(mapper)), "pcp")
+      assert.deepStrictEqual(yield* Ref.get(pcp.asked), ["map"])
+      assert.deepStrictEqual(yield* Ref.get(other.asked), ["probe"])
+    })
+  )
+
+  it.effect("has another one map after the grace, and then undoes what it asked first and renews", () =>
+    Effect.gen(function* () {
+      const pcp = { ...(yield* candidate("pcp", { after: 0, map: "never" })), mapsAsProbe: true }
+      const other = yield* candidate("upnp", { after: "10 millis" })
+      const mapper = yield* Automatic.make([pcp, other])
+      assert.strictEqual(yield* within("150 millis", mapped(mapper)), "upnp")
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(yield* Ref.get(pcp.asked), ["map", "undone"])
+      assert.deepStrictEqual(yield* Ref.get(other.asked), ["probe", "map", "renew"])
+    })
+  )
+
+  it.effect("adopts a late answer that comes while another one is still asked, and undoes that", () =>
+    Effect.gen(function* () {
+      const pcp = { ...(yield* candidate("pcp", { after: 0, mapsAfter: "300 millis" })), mapsAsProbe: true }
+      const other = yield* candidate("upnp", { after: "10 millis", map: "never" })
+      const mapper = yield* Automatic.make([pcp, other])
+      assert.strictEqual(yield* within("300 millis", mapped(mapper)), "pcp")
+      assert.deepStrictEqual(yield* Ref.get(other.asked), ["probe", "map", "undone"])
+    })
+  )
+
+  it.effect("undoes what it asked at once when nobody answers, and when the caller gives up", () =>
+    Effect.gen(function* () {
+      const pcp = { ...(yield* candidate("pcp", { after: 0, map: "never" })), mapsAsProbe: true }
+      const other = yield* candidate("upnp", { after: "1 second", probe: noGateway })
+      const mapper = yield* Automatic.make([pcp, other])
+      const error = yield* within("5 seconds", Effect.flip(mapped(mapper)))
+      assert.strictEqual(error.reason._tag, "NoGateway")
+      const fiber = yield* Effect.forkChild(mapped(mapper))
+      yield* TestClock.adjust("500 millis")
+      yield* Fiber.interrupt(fiber)
+      assert.deepStrictEqual(yield* Ref.get(pcp.asked), ["map", "undone", "map", "undone"])
     })
   )
 
@@ -267,7 +321,11 @@ describe("Automatic", () => {
       )
       yield* mapper.remove({ protocol: "tcp", externalPort: 12001 })
       assert.strictEqual(yield* mapped(mapper), "natpmp")
-      assert.deepStrictEqual(yield* Ref.get(other.asked), ["list", "probe", "remove"])
+      const asked = yield* Ref.get(other.asked)
+      assert.deepStrictEqual(
+        asked.filter((what) => what !== "probe"),
+        ["list", "remove"]
+      )
     })
   )
 

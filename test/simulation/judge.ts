@@ -189,6 +189,8 @@ export class Judge {
   /** When a PCP request was last sent that nobody has answered, and how long after the time before. */
   readonly #unanswered = new Map<string, { readonly at: number; readonly pause: number }>()
   readonly #refused = new Map<string, Refused>()
+  /** Those with which something was deleted. */
+  readonly #deletedNonces = new Set<string>()
   /** Called when the program could know of the last restart. */
   #expectRecovery: (() => void) | undefined = undefined
   /** When the gateway's epoch last started over, by whatever. */
@@ -246,7 +248,7 @@ export class Judge {
     const said = Wire.read(sent)
     if (sent.payload !== undefined) this.#sawPcp(sent, sent.payload, said)
     if (said.kind === "map") this.#sawMap(said.protocol, said.port, said.lease)
-    if (said.kind === "delete") this.#sawDelete(said.protocol, said.port, sent.payload === undefined)
+    if (said.kind === "delete") this.#sawDelete(said, sent.payload === undefined)
     if (said.kind === "search" || said.kind === "description") this.#sawSearch(said.kind)
     if (sent.request !== undefined) {
       const port = /<NewExternalPort>(\d+)</.exec(sent.request.body ?? "")?.[1]
@@ -291,13 +293,17 @@ export class Judge {
     if (kind === "delete") {
       if (!this.#nonces.has(name))
         this.#world.violate("nonce-kept", `${port}/${protocol} is deleted with a nonce of nobody's`)
+      this.#deletedNonces.add(name)
       return
     }
     this.#nonces.add(name)
     const held = this.#heldFor(protocol, port)
     if (held === undefined) return
     const place = `${format(to.address)} from ${format(from.address)}`
-    const known = held.nonces.get(place) ?? nonce
+    const last = held.nonces.get(place) ?? nonce
+    // An attempt of the automatic strategy that was undone is over: what follows is another mapping.
+    const isUndone = this.#world.plan.protocol === "automatic" && this.#deletedNonces.has(`${port}/${protocol} ${last}`)
+    const known = isUndone ? nonce : last
     held.nonces.set(place, known)
     if (known !== nonce) this.#world.violate("nonce-kept", `mapping ${held.index} has another nonce than it had`)
   }
@@ -434,7 +440,7 @@ export class Judge {
     this.#world.violate("no-flood", `mapping ${held.index} is asked for ${count}`)
   }
 
-  #sawDelete(protocol: string, port: number, isCall: boolean) {
+  #sawDelete({ nonce, port, protocol }: Wire.SaidOfMapping, isCall: boolean) {
     if (!isCall) this.#checkWish(protocol, port)
     if (isCall && !this.#world.externalPorts.has(`${port}/${protocol}`)) {
       this.#world.violate("deletes-what-was-mapped", `external port ${port}/${protocol} was never asked for`)
@@ -444,6 +450,8 @@ export class Judge {
       return one.wanted.protocol === protocol && known === port
     })
     if (held === undefined) return
+    // The automatic strategy's attempt over PCP, which another protocol was quicker than.
+    if (nonce !== undefined && this.currentOf(held)?.method === "upnp") return
     this.#checkNotLive(held)
     // What is given back while it is lost, for its port is not the one that it must be, is no release.
     if (held.isReleasing) held.deletes += 1

@@ -22,6 +22,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import * as Ref from "effect/Ref"
 import * as Scope from "effect/Scope"
@@ -179,12 +180,12 @@ const abandon = <Handle>(protocol: LeaseProtocol<Handle>, resolved: MappingReque
     "undoing an unanswered request"
   ).pipe(
     Effect.as(true),
-    Effect.catch((error) =>
-      Effect.as(
-        Effect.logWarning(`an unanswered request may have left a mapping on the gateway: ${error.message}`),
-        false
-      )
-    )
+    Effect.catch((error) => {
+      const warning = `an unanswered request may have left a mapping on the gateway: ${error.message}`
+      // Where nobody is there nothing is left.
+      const tell = error.reason._tag === "NoGateway" ? Effect.logDebug : Effect.logWarning
+      return Effect.as(tell(warning), false)
+    })
   )
 
 const pageOf = <Handle>({ page = Ledger.blank }: LeaseProtocol<Handle>): Ledger.Page => page
@@ -254,6 +255,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
       const held = yield* Ref.make(first)
       const state = yield* SubscriptionRef.make(first.lease.mapping)
       const released = yield* Deferred.make<void, NatError.NatError>()
+      const woken = yield* Queue.sliding<void>(1)
       /** The last renewal whose outcome is not known: the release undoes what it may have done. */
       const unanswered = yield* Ref.make(Option.none<MappingRequest.Resolved>())
 
@@ -317,7 +319,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
         let renewedAt = yield* Clock.currentTimeMillis
         const untilChanged = (lease: Lease<Handle>) =>
           Effect.gen(function* () {
-            yield* whenChanged(lease)
+            yield* Effect.raceFirst(whenChanged(lease), Queue.take(woken))
             const since = (yield* Clock.currentTimeMillis) - renewedAt
             yield* Effect.sleep(Math.max(0, Duration.toMillis(shortestDistance) - since))
           })
@@ -397,6 +399,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
           status === lease.mapping.status ? lease.mapping : new PortMapping.PortMapping({ ...lease.mapping, status })
         ),
         changes: SubscriptionRef.changes(state).pipe(Stream.interruptWhen(Effect.exit(Deferred.await(released)))),
+        renew: Effect.asVoid(Queue.offer(woken, undefined)),
         release
       }
     })

@@ -17,6 +17,7 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Schema from "effect/Schema"
@@ -88,7 +89,10 @@ export interface Page {
    * protocol can go on with it.
    */
   readonly earlier: (like: Pick<Entry, "gateway" | "key" | "method">) => Effect.Effect<Entry | undefined>
-  /** Writes down what is about to be asked for; it replaces what was noted for the same gateway. */
+  /**
+   * Writes down what is about to be asked for; it replaces what was noted for the same gateway. Where the same is being
+   * swept away just then it waits for the end of that.
+   */
   readonly note: (entry: Entry) => Effect.Effect<void>
   /** What was noted last has been refused: nothing came of it. What an earlier run has left is left still. */
   readonly withdraw: Effect.Effect<void>
@@ -169,6 +173,7 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
     const sweeping = yield* Semaphore.make(1)
     const pages = new Set<Map<string, Entry>>()
     let left: Array<Entry> = []
+    let discarding: { readonly entry: Entry; readonly isOver: Deferred.Deferred<void> } | undefined
     let hasWarned = false
 
     const attempt = <A>(effect: Effect.Effect<A, StorageError>, otherwise: A) =>
@@ -200,6 +205,18 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
       return !isUndecided(error)
     })
 
+    /** What somebody is about to ask for must not be deleted after it was granted. */
+    const discardAlone = (entry: Entry, discard: (entry: Entry) => Effect.Effect<void, NatError.NatError>) =>
+      Effect.flatMap(Deferred.make<void>(), (isOver) => {
+        discarding = { entry, isOver }
+        return Effect.ensuring(discardOne(entry, discard), Deferred.succeed(isOver, undefined))
+      })
+
+    const whenNotDiscarded = (entry: Entry) =>
+      Effect.suspend(() =>
+        discarding !== undefined && isSame(discarding.entry, entry) ? Deferred.await(discarding.isOver) : Effect.void
+      )
+
     const sweepAt = Effect.fnUntraced(function* (
       place: Place,
       discard: (entry: Entry) => Effect.Effect<void, NatError.NatError>
@@ -209,7 +226,7 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
       const { alive } = yield* attempt(storage.others, { alive: [], gone: [] })
       for (const entry of left.filter(isAt(place))) {
         const isSomebodys = [...noted(), ...alive].some((one) => isSame(one, entry))
-        if (isSomebodys || (yield* discardOne(entry, discard))) left = left.filter((one) => one !== entry)
+        if (isSomebodys || (yield* discardAlone(entry, discard))) left = left.filter((one) => one !== entry)
       }
       yield* write
     })
@@ -240,15 +257,17 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
           inherited = found
           return found
         }),
-        note: (entry) =>
-          Effect.suspend(() => {
+        note: Effect.fnUntraced(function* (entry) {
+          yield* whenNotDiscarded(entry)
+          yield* Effect.suspend(() => {
             const before = page.get(placeOf(entry))
             const isNoted = pages.has(page) && last === before && before !== undefined && Equal.equals(before, entry)
             if (isNoted) return Effect.void
             pages.add(page.set(placeOf(entry), entry))
             last = entry
             return write
-          }),
+          })
+        }),
         withdraw: Effect.suspend(() => end(isElsewhere, inherited)),
         strike: end(isElsewhere),
         leave: end(() => true),

@@ -46,6 +46,11 @@ export interface Mapping {
    */
   readonly changes: Stream.Stream<PortMapping.PortMapping>
   /**
+   * Has the mapping renewed in place at once, however much of its lease is left, for whoever has a reason to believe that
+   * the gateway has lost it. It does not wait for that: `changes` tells what came of it.
+   */
+  readonly renew: Effect.Effect<void>
+  /**
    * Deletes the mapping on the gateway now and stops its renewal, and says whether that is confirmed. The scope does
    * the same when it closes; whatever comes first, it is done once.
    */

@@ -25,4 +25,9 @@ export interface Strategy {
    */
   readonly probe: Effect.Effect<Gateway.Gateway, NatError.NatError>
   readonly mapper: PortMapper.PortMapper["Service"]
+  /**
+   * Whether its first request is as good as a probe: it takes one exchange, is refused at once where nobody speaks the
+   * protocol, and can be undone without touching what another protocol has mapped. Defaults to `false`.
+   */
+  readonly mapsAsProbe?: boolean | undefined
 }

@@ -24,7 +24,7 @@ import * as NetAddress from "effect/net/NetAddress"
  * @since 0.1.0
  */
 import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
-import type * as Gateway from "@effect-nat/core/Gateway"
+import * as Gateway from "@effect-nat/core/Gateway"
 import type * as Http from "@effect-nat/core/Http"
 import type * as HttpListener from "@effect-nat/core/HttpListener"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
@@ -33,18 +33,20 @@ import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import type * as Strategy from "@effect-nat/core/Strategy"
 import * as Udp from "@effect-nat/core/Udp"
+import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as PortControl from "@effect-nat/natpmp/PortControl"
 import * as Upnp from "@effect-nat/upnp/Upnp"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 
@@ -108,20 +110,22 @@ const whichToTell = (first: NatError.NatError, other: NatError.NatError): NatErr
 
 type Strategies = ReadonlyArray<Strategy.Strategy>
 
+type Probe = (strategy: Strategy.Strategy) => Strategy.Strategy["probe"]
+
 /**
  * Who is there: the preferred of those that answer within the grace, else the first that answers. All are asked in one
  * tick, the preferred first.
  */
-const choose = Effect.fnUntraced(function* (strategies: Strategies) {
+const choose = Effect.fnUntraced(function* (strategies: Strategies, probe: Probe, probing: Scope.Scope) {
   const onFinding = yield* OnFinding
   const askedAt = yield* Clock.currentTimeMillis
   const probes = yield* Effect.forEach(strategies, (strategy) =>
-    Effect.exit(strategy.probe).pipe(
+    Effect.exit(probe(strategy)).pipe(
       Effect.tap((outcome) => onFinding({ method: strategy.method, outcome })),
       Effect.flatten,
       Effect.as(strategy),
       Effect.mapError((error) => [strategy, error] as const),
-      Effect.forkScoped
+      Effect.forkIn(probing)
     )
   )
   const answers = probes.map(Fiber.join)
@@ -136,7 +140,58 @@ const choose = Effect.fnUntraced(function* (strategies: Strategies) {
     Effect.orElseSucceed(Option.none<Strategy.Strategy>)
   )
   return Option.getOrElse(better, () => first)
-}, Effect.scoped)
+})
+
+/** So that the request is on its way, and at the router, before the searches that keep both sides busy. */
+const headStart = Duration.millis(2)
+
+/** A request that is under way while others are probed. */
+interface Attempt {
+  /** Whether its gateway is there, as far as it is known soon. */
+  readonly probe: Strategy.Strategy["probe"]
+  /** The mapping, whenever it is there; it never fails. */
+  readonly adopted: Effect.Effect<PortMapper.Mapping>
+  readonly result: Effect.Effect<PortMapper.Mapping, NatError.NatError>
+  /** Undoes it, whatever has come of it: nothing is left. */
+  readonly giveUp: Effect.Effect<void>
+}
+
+const silent = NatError.fromReason(new NatError.NoGateway({ detail: "no answer" }))
+
+const gatewayOf = (method: string, { gateway, internalAddress }: PortMapping.PortMapping) =>
+  gateway === undefined
+    ? Effect.fail(silent)
+    : Effect.succeed(
+        new Gateway.Gateway({
+          name: NetAddress.formatIp(gateway),
+          address: gateway,
+          method,
+          localAddress: internalAddress,
+          id: undefined,
+          model: undefined
+        })
+      )
+
+/** Asks for a mapping that ends with the caller's scope, in a fiber that outlives the caller. */
+const attempt = Effect.fnUntraced(function* (
+  { mapper, method }: Strategy.Strategy,
+  request: MappingRequest.MappingRequest,
+  outlive: Scope.Scope
+): Effect.fn.Return<Attempt, never, Scope.Scope> {
+  const own = yield* Scope.fork(yield* Effect.scope)
+  const fiber = yield* Effect.forkIn(Scope.provide(mapper.map(request), own), outlive, { startImmediately: true })
+  const result = Fiber.join(fiber)
+  return {
+    result,
+    probe: result.pipe(
+      Effect.flatMap(({ current }) => current),
+      Effect.flatMap((mapping) => gatewayOf(method, mapping)),
+      Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.fail(silent) })
+    ),
+    adopted: Effect.catch(result, () => Effect.never),
+    giveUp: Effect.andThen(Fiber.interrupt(fiber), Scope.close(own, Exit.void))
+  }
+})
 
 /** What is known of the networks that this host has been in: a strategy that answered there, and whether it has mapped. */
 interface Known {
@@ -186,13 +241,21 @@ export interface Options {
 export const make = Effect.fnUntraced(function* (
   strategies: Strategies,
   options: Options = {}
-): Effect.fn.Return<PortMapper.PortMapper["Service"]> {
+): Effect.fn.Return<PortMapper.PortMapper["Service"], never, Scope.Scope> {
+  const scope = yield* Effect.scope
   const onFinding = yield* OnFinding
   const { network = Effect.succeed("") } = options
   const memory = makeMemory()
   const oneChoice = yield* Semaphore.make(1)
 
-  const seek = (among: Strategies) => Effect.provideService(choose(among), OnFinding, onFinding)
+  const seek = (among: Strategies, probe: Probe = (strategy) => strategy.probe) =>
+    Effect.flatMap(Scope.fork(scope), (probing) =>
+      choose(among, probe, probing).pipe(
+        // Whoever has lost is stopped, and nobody waits for that.
+        Effect.onExit((exit) => Effect.forkIn(Scope.close(probing, exit), scope)),
+        Effect.provideService(OnFinding, onFinding)
+      )
+    )
 
   const current = (where: string) =>
     Effect.suspend(() => {
@@ -249,18 +312,70 @@ export const make = Effect.fnUntraced(function* (
       )
     })
 
+  /** One that has not mapped here yet gives way to another that answers when it is silent. */
+  const mapPatiently = (
+    { mapper }: Strategy.Strategy,
+    others: Strategies,
+    isProven: boolean,
+    request: MappingRequest.MappingRequest
+  ) => {
+    const asked = mapper.map(request)
+    return isProven || others.length === 0 ? asked : Effect.raceFirst(asked, whenAnotherAnswers(others))
+  }
+
+  /**
+   * The other strategy is asked while the attempt is still under way: whichever is there first stays. Where that is the
+   * other, undoing the attempt might have taken it away, and it is renewed.
+   */
+  const mapBeside = ({ adopted, giveUp }: Attempt, other: Strategy.Strategy, request: MappingRequest.MappingRequest) =>
+    Effect.raceFirst(
+      Effect.map(other.mapper.map(request), (mapping) => ({ mapping, isAdopted: false })),
+      Effect.map(adopted, (mapping) => ({ mapping, isAdopted: true }))
+    ).pipe(
+      Effect.onError(() => giveUp),
+      Effect.tap(({ isAdopted, mapping }) =>
+        isAdopted ? Effect.void : Effect.forkIn(Effect.andThen(giveUp, mapping.renew), scope)
+      ),
+      Effect.map(({ mapping }) => mapping)
+    )
+
+  /** In a network of which nothing is known the first request is the probe of the strategy that can do that. */
+  const begin = Effect.fnUntraced(function* (
+    where: string,
+    first: Strategy.Strategy,
+    request: MappingRequest.MappingRequest
+  ) {
+    const begun = yield* attempt(first, request, scope)
+    const best = yield* seek(strategies, (strategy) =>
+      strategy === first ? begun.probe : Effect.delay(strategy.probe, headStart)
+    ).pipe(
+      // The caller's error does not wait for it.
+      Effect.tapError(() => Effect.forkIn(begun.giveUp, scope)),
+      Effect.onInterrupt(() => begun.giveUp)
+    )
+    memory.keep(where, { strategy: best, hasMapped: false })
+    return { best, ask: best === first ? begun.result : mapBeside(begun, best, request) }
+  })
+
+  /** Whom to ask first, and how where that is something special. */
+  const beginning = (where: string, request: MappingRequest.MappingRequest) =>
+    Effect.suspend(() => {
+      const first = strategies.find(({ mapsAsProbe }) => mapsAsProbe === true)
+      if (first === undefined || strategies.length === 1 || memory.recall(where) !== undefined) return Effect.undefined
+      return begin(where, first, request)
+    }).pipe(oneChoice.withPermit)
+
   const map = Effect.fn("Automatic.map")(function* (request: MappingRequest.MappingRequest) {
     const where = yield* network
-    const best = yield* current(where)
+    const begun = yield* beginning(where, request)
+    const best = begun?.best ?? (yield* current(where))
     const isProven = memory.recall(where)?.hasMapped === true
-    return yield* runAmong(strategies, best, (strategy, others) => {
-      const asked = strategy.mapper.map(request)
-      const isSure = isProven || others.length === 0
-      return (isSure ? asked : Effect.raceFirst(asked, whenAnotherAnswers(others))).pipe(
+    return yield* runAmong(strategies, best, (strategy, others) =>
+      (strategy === begun?.best ? begun.ask : mapPatiently(strategy, others, isProven, request)).pipe(
         Effect.tap(() => noteSuccess(where, strategy)),
         Effect.tapError((error) => noteFailure(where, error))
       )
-    })
+    )
   })
 
   /** The first of all strategies that supports an operation; which one maps does not matter for it. */

@@ -87,6 +87,9 @@ export const checkHost = ({ family, internalAddress }: MappingRequest.MappingReq
 
 const isNonce = Schema.is(PcpCodec.Nonce)
 
+/** Time for one retransmission. */
+const unheardTimeout = Duration.seconds(4)
+
 /** Renewals are at least so far apart (RFC 6887 §11.2.1). */
 const betweenRenewals = Duration.seconds(4)
 
@@ -318,11 +321,15 @@ export const make = (
     )
   }
 
-  const deleteOn = ({ other, way }: Pick<Target, "way" | "other">, end: Omit<PcpClient.InternalEnd, "nonce">) =>
+  const deleteOn = (
+    { other, way }: Pick<Target, "way" | "other">,
+    end: Omit<PcpClient.InternalEnd, "nonce">,
+    timeout: Duration.Duration = settings.timeout
+  ) =>
     Effect.flatMap(nonceOn(way), (nonce) =>
       way.pcp.delete(
         { protocol: end.protocol, internalPort: end.internalPort, nonce, internalAddress: other },
-        { timeout: settings.timeout }
+        { timeout }
       )
     )
 
@@ -333,10 +340,20 @@ export const make = (
     yield* handle.way.releases.inTurn(Deferred.succeed(releasing, undefined), deleteOn(handle, mapping))
   })
 
+  /** Where PCP was never heard most probably nobody speaks it, and there is nothing to undo: it is not insisted on. */
+  const abandonUnheard = (target: Pick<Target, "way" | "other">, end: Omit<PcpClient.InternalEnd, "nonce">) =>
+    deleteOn(target, end, unheardTimeout).pipe(
+      Effect.catchIf(Gateways.isSilence, ({ reason: { detail } }) =>
+        Effect.fail(NatError.fromReason(new NatError.NoGateway({ detail })))
+      ),
+      Effect.andThen(forget)
+    )
+
   const abandon = Effect.fn("Pcp.abandon")(function* (resolved: MappingRequest.Resolved) {
     yield* natPmp.abandon(resolved)
     const target = mayHold
     if (target === undefined) return
+    if (!target.way.heard.pcp) return yield* abandonUnheard(target, resolved)
     yield* deleteOn(target, resolved)
     // Datagrams may overtake each other: the request may reach the gateway after its own undoing.
     yield* Effect.sleep(NatPmpLease.overtaking)

@@ -132,5 +132,7 @@ export const makeProbe = (environment: Environment.Environment) =>
 export const make = (environment: Environment.Environment, settings: Settings): Strategy.Strategy => ({
   method: PcpLease.method,
   mapper: makeMapper(environment, settings),
-  probe: makeProbe(environment)
+  probe: makeProbe(environment),
+  // The nonce keeps it apart from whatever else is mapped.
+  mapsAsProbe: true
 })
