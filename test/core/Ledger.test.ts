@@ -244,9 +244,13 @@ describe("by default", () => {
       const page = yield* ledger.open
       yield* page.note(entry())
       const isDeleted = yield* Deferred.make<void>()
-      const sweeping = yield* Effect.forkChild(page.sweep(() => Deferred.await(isDeleted)))
-      yield* Effect.yieldNow
-      const same = yield* Effect.forkChild(Effect.flatMap(ledger.open, ({ note }) => note(entry({ internalPort: 1 }))))
+      const options = { startImmediately: true }
+      const sweeping = yield* Effect.forkChild(
+        page.sweep(() => Deferred.await(isDeleted)),
+        options
+      )
+      const asked = Effect.flatMap(ledger.open, ({ note }) => note(entry({ internalPort: 1 })))
+      const same = yield* Effect.forkChild(asked, options)
       yield* Effect.flatMap(ledger.open, ({ note }) => note(entry({ internalPort: 2 })))
       assert.isUndefined(same.pollUnsafe())
       yield* Deferred.succeed(isDeleted, undefined)
