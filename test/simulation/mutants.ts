@@ -143,6 +143,12 @@ const ofPcp: ReadonlyArray<Mutant> = [
     edits: [edit(announcements, "if (wanted.size === 0) return", "if (wanted.size >= 0) return")]
   },
   {
+    name: "network-changes-unseen",
+    what: "Nobody looks whether this host has another address or another gateway.",
+    by: "recovers-soon",
+    edits: [edit(engine, "watch.whenOther(sight)", "Effect.never")]
+  },
+  {
     name: "negotiation-ignored",
     what: "A gateway that says it speaks NAT-PMP only is asked in PCP all the same.",
     by: "maps-when-healthy",

@@ -2,8 +2,8 @@
  * The one engine that keeps mappings alive, for every protocol.
  *
  * A protocol says how one lease is requested, renewed and released. The engine does the rest, once: renewal at half
- * the lifetime (of permanent leases every hour) and when the protocol says that something has changed, retries with
- * growing pauses, asking again after a loss, the stream of changes, and the release when the scope closes. No protocol
+ * the lifetime (of permanent leases every hour) and when the protocol says that something has changed, or this host's
+ * network or clock is another one (see `NetworkWatch`), retries with growing pauses, asking again after a loss, the stream of changes, and the release when the scope closes. No protocol
  * renews by itself.
  *
  * A request whose outcome is not known (it was interrupted, or no answer came in time) may have taken effect on the
@@ -31,6 +31,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Ledger from "./Ledger.ts"
 import * as MappingRequest from "./MappingRequest.ts"
 import * as NatError from "./NatError.ts"
+import * as NetworkWatch from "./NetworkWatch.ts"
 import type * as PortMapper from "./PortMapper.ts"
 import * as PortMapping from "./PortMapping.ts"
 
@@ -145,13 +146,19 @@ interface Held<Handle> {
   readonly lease: Lease<Handle>
   /** In milliseconds of `Clock`. */
   readonly expiresAt: number
+  /** The network in which it was asked for. */
+  readonly sight: NetworkWatch.Sight
 }
 
-const hold = <Handle>(lease: Lease<Handle>) =>
+const hold = <Handle>(lease: Lease<Handle>, sight: NetworkWatch.Sight) =>
   Effect.map(Clock.currentTimeMillis, (now): Held<Handle> => ({
     lease,
-    expiresAt: now + Duration.toMillis(lease.mapping.lifetime ?? Duration.infinity)
+    expiresAt: now + Duration.toMillis(lease.mapping.lifetime ?? Duration.infinity),
+    sight
   }))
+
+/** How long a renewal may take when the clock says nothing of how much of the lease is left. */
+const doubtfulTime = Duration.seconds(30)
 
 /** In a fiber of its own: what does not even end when it is interrupted is not waited for either. */
 const bounded = <A>(
@@ -240,6 +247,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
   mappingRequest: MappingRequest.MappingRequest
 ): Effect.fn.Return<PortMapper.Mapping, NatError.NatError, Scope.Scope> {
   const scope = yield* Effect.scope
+  const watch = yield* NetworkWatch.NetworkWatch
   const resolved = yield* MappingRequest.resolve(mappingRequest)
   const whenChanged = protocol.whenChanged ?? neverChanged
   const isStale = protocol.isStale ?? neverStale
@@ -248,9 +256,11 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
     Effect.fnUntraced(function* (restore) {
       // Only the protocol's own request can be interrupted, and whatever watches its outcome stands outside of that:
       // there is no step between the answer and the moment the lease is held at which the lease could get lost.
+      // Where a look takes long, the request does not wait for it.
+      const looking = yield* Effect.forkDetach(watch.look)
       const first = yield* restore(Effect.suspend(() => protocol.request(resolved))).pipe(
         Effect.onError((cause) => undoFirst(protocol, resolved, cause)),
-        Effect.flatMap(hold)
+        Effect.flatMap((lease) => Effect.flatMap(Fiber.join(looking), (sight) => hold(lease, sight)))
       )
       const held = yield* Ref.make(first)
       const state = yield* SubscriptionRef.make(first.lease.mapping)
@@ -265,16 +275,22 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
         )
       const publishLost = ({ lease }: Held<Handle>) =>
         publish(new PortMapping.PortMapping({ ...lease.mapping, status: "lost" }))
-      const keep = (lease: Lease<Handle>) =>
-        hold(lease).pipe(
+      const keep = (lease: Lease<Handle>, sight: NetworkWatch.Sight) =>
+        hold(lease, sight).pipe(
           Effect.flatMap((next) => Ref.set(held, next)),
           Effect.andThen(Ref.set(unanswered, Option.none())),
           Effect.andThen(publish(lease.mapping))
         )
       const renewOnce = Effect.uninterruptibleMask(
         Effect.fnUntraced(function* (restoreRenewal) {
-          const now = yield* Ref.get(held)
-          const left = yield* timeLeft(now.expiresAt)
+          const before = yield* Ref.get(held)
+          const sight = yield* watch.look
+          const jump = NetworkWatch.jumpBetween(before.sight, sight)
+          // By a clock that was set back the lease would seem to last longer than it does.
+          const expiresAt = before.expiresAt + Math.min(jump, 0)
+          const now: Held<Handle> = { ...before, expiresAt, sight }
+          yield* Ref.set(held, now)
+          const left = jump === 0 ? yield* timeLeft(now.expiresAt) : doubtfulTime
           const again = sameContact(resolved, now)
           if (Duration.isZero(left)) yield* publishLost(now)
           const asked = Duration.isZero(left)
@@ -297,7 +313,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
               return Effect.andThen(Ref.set(unanswered, Option.some(again)), undo)
             })
           )
-          yield* keep(lease)
+          yield* keep(lease, sight)
         })
       )
       const noteFailure = Effect.fnUntraced(function* (cause: Cause.Cause<NatError.NatError>) {
@@ -317,14 +333,15 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
       const renewals = Effect.gen(function* () {
         let failures = 0
         let renewedAt = yield* Clock.currentTimeMillis
-        const untilChanged = (lease: Lease<Handle>) =>
+        const untilChanged = ({ lease, sight }: Held<Handle>) =>
           Effect.gen(function* () {
-            yield* Effect.raceFirst(whenChanged(lease), Queue.take(woken))
+            yield* Effect.raceAllFirst([whenChanged(lease), Queue.take(woken), watch.whenOther(sight)])
             const since = (yield* Clock.currentTimeMillis) - renewedAt
             yield* Effect.sleep(Math.max(0, Duration.toMillis(shortestDistance) - since))
           })
         while (true) {
-          const { expiresAt, lease } = yield* Ref.get(held)
+          const now = yield* Ref.get(held)
+          const { expiresAt, lease } = now
           const { lifetime } = lease.mapping
           // Nothing is leased, so nothing is to be renewed.
           if (lifetime === undefined) return
@@ -336,7 +353,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
                 Duration.isZero(left)
                 ? growingPause(failures)
                 : Duration.min(growingPause(failures), left)
-          yield* Effect.raceFirst(Effect.sleep(pause), untilChanged(lease))
+          yield* Effect.raceFirst(Effect.sleep(pause), untilChanged(now))
           renewedAt = yield* Clock.currentTimeMillis
           failures = yield* renewOnce.pipe(
             Effect.as(0),
