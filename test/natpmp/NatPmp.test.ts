@@ -250,7 +250,7 @@ describe("NatPmp", () => {
           yield* mapper.map({ ...wish, protocol: "udp" })
           yield* mapper.externalAddress
           assert.deepStrictEqual(warnings, [
-            "192.168.77.1 reports the external address 192.168.0.20, which the world cannot reach: there is another router between it and the world (double NAT)"
+            "192.168.77.1 reports the external address 192.168.0.20, which the world cannot reach: there is another router between it and the world (double NAT): map the port on the outer router too, or switch one of the two to bridge mode"
           ])
           router.externalAddress = Net.ipv4("100.64.0.9")
           yield* TestClock.adjust("2 hours")

@@ -28,6 +28,7 @@ import * as Ref from "effect/Ref"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as DoubleNat from "./DoubleNat.ts"
 import * as Ledger from "./Ledger.ts"
 import * as MappingRequest from "./MappingRequest.ts"
 import * as NatError from "./NatError.ts"
@@ -142,6 +143,15 @@ const earliness = 20
 const timeLeft = (expiresAt: number) =>
   Effect.map(Clock.currentTimeMillis, (now) => Duration.millis(expiresAt - now <= earliness ? 0 : expiresAt - now))
 
+/** Whether it leads to the world is the same question for every protocol. */
+const flagged = Effect.fnUntraced(function* <Handle>(lease: Lease<Handle>) {
+  const seen = yield* yield* DoubleNat.SeenAddress
+  const doubleNat = DoubleNat.isBehind(lease.mapping.externalAddress, seen)
+  return doubleNat === lease.mapping.doubleNat
+    ? lease
+    : { ...lease, mapping: new PortMapping.PortMapping({ ...lease.mapping, doubleNat }) }
+})
+
 interface Held<Handle> {
   readonly lease: Lease<Handle>
   /** In milliseconds of `Clock`. */
@@ -150,12 +160,12 @@ interface Held<Handle> {
   readonly sight: NetworkWatch.Sight
 }
 
-const hold = <Handle>(lease: Lease<Handle>, sight: NetworkWatch.Sight) =>
-  Effect.map(Clock.currentTimeMillis, (now): Held<Handle> => ({
-    lease,
-    expiresAt: now + Duration.toMillis(lease.mapping.lifetime ?? Duration.infinity),
-    sight
-  }))
+const hold = Effect.fnUntraced(function* <Handle>(granted: Lease<Handle>, sight: NetworkWatch.Sight) {
+  const lifetime = Duration.toMillis(granted.mapping.lifetime ?? Duration.infinity)
+  const expiresAt = (yield* Clock.currentTimeMillis) + lifetime
+  const held: Held<Handle> = { lease: yield* flagged(granted), expiresAt, sight }
+  return held
+})
 
 /** How long a renewal may take when the clock says nothing of how much of the lease is left. */
 const doubtfulTime = Duration.seconds(30)
@@ -277,9 +287,9 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
         publish(new PortMapping.PortMapping({ ...lease.mapping, status: "lost" }))
       const keep = (lease: Lease<Handle>, sight: NetworkWatch.Sight) =>
         hold(lease, sight).pipe(
-          Effect.flatMap((next) => Ref.set(held, next)),
-          Effect.andThen(Ref.set(unanswered, Option.none())),
-          Effect.andThen(publish(lease.mapping))
+          Effect.tap((next) => Ref.set(held, next)),
+          Effect.tap(Ref.set(unanswered, Option.none())),
+          Effect.flatMap((next) => publish(next.lease.mapping))
         )
       const renewOnce = Effect.uninterruptibleMask(
         Effect.fnUntraced(function* (restoreRenewal) {

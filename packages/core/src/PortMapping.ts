@@ -8,6 +8,7 @@
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Schema from "effect/Schema"
@@ -80,7 +81,12 @@ export class PortMapping extends Schema.Class<PortMapping>("@effect-nat/core/Por
   gateway: Schema.UndefinedOr(Schema.IpAddress),
   /** The strategy's name: `"upnp"`, `"natpmp"`, `"pcp"`, `"manual"`, `"lan"`; `"mock"` in tests. */
   method: Schema.String,
-  status: Status
+  status: Status,
+  /**
+   * Whether the gateway stands behind another NAT, as far as it is known (see `DoubleNat`): the mapping is there, and the
+   * world may not get to it. Defaults to `false`.
+   */
+  doubleNat: Schema.Boolean.pipe(Schema.withConstructorDefault(Effect.succeed(false)))
 }) {}
 
 /**
@@ -130,7 +136,8 @@ export const format = (self: PortMapping): string => {
 }
 
 /**
- * Whether a peer would notice the difference: address, port, gateway or status changed. The lifetime of a renewed
+ * Whether a peer would notice the difference: address, port, gateway, status or what stands before the gateway
+ * changed. The lifetime of a renewed
  * lease does not count.
  *
  * @category comparisons
@@ -138,6 +145,7 @@ export const format = (self: PortMapping): string => {
  */
 export const isSameContact = (self: PortMapping, that: PortMapping): boolean =>
   self.status === that.status &&
+  self.doubleNat === that.doubleNat &&
   self.externalPort === that.externalPort &&
   Equal.equals(self.externalAddress, that.externalAddress) &&
   Equal.equals(internal(self), internal(that)) &&

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as DoubleNat from "@effect-nat/core/DoubleNat"
 import * as NatError from "@effect-nat/core/NatError"
 
 /**
@@ -34,7 +35,7 @@ export const resultCodes: Readonly<Record<number, ResultCode>> = {
   },
   3: {
     name: "network failure",
-    reason: (detail) => new NatError.NoExternalAddress({ detail })
+    reason: (detail) => new NatError.NoExternalAddress({ detail: `${detail}: ${DoubleNat.noAddress}` })
   },
   4: {
     name: "out of resources",

@@ -13,6 +13,7 @@
  *
  * @since 0.1.0
  */
+import * as DoubleNat from "@effect-nat/core/DoubleNat"
 import * as NatError from "@effect-nat/core/NatError"
 
 /**
@@ -74,7 +75,11 @@ export const resultCodes: Readonly<Record<number, ResultCode>> = {
   4: { name: "UNSUPP_OPCODE", lasts: "long", reason: unsupportedRequest },
   5: { name: "UNSUPP_OPTION", lasts: "long", reason: unsupportedRequest },
   6: { name: "MALFORMED_OPTION", lasts: "long", reason: unsupportedRequest },
-  7: { name: "NETWORK_FAILURE", lasts: "short", reason: (detail) => new NatError.NoExternalAddress({ detail }) },
+  7: {
+    name: "NETWORK_FAILURE",
+    lasts: "short",
+    reason: (detail) => new NatError.NoExternalAddress({ detail: `${detail}: ${DoubleNat.noAddress}` })
+  },
   8: { name: "NO_RESOURCES", lasts: "short", reason: outOfResources },
   9: { name: "UNSUPP_PROTOCOL", lasts: "long", reason: unsupportedRequest },
   10: { name: "USER_EX_QUOTA", lasts: "short", reason: outOfResources },

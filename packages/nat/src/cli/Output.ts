@@ -27,7 +27,8 @@ const mappingFields = (event: MappingEvent, mapping: PortMapping.PortMapping) =>
   external: inet(PortMapping.external(mapping)),
   method: mapping.method,
   gateway: ip(mapping.gateway),
-  lifetimeSeconds: PortMapping.lifetimeSeconds(mapping) ?? null
+  lifetimeSeconds: PortMapping.lifetimeSeconds(mapping) ?? null,
+  doubleNat: mapping.doubleNat
 })
 
 /** How long a lease lasts, as a person says it. */

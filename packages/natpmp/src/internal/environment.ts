@@ -3,8 +3,8 @@
  * internal ports are taken, and what was warned of.
  */
 import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
+import * as DoubleNat from "@effect-nat/core/DoubleNat"
 import * as Gateway from "@effect-nat/core/Gateway"
-import * as Ipv4Scope from "@effect-nat/core/Ipv4Scope"
 import * as Ledger from "@effect-nat/core/Ledger"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as PortMapping from "@effect-nat/core/PortMapping"
@@ -162,11 +162,9 @@ export const make: Effect.Effect<Environment, never, Udp.Udp | DefaultRoute.Defa
         Effect.suspend(() => {
           const [name, address] = [NetAddress.formatIp(gateway), NetAddress.formatIp(external)]
           const key = `${name} ${address}`
-          if (Ipv4Scope.isPublic(external) || warned.has(key)) return Effect.void
+          if (!DoubleNat.isBehind(external) || warned.has(key)) return Effect.void
           warned.add(key)
-          return Effect.logWarning(
-            `${name} reports the external address ${address}, which the world cannot reach: ${Ipv4Scope.whatIsBeyond(external)}`
-          )
+          return Effect.logWarning(DoubleNat.describe(name, external))
         })
     }
     return environment

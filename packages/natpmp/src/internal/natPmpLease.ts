@@ -35,7 +35,7 @@ export const permanentLifetime: Duration.Duration = Duration.days(1)
 export const overtaking: Duration.Duration = Duration.seconds(1)
 
 /** Long enough for many mappings made in one go, short beside what it takes a line to come back with a new address. */
-const addressFreshness = Duration.seconds(30)
+export const addressFreshness = Duration.seconds(30)
 
 /** What another gateway gets to answer with an address before one that has none is used. */
 const addresslessPatience = Duration.seconds(1)

@@ -3,6 +3,7 @@
  * firewall. A gateway that turns out to speak NAT-PMP only gets the same request in NAT-PMP, from the same socket, at
  * once.
  */
+import * as DoubleNat from "@effect-nat/core/DoubleNat"
 import * as Ipv6Scope from "@effect-nat/core/Ipv6Scope"
 import type * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import type * as Ledger from "@effect-nat/core/Ledger"
@@ -84,6 +85,12 @@ export const checkHost = ({ family, internalAddress }: MappingRequest.MappingReq
     ? Effect.void
     : Effect.fail(invalid(`a pinhole needs a global IPv6 address as the internal one, not ${text}`))
 }
+
+const addressOverNatPmp = (way: Ways.Ipv4Way) =>
+  Effect.map(
+    NatPmpLease.knock(way, { timeout: NatPmpLease.probeTimeout, maxAge: NatPmpLease.addressFreshness }),
+    ({ externalAddress }) => externalAddress
+  )
 
 const isNonce = Schema.is(PcpCodec.Nonce)
 
@@ -259,6 +266,12 @@ export const make = (
     return yield* conflict(request, granted.externalPort)
   })
 
+  /** PCP tells no address without a mapping; most gateways speak NAT-PMP as well. */
+  const explain = (way: Ways.Ipv4Way, error: NatError.NatError) =>
+    error.reason._tag === "OutOfResources"
+      ? DoubleNat.explainRefusal(error, way.gateway, addressOverNatPmp(way))
+      : Effect.fail(error)
+
   /** Asks in PCP, and in NAT-PMP where that is what the gateway says it speaks. */
   const requestOn = Effect.fnUntraced(function* (
     target: Target,
@@ -269,8 +282,10 @@ export const make = (
     const outcome = yield* Effect.result(grant(target, request, before, renewed !== undefined))
     if (outcome._tag === "Success") return yield* leaseOf(request, target, outcome.success, before)
     const { way } = target
+    if (!Ways.isIpv4(way)) return yield* outcome.failure
     const isNatPmp = (yield* PcpGateways.otherVersion(way)) === NatPmpCodec.version
-    if (!isNatPmp || !Ways.isIpv4(way)) return yield* outcome.failure
+    // A renewal has no user who waits for an explanation.
+    if (!isNatPmp) return yield* renewed === undefined ? explain(way, outcome.failure) : outcome.failure
     return fromNatPmp(yield* natPmp.requestOn(way, request))
   })
 
@@ -341,20 +356,19 @@ export const make = (
   })
 
   /** Where PCP was never heard most probably nobody speaks it, and there is nothing to undo: it is not insisted on. */
-  const abandonUnheard = (target: Pick<Target, "way" | "other">, end: Omit<PcpClient.InternalEnd, "nonce">) =>
-    deleteOn(target, end, unheardTimeout).pipe(
+  const deleteUnheard = (target: Pick<Target, "way" | "other">, end: Omit<PcpClient.InternalEnd, "nonce">) =>
+    deleteOn(target, end, Duration.min(settings.timeout, unheardTimeout)).pipe(
       Effect.catchIf(Gateways.isSilence, ({ reason: { detail } }) =>
         Effect.fail(NatError.fromReason(new NatError.NoGateway({ detail })))
-      ),
-      Effect.andThen(forget)
+      )
     )
 
   const abandon = Effect.fn("Pcp.abandon")(function* (resolved: MappingRequest.Resolved) {
     yield* natPmp.abandon(resolved)
     const target = mayHold
     if (target === undefined) return
-    if (!target.way.heard.pcp) return yield* abandonUnheard(target, resolved)
-    yield* deleteOn(target, resolved)
+    const { epoch } = yield* target.way.pcp.tableState
+    yield* epoch === undefined ? deleteUnheard(target, resolved) : deleteOn(target, resolved)
     // Datagrams may overtake each other: the request may reach the gateway after its own undoing.
     yield* Effect.sleep(NatPmpLease.overtaking)
     yield* deleteOn(target, resolved)

@@ -1,8 +1,8 @@
 /**
  * The gateway in use: found once, shared by everybody, given up when it is no longer where it was.
  */
+import * as DoubleNat from "@effect-nat/core/DoubleNat"
 import * as Gateway from "@effect-nat/core/Gateway"
-import * as Ipv4Scope from "@effect-nat/core/Ipv4Scope"
 import * as Ledger from "@effect-nat/core/Ledger"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as NetworkWatch from "@effect-nat/core/NetworkWatch"
@@ -168,10 +168,8 @@ const warnOfNat = ({ gateway }: UpnpGateway.Usable, externalAddress: NetAddress.
   if (externalAddress === undefined) {
     return Effect.logWarning(`${gateway.name} reports no external address: its own line may be down`)
   }
-  if (Ipv4Scope.isPublic(externalAddress)) return Effect.void
-  return Effect.logWarning(
-    `${gateway.name} reports the external address ${NetAddress.formatIp(externalAddress)}, which the world cannot reach: ${Ipv4Scope.whatIsBeyond(externalAddress)}`
-  )
+  if (!DoubleNat.isBehind(externalAddress)) return Effect.void
+  return Effect.logWarning(DoubleNat.describe(gateway.name, externalAddress))
 }
 
 /** Whether a failure means that the gateway may have moved. */

@@ -13,6 +13,7 @@
  *
  * What the router shows of our own entry is learnt after the mapping has been handed out: nobody waits for it.
  */
+import * as DoubleNat from "@effect-nat/core/DoubleNat"
 import type * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import * as Ledger from "@effect-nat/core/Ledger"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
@@ -590,7 +591,12 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     resolved: MappingRequest.Resolved
   ): Effect.fn.Return<Lease, NatError.NatError> {
     yield* forgetOthers(session)
-    const lease = yield* Effect.flatMap(requestOn(session, resolved), leaseOf)
+    const granted = yield* requestOn(session, resolved).pipe(
+      Effect.catchReason("NatError", "OutOfResources", (_, error) =>
+        DoubleNat.explainRefusal(error, session.gateway.name, session.askAgain)
+      )
+    )
+    const lease = yield* leaseOf(granted)
     yield* studyLater(lease.handle)
     return lease
   })
