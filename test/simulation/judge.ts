@@ -1,6 +1,7 @@
 /**
  * The judge of a world: it hears what is sent and logged, looks at the mappings, and says what must hold and does not.
  */
+import * as DoubleNat from "@effect-nat/core/DoubleNat"
 import * as Ipv4Scope from "@effect-nat/core/Ipv4Scope"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Quirk from "@effect-nat/testing/Quirk"
@@ -41,7 +42,8 @@ export const invariants = [
   "stays-inside",
   "nonce-kept",
   "backs-off",
-  "refusals-last"
+  "refusals-last",
+  "double-nat-told"
 ] as const
 export type Invariant = (typeof invariants)[number] | "same-trace"
 
@@ -683,6 +685,9 @@ export class Judge {
         "port-as-asked",
         `mapping ${held.index} has port ${mapping.externalPort}, not ${externalPort}`
       )
+    }
+    if (mapping.doubleNat !== DoubleNat.isBehind(mapping.externalAddress)) {
+      this.#world.violate("double-nat-told", `mapping ${held.index} is ${mapping.doubleNat ? "" : "not "}flagged`)
     }
     if (!this.isCalm) held.firstPort = mapping.externalPort
     if (mapping.externalPort !== held.firstPort) {

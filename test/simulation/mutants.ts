@@ -143,6 +143,12 @@ const ofPcp: ReadonlyArray<Mutant> = [
     edits: [edit(announcements, "if (wanted.size === 0) return", "if (wanted.size >= 0) return")]
   },
   {
+    name: "double-nat-unflagged",
+    what: "A mapping on a gateway behind another NAT looks like any other.",
+    by: "double-nat-told",
+    edits: [edit(engine, "return doubleNat === lease.mapping.doubleNat", "return lease.mapping.enabled")]
+  },
+  {
     name: "network-changes-unseen",
     what: "Nobody looks whether this host has another address or another gateway.",
     by: "recovers-soon",

@@ -22,6 +22,14 @@ export * as ContactPointResolver from "./ContactPointResolver.ts"
 export * as DefaultRoute from "./DefaultRoute.ts"
 
 /**
+ * A gateway that stands behind another NAT: another router at home, or the provider's own (carrier-grade NAT, RFC
+ * 6598).
+ *
+ * @since 0.1.0
+ */
+export * as DoubleNat from "./DoubleNat.ts"
+
+/**
  * A gateway that this host can see, and what it speaks.
  *
  * @since 0.1.0
