@@ -14,6 +14,8 @@
  * unicast or by multicast, with or without MX. Each further search that it has to read and answer delays the
  * description by some milliseconds more, as it does one thing after the other.
  *
+ * The automatic strategy is measured apart, beside the protocol that wins, in one warm process (see `mapping/automatic.ts`).
+ *
  * Ends with status 1 where a verdict at the end fails, or a client does.
  *
  * `npm run bench:mapping [-- rounds]`, as root on Linux, with the packages in `scripts/lab-packages.txt`.
@@ -25,6 +27,7 @@ import * as Os from "node:os"
 import { fileURLToPath } from "node:url"
 import * as Lab from "../lab/Lab.ts"
 import * as LabProcess from "../lab/LabProcess.ts"
+import * as BesideAutomatic from "./mapping/automatic.ts"
 import * as Traffic from "./mapping/traffic.ts"
 
 class BenchmarkFailed extends Data.TaggedError("BenchmarkFailed")<{ readonly message: string }> {}
@@ -220,9 +223,12 @@ const table = (results: ReadonlyMap<Client, Results>): string =>
     )
   ].join("\n")
 
-type Verdict = readonly [holds: boolean, text: string]
-
-const verdictOnExchanges = ({ traffic }: Results, name: string, most: number, least = most): Verdict => [
+const verdictOnExchanges = (
+  { traffic }: Results,
+  name: string,
+  most: number,
+  least = most
+): BesideAutomatic.Verdict => [
   Traffic.isWithin(traffic, least, most),
   `${Traffic.numbers(traffic.map((one) => one.exchanges)) || "no"} exchanges over ${name} (${least === most ? "exactly" : "at most"} ${most})`
 ]
@@ -237,7 +243,7 @@ interface Measured {
 }
 
 /** What was promised, and whether it is kept. */
-const verdicts = ({ other, own, ownOverNatPmp, ownOverPcp }: Measured): ReadonlyArray<Verdict> => {
+const verdicts = ({ other, own, ownOverNatPmp, ownOverPcp }: Measured): ReadonlyArray<BesideAutomatic.Verdict> => {
   const ratio = median(own.inProcess) / median(other.inProcess)
   return [
     [
@@ -281,7 +287,7 @@ const benchmark = Effect.gen(function* () {
     ownOverNatPmp: of(oursOverNatPmp),
     otherOverNatPmp: of(theirsOverNatPmp)
   }
-  const judged = verdicts(measured)
+  const judged = [...verdicts(measured), ...(yield* BesideAutomatic.measure(rounds))]
   console.log(`Node ${process.version}, ${process.platform} ${process.arch}, ${Os.availableParallelism()} cores`)
   console.log(`from a cold start to a mapped port and a known address: minimum / median / maximum of ${rounds} rounds;`)
   console.log(
@@ -295,7 +301,7 @@ const benchmark = Effect.gen(function* () {
 
 NodeRuntime.runMain(
   benchmark.pipe(
-    Effect.catchTag(["BenchmarkFailed", "LabError"], (error) =>
+    Effect.catchTag(["BenchmarkFailed", "LabError", "SchemaError"], (error) =>
       Effect.sync(() => {
         console.error(error.message)
         process.exitCode = 1

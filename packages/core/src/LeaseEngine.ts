@@ -170,6 +170,19 @@ const hold = Effect.fnUntraced(function* <Handle>(granted: Lease<Handle>, sight:
 /** How long a renewal may take when the clock says nothing of how much of the lease is left. */
 const doubtfulTime = Duration.seconds(30)
 
+/** Waits until time alone is a reason to renew, after so many failures in a row. */
+const untilDue = Effect.fnUntraced(function* ({ expiresAt, lease }: Held<unknown>, failures: number) {
+  const { lifetime } = lease.mapping
+  // Nothing is leased, so nothing runs out.
+  if (lifetime === undefined) return yield* Effect.never
+  if (failures === 0) return yield* Effect.sleep(yield* renewalPause(lifetime))
+  const left = yield* timeLeft(expiresAt)
+  // Not past the end of the lease: that is when the mapping is lost and asked for anew.
+  return yield* Effect.sleep(
+    Duration.isZero(left) ? growingPause(failures) : Duration.min(growingPause(failures), left)
+  )
+})
+
 /** In a fiber of its own: what does not even end when it is interrupted is not waited for either. */
 const bounded = <A>(
   effect: Effect.Effect<A, NatError.NatError>,
@@ -351,19 +364,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
           })
         while (true) {
           const now = yield* Ref.get(held)
-          const { expiresAt, lease } = now
-          const { lifetime } = lease.mapping
-          // Nothing is leased, so nothing is to be renewed.
-          if (lifetime === undefined) return
-          const left = yield* timeLeft(expiresAt)
-          const pause =
-            failures === 0
-              ? yield* renewalPause(lifetime)
-              : // Not past the end of the lease: that is when the mapping is lost and asked for anew.
-                Duration.isZero(left)
-                ? growingPause(failures)
-                : Duration.min(growingPause(failures), left)
-          yield* Effect.raceFirst(Effect.sleep(pause), untilChanged(now))
+          yield* Effect.raceFirst(untilDue(now, failures), untilChanged(now))
           renewedAt = yield* Clock.currentTimeMillis
           failures = yield* renewOnce.pipe(
             Effect.as(0),

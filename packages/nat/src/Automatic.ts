@@ -13,7 +13,8 @@
  * import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
  * import * as NodeHost from "@effect-nat/core/NodeHost"
- * import * as PortMapper from "@effect-nat/core/PortMapper"
+ * import * as NetworkWatch from "@effect-nat/core/NetworkWatch"
+import * as PortMapper from "@effect-nat/core/PortMapper"
  * import * as Automatic from "effect-nat/Automatic"
  *
  * export const program = PortMapper.PortMapper.use((mapper) => mapper.externalAddress).pipe(
@@ -23,16 +24,17 @@ import * as NetAddress from "effect/net/NetAddress"
  *
  * @since 0.1.0
  */
-import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
+import type * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as Gateway from "@effect-nat/core/Gateway"
 import type * as Http from "@effect-nat/core/Http"
 import type * as HttpListener from "@effect-nat/core/HttpListener"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
+import * as NetworkWatch from "@effect-nat/core/NetworkWatch"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import type * as Strategy from "@effect-nat/core/Strategy"
-import * as Udp from "@effect-nat/core/Udp"
+import type * as Udp from "@effect-nat/core/Udp"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as PortControl from "@effect-nat/natpmp/PortControl"
 import * as Upnp from "@effect-nat/upnp/Upnp"
@@ -217,17 +219,6 @@ const makeMemory = () => {
 }
 
 /**
- * How the automatic strategy is made.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Options {
-  /** What names the network that this host is in now; what works is remembered for each. By default there is one. */
-  readonly network?: Effect.Effect<string> | undefined
-}
-
-/**
  * Chooses among strategies, the preferred first. The choice is kept for later requests in the same network until it
  * fails; a request that the chosen strategy cannot serve goes to the others, to one after the other. One that has never
  * mapped in this network and stays silent for `patience` is given up for another that answers.
@@ -239,12 +230,12 @@ export interface Options {
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function* (
-  strategies: Strategies,
-  options: Options = {}
+  strategies: Strategies
 ): Effect.fn.Return<PortMapper.PortMapper["Service"], never, Scope.Scope> {
   const scope = yield* Effect.scope
   const onFinding = yield* OnFinding
-  const { network = Effect.succeed("") } = options
+  const { look } = yield* NetworkWatch.NetworkWatch
+  const network = Effect.map(look, (sight) => sight.network)
   const memory = makeMemory()
   const oneChoice = yield* Semaphore.make(1)
 
@@ -409,21 +400,9 @@ const makeStrategies = Effect.gen(function* () {
   return [pcp, natPmp, yield* Upnp.makeStrategy]
 })
 
-/** The default gateway's address and this host's own towards it, or that there is none. */
-const makeNetwork = Effect.gen(function* () {
-  const udp = yield* Udp.Udp
-  const { routes } = yield* DefaultRoute.DefaultRoute
-  return Effect.gen(function* () {
-    const gateway = (yield* routes).map((route) => route.gateway).find(NetAddress.isIpv4Address)
-    if (gateway === undefined) return "no gateway"
-    const own = yield* Effect.provideService(Udp.localAddressTowards(gateway), Udp.Udp, udp)
-    return `${NetAddress.formatIp(gateway)} ${NetAddress.formatIp(own)}`
-  }).pipe(Effect.orElseSucceed(() => "no way to the gateway"))
-})
-
 /**
- * The strategy over what exists so far: PCP, then NAT-PMP, then UPnP. What works is remembered for each network: a
- * default gateway and this host's own address towards it.
+ * The strategy over what exists so far: PCP, then NAT-PMP, then UPnP. What works is remembered for each network, which
+ * is told by its gateways and this host's own addresses (see `NetworkWatch`).
  *
  * @category layers
  * @since 0.1.0
@@ -432,7 +411,4 @@ export const layer: Layer.Layer<
   PortMapper.PortMapper,
   never,
   Udp.Udp | Http.Http | HttpListener.HttpListener | NetworkInterfaces.NetworkInterfaces | DefaultRoute.DefaultRoute
-> = Layer.effect(
-  PortMapper.PortMapper,
-  Effect.flatMap(Effect.all([makeStrategies, makeNetwork]), ([strategies, network]) => make(strategies, { network }))
-)
+> = Layer.effect(PortMapper.PortMapper, Effect.flatMap(makeStrategies, make))
