@@ -24,11 +24,11 @@ import * as PortMapper from "@effect-nat/core/PortMapper"
  *
  * @since 0.1.0
  */
-import type * as DefaultRoute from "@effect-nat/core/DefaultRoute"
+import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as Gateway from "@effect-nat/core/Gateway"
 import type * as Http from "@effect-nat/core/Http"
 import type * as HttpListener from "@effect-nat/core/HttpListener"
-import type * as MappingRequest from "@effect-nat/core/MappingRequest"
+import * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import * as NetworkWatch from "@effect-nat/core/NetworkWatch"
@@ -38,19 +38,23 @@ import type * as Udp from "@effect-nat/core/Udp"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as PortControl from "@effect-nat/natpmp/PortControl"
 import * as Upnp from "@effect-nat/upnp/Upnp"
+import * as UpnpDiscovery from "@effect-nat/upnp/UpnpDiscovery"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
+import type * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
+import * as Fallback from "./Fallback.ts"
 
 /**
  * What one probe found.
@@ -99,10 +103,6 @@ const whyNone = (failures: ReadonlyArray<readonly [Strategy.Strategy, NatError.N
   return NatError.fromReason(new NatError.NoGateway({ detail }))
 }
 
-/** What another strategy may do better; an invalid request stays invalid and a taken port stays taken. */
-const worthAnotherTry = (error: NatError.NatError): boolean =>
-  error.reason._tag !== "InvalidRequest" && error.reason._tag !== "Conflict"
-
 /**
  * What two strategies said, in words for the user: the first is the one that should have done it. That it lacks the
  * operation says less than what another gateway said, and that there is no other says nothing.
@@ -111,6 +111,19 @@ const whichToTell = (first: NatError.NatError, other: NatError.NatError): NatErr
   first.reason._tag === "Unsupported" && other.reason._tag !== "NoGateway" ? other : first
 
 type Strategies = ReadonlyArray<Strategy.Strategy>
+
+/**
+ * What the strategies of all protocols need of a host.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Network =
+  | Udp.Udp
+  | Http.Http
+  | HttpListener.HttpListener
+  | NetworkInterfaces.NetworkInterfaces
+  | DefaultRoute.DefaultRoute
 
 type Probe = (strategy: Strategy.Strategy) => Strategy.Strategy["probe"]
 
@@ -285,7 +298,7 @@ export const make = Effect.fnUntraced(function* (
     run: (strategy: Strategy.Strategy, others: Strategies) => Effect.Effect<A, NatError.NatError, R>
   ): Effect.Effect<A, NatError.NatError, R> => {
     const others = among.filter((other) => other !== best)
-    return Effect.catchIf(run(best, others), worthAnotherTry, (error) => {
+    return Effect.catchIf(run(best, others), Fallback.isWorthAnotherTry, (error) => {
       if (others.length === 0) return Effect.fail(error)
       // A probe says soon that nobody speaks a protocol; a request would go on asking.
       return Effect.flatMap(seek(others), (next) => runAmong(others, next, run)).pipe(
@@ -394,8 +407,13 @@ export const make = Effect.fnUntraced(function* (
   }
 })
 
-/** The preferred first: what PCP maps takes one exchange, and nobody else can change it. */
-const makeStrategies = Effect.gen(function* () {
+/**
+ * The strategies of all protocols, the preferred first: what PCP maps takes one exchange, and nobody else can change it.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeStrategies: Effect.Effect<Strategies, never, Network | Scope.Scope> = Effect.gen(function* () {
   const { natPmp, pcp } = yield* PortControl.makeStrategies()
   return [pcp, natPmp, yield* Upnp.makeStrategy]
 })
@@ -407,8 +425,66 @@ const makeStrategies = Effect.gen(function* () {
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<
+export const layer: Layer.Layer<PortMapper.PortMapper, never, Network> = Layer.effect(
   PortMapper.PortMapper,
-  never,
-  Udp.Udp | Http.Http | HttpListener.HttpListener | NetworkInterfaces.NetworkInterfaces | DefaultRoute.DefaultRoute
-> = Layer.effect(PortMapper.PortMapper, Effect.flatMap(makeStrategies, make))
+  Effect.flatMap(makeStrategies, make)
+)
+
+/**
+ * What came of one gateway of several.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface OnGateway {
+  readonly gateway: NetAddress.IpAddress
+  readonly result: Result.Result<PortMapper.Mapping, NatError.NatError>
+}
+
+/** The default gateways first, then whoever calls itself one over UPnP. */
+const everyGateway = Effect.gen(function* () {
+  const { routes } = yield* DefaultRoute.DefaultRoute
+  const defaults = (yield* routes).map((route) => route.gateway).filter(NetAddress.isIpv4Address)
+  const found = yield* Stream.runCollect(UpnpDiscovery.gateways)
+  const all = [...defaults, ...found.map((gateway) => gateway.address)]
+  return all.filter((one, index) => all.findIndex((other) => Equal.equals(one, other)) === index)
+})
+
+const mapOn = Effect.fnUntraced(function* (gateway: NetAddress.IpAddress, request: MappingRequest.MappingRequest) {
+  const scope = yield* Effect.scope
+  const own = yield* Scope.fork(scope)
+  const result = yield* Effect.flatMap(makeStrategies, make).pipe(
+    Effect.flatMap((mapper) => mapper.map(request)),
+    Effect.provideService(Gateway.Selected, NetAddress.formatIp(gateway)),
+    Scope.provide(own),
+    Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(own, exit) : Effect.void)),
+    Effect.result
+  )
+  const outcome: OnGateway = { gateway, result }
+  return outcome
+})
+
+/**
+ * Maps a port on every gateway of this host's network at once, by the best protocol of each: a mapping, or why there is
+ * none, for each, the default gateway first. `Upnp.mapAll` does so over UPnP alone.
+ *
+ * **Details**
+ *
+ * The gateways are the default routes' and those that answer a search over UPnP, which takes 3 seconds. None delays
+ * another one's mapping. Each mapping is renewed by itself, and all are released at once when the scope closes. Fails
+ * with `NoGateway` where there is no gateway at all, `Unreachable` where no socket can be opened, and with
+ * `InvalidRequest` before anything is sent.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const mapAll = Effect.fn("Automatic.mapAll")(function* (
+  request: MappingRequest.MappingRequest
+): Effect.fn.Return<ReadonlyArray<OnGateway>, NatError.NatError, Network | Scope.Scope> {
+  yield* MappingRequest.resolve(request)
+  const gateways = yield* everyGateway
+  if (gateways.length === 0) return yield* whyNone([])
+  const all = yield* Scope.fork(yield* Effect.scope, "parallel")
+  const each = Effect.forEach(gateways, (gateway) => mapOn(gateway, request), { concurrency: "unbounded" })
+  return yield* Scope.provide(each, all)
+})

@@ -8,7 +8,8 @@
 export * as Automatic from "./Automatic.ts"
 
 /**
- * A strategy for programs that serve their own network where there is no gateway.
+ * Strategies one after the other: for programs that know in which order they want to try, and for those that serve
+ * their own network where there is no gateway.
  *
  * @since 0.1.0
  */
