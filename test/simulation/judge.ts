@@ -366,34 +366,6 @@ export class Judge {
     if (this.#world.plan.quirk !== "EpochStartsOver") this.#expectRecovery()
   }
 
-  /** The mappings that are right before the host is moved, where nothing else keeps them from being right again soon. */
-  beforeMove(): ReadonlyArray<BeforeRestart> {
-    const { helds, plan } = this.#world
-    if (!this.isCalm || plan.quirk !== undefined) return []
-    return helds.flatMap((held) => {
-      const mapping = held.program.process.isRunning ? this.currentOf(held) : undefined
-      const isRight = mapping?.status === "mapped" && this.#wrong(held, mapping) === undefined
-      return isRight && this.expectsMapping(held) ? [{ held, mapping: held.mapping }] : []
-    })
-  }
-
-  /** A host sees within seconds that it has another address, or is in another network, and asks there. */
-  expectHealing(before: ReadonlyArray<BeforeRestart>) {
-    const { nextAddress, router, troubledAt, unhealthyUntil } = this.#world
-    this.#world.network.after(recovery, () => {
-      const isOther = this.#world.nextAddress !== nextAddress || this.#world.router !== router
-      const isTroubled = this.#world.unhealthyUntil !== unhealthyUntil || this.#world.troubledAt !== troubledAt
-      if (this.#world.isOver || isOther || isTroubled || this.#world.attacks !== undefined) return
-      for (const { held, mapping } of before) {
-        if (mapping === undefined || held.mapping !== mapping || !this.expectsMapping(held)) continue
-        const now = this.currentOf(held)
-        const wrong = now === undefined || now.status === "lost" ? "lost" : this.#wrong(held, now)
-        if (wrong === undefined) continue
-        this.#world.violate("recovers-soon", `mapping ${held.index}: ${wrong}, ${recovery / second} s after a move`)
-      }
-    })
-  }
-
   #checkRecovered(held: World.Held) {
     const mapping = held.program.process.isRunning ? this.currentOf(held) : undefined
     if (mapping === undefined || mapping.status === "lost" || !this.#isTold(mapping)) return

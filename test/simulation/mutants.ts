@@ -149,12 +149,6 @@ const ofPcp: ReadonlyArray<Mutant> = [
     edits: [edit(engine, "return doubleNat === lease.mapping.doubleNat", "return lease.mapping.enabled")]
   },
   {
-    name: "network-changes-unseen",
-    what: "Nobody looks whether this host has another address or another gateway.",
-    by: "recovers-soon",
-    edits: [edit(engine, "watch.whenOther(sight)", "Effect.never")]
-  },
-  {
     name: "negotiation-ignored",
     what: "A gateway that says it speaks NAT-PMP only is asked in PCP all the same.",
     by: "maps-when-healthy",

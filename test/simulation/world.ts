@@ -905,7 +905,6 @@ export class World {
 
   #changeNetwork() {
     this.happened.add("networkChange")
-    const before = this.judge.beforeMove()
     this.forgotAt = this.now
     this.hasMoved = true
     this.mayLeavePermanent = true
@@ -920,12 +919,10 @@ export class World {
       attachments: [{ lan: this.lan, address }, ...this.#attachment6()],
       gateways: [this.router, ...(this.face6 === undefined ? [] : [this.face6])]
     })
-    this.judge.expectHealing(before)
   }
 
   #renewAddress() {
     this.happened.add("addressRenewal")
-    const before = this.judge.beforeMove()
     this.hasMoved = true
     this.mayLeavePermanent = true
     this.nextAddress += 1
@@ -943,7 +940,6 @@ export class World {
         ...(this.face6 === undefined ? [] : [this.face6])
       ]
     })
-    this.judge.expectHealing(before)
   }
 
   // ---------------------------------------------------------------------------

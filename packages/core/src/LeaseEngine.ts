@@ -2,9 +2,12 @@
  * The one engine that keeps mappings alive, for every protocol.
  *
  * A protocol says how one lease is requested, renewed and released. The engine does the rest, once: renewal at half
- * the lifetime (of permanent leases every hour) and when the protocol says that something has changed, or this host's
- * network or clock is another one (see `NetworkWatch`), retries with growing pauses, asking again after a loss, the stream of changes, and the release when the scope closes. No protocol
- * renews by itself.
+ * the lifetime (of permanent leases every hour) and when the protocol or this host's network says that something has
+ * changed, retries with growing pauses, asking again after a loss, the stream of changes, and the release when the scope
+ * closes. No protocol renews by itself.
+ *
+ * A lease is over when its time has passed by the monotonic clock, which nobody can set. That clock may stand still while
+ * the host sleeps: where the wall clock says that it is over, it is renewed all the same, and lost when that fails.
  *
  * A request whose outcome is not known (it was interrupted, or no answer came in time) may have taken effect on the
  * gateway; the engine then has it undone with `abandon`: at once where no lease is held, else after the release.
@@ -29,6 +32,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as DoubleNat from "./DoubleNat.ts"
+import * as Monotonic from "./internal/monotonic.ts"
 import * as Ledger from "./Ledger.ts"
 import * as MappingRequest from "./MappingRequest.ts"
 import * as NatError from "./NatError.ts"
@@ -72,6 +76,11 @@ export interface LeaseProtocol<Handle> {
    * a distance of 5 seconds. Without it only time decides.
    */
   readonly whenChanged?: ((lease: Lease<Handle>) => Effect.Effect<void>) | undefined
+  /**
+   * What tells that this host's network has changed, as `NetworkWatch.NetworkWatch` is where the protocol is made: then
+   * a renewal is due at once as well, also of what is mapped without a lease. Without it nothing is told.
+   */
+  readonly network?: NetworkWatch.Service | undefined
   /** Deletes a lease. A lease that the gateway no longer has counts as deleted. */
   readonly release: (lease: Lease<Handle>) => Effect.Effect<void, NatError.NatError>
   /**
@@ -140,8 +149,13 @@ const growingPause = (failures: number): Duration.Duration =>
 /** Milliseconds. Timers may fire a little early: a lease with less left than this is over. */
 const earliness = 20
 
-const timeLeft = (expiresAt: number) =>
-  Effect.map(Clock.currentTimeMillis, (now) => Duration.millis(expiresAt - now <= earliness ? 0 : expiresAt - now))
+interface Held<Handle> {
+  readonly lease: Lease<Handle>
+  /** In milliseconds of the monotonic clock: it is over then, whatever else happens. */
+  readonly endsAt: number
+  /** In milliseconds of the wall clock: it may be over then, unless somebody has set that clock. */
+  readonly mayEndAt: number
+}
 
 /** Whether it leads to the world is the same question for every protocol. */
 const flagged = Effect.fnUntraced(function* <Handle>(lease: Lease<Handle>) {
@@ -152,35 +166,32 @@ const flagged = Effect.fnUntraced(function* <Handle>(lease: Lease<Handle>) {
     : { ...lease, mapping: new PortMapping.PortMapping({ ...lease.mapping, doubleNat }) }
 })
 
-interface Held<Handle> {
-  readonly lease: Lease<Handle>
-  /** In milliseconds of `Clock`. */
-  readonly expiresAt: number
-  /** The network in which it was asked for. */
-  readonly sight: NetworkWatch.Sight
-}
-
-const hold = Effect.fnUntraced(function* <Handle>(granted: Lease<Handle>, sight: NetworkWatch.Sight) {
+const hold = Effect.fnUntraced(function* <Handle>(granted: Lease<Handle>) {
   const lifetime = Duration.toMillis(granted.mapping.lifetime ?? Duration.infinity)
-  const expiresAt = (yield* Clock.currentTimeMillis) + lifetime
-  const held: Held<Handle> = { lease: yield* flagged(granted), expiresAt, sight }
+  const [monotonic, wall] = yield* Effect.all([Monotonic.millis, Clock.currentTimeMillis])
+  const lease = yield* flagged(granted)
+  const held: Held<Handle> = { lease, endsAt: monotonic + lifetime, mayEndAt: wall + lifetime }
   return held
 })
 
-/** How long a renewal may take when the clock says nothing of how much of the lease is left. */
-const doubtfulTime = Duration.seconds(30)
+const timeLeft = ({ endsAt }: Held<unknown>) =>
+  Effect.map(Monotonic.millis, (now) => Duration.millis(endsAt - now <= earliness ? 0 : endsAt - now))
 
-/** Waits until time alone is a reason to renew, after so many failures in a row. */
-const untilDue = Effect.fnUntraced(function* ({ expiresAt, lease }: Held<unknown>, failures: number) {
-  const { lifetime } = lease.mapping
-  // Nothing is leased, so nothing runs out.
+const mayBeOver = (held: Held<unknown>) =>
+  Effect.map(
+    Effect.all([timeLeft(held), Clock.currentTimeMillis]),
+    ([left, now]) => Duration.isZero(left) || held.mayEndAt - now <= earliness
+  )
+
+/** Waits until only time is a reason to renew, after so many failures in a row. */
+const untilDue = Effect.fnUntraced(function* (held: Held<unknown>, failures: number) {
+  const { lifetime } = held.lease.mapping
+  // Nothing is leased, so that nothing runs out.
   if (lifetime === undefined) return yield* Effect.never
   if (failures === 0) return yield* Effect.sleep(yield* renewalPause(lifetime))
-  const left = yield* timeLeft(expiresAt)
+  const left = yield* timeLeft(held)
   // Not past the end of the lease: that is when the mapping is lost and asked for anew.
-  return yield* Effect.sleep(
-    Duration.isZero(left) ? growingPause(failures) : Duration.min(growingPause(failures), left)
-  )
+  yield* Effect.sleep(Duration.isZero(left) ? growingPause(failures) : Duration.min(growingPause(failures), left))
 })
 
 /** In a fiber of its own: what does not even end when it is interrupted is not waited for either. */
@@ -270,20 +281,18 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
   mappingRequest: MappingRequest.MappingRequest
 ): Effect.fn.Return<PortMapper.Mapping, NatError.NatError, Scope.Scope> {
   const scope = yield* Effect.scope
-  const watch = yield* NetworkWatch.NetworkWatch
   const resolved = yield* MappingRequest.resolve(mappingRequest)
   const whenChanged = protocol.whenChanged ?? neverChanged
   const isStale = protocol.isStale ?? neverStale
+  const network = protocol.network ?? NetworkWatch.still
 
   return yield* Effect.uninterruptibleMask(
     Effect.fnUntraced(function* (restore) {
       // Only the protocol's own request can be interrupted, and whatever watches its outcome stands outside of that:
       // there is no step between the answer and the moment the lease is held at which the lease could get lost.
-      // Where a look takes long, the request does not wait for it.
-      const looking = yield* Effect.forkDetach(watch.look)
       const first = yield* restore(Effect.suspend(() => protocol.request(resolved))).pipe(
         Effect.onError((cause) => undoFirst(protocol, resolved, cause)),
-        Effect.flatMap((lease) => Effect.flatMap(Fiber.join(looking), (sight) => hold(lease, sight)))
+        Effect.flatMap(hold)
       )
       const held = yield* Ref.make(first)
       const state = yield* SubscriptionRef.make(first.lease.mapping)
@@ -298,22 +307,16 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
         )
       const publishLost = ({ lease }: Held<Handle>) =>
         publish(new PortMapping.PortMapping({ ...lease.mapping, status: "lost" }))
-      const keep = (lease: Lease<Handle>, sight: NetworkWatch.Sight) =>
-        hold(lease, sight).pipe(
+      const keep = (lease: Lease<Handle>) =>
+        hold(lease).pipe(
           Effect.tap((next) => Ref.set(held, next)),
           Effect.tap(Ref.set(unanswered, Option.none())),
           Effect.flatMap((next) => publish(next.lease.mapping))
         )
       const renewOnce = Effect.uninterruptibleMask(
         Effect.fnUntraced(function* (restoreRenewal) {
-          const before = yield* Ref.get(held)
-          const sight = yield* watch.look
-          const jump = NetworkWatch.jumpBetween(before.sight, sight)
-          // By a clock that was set back the lease would seem to last longer than it does.
-          const expiresAt = before.expiresAt + Math.min(jump, 0)
-          const now: Held<Handle> = { ...before, expiresAt, sight }
-          yield* Ref.set(held, now)
-          const left = jump === 0 ? yield* timeLeft(now.expiresAt) : doubtfulTime
+          const now = yield* Ref.get(held)
+          const left = yield* timeLeft(now)
           const again = sameContact(resolved, now)
           if (Duration.isZero(left)) yield* publishLost(now)
           const asked = Duration.isZero(left)
@@ -336,7 +339,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
               return Effect.andThen(Ref.set(unanswered, Option.some(again)), undo)
             })
           )
-          yield* keep(lease, sight)
+          yield* keep(lease)
         })
       )
       const noteFailure = Effect.fnUntraced(function* (cause: Cause.Cause<NatError.NatError>) {
@@ -349,29 +352,35 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
             Effect.logError(what, cause)
         // The port is another's now, or this host has moved: whatever the lease says, packets no longer come here.
         const isTaken = Option.isSome(error) && error.value.reason._tag === "Conflict"
-        const isOver = isTaken || (yield* isStale(now.lease, resolved))
-        if (isOver) yield* Ref.set(held, { ...now, expiresAt: yield* Clock.currentTimeMillis })
-        if (isOver || Duration.isZero(yield* timeLeft(now.expiresAt))) yield* publishLost(now)
+        const isOver = isTaken || (yield* isStale(now.lease, resolved)) || (yield* mayBeOver(now))
+        if (!isOver) return
+        yield* Ref.set(held, { ...now, endsAt: Number.NEGATIVE_INFINITY })
+        yield* publishLost(now)
       })
       const renewals = Effect.gen(function* () {
         let failures = 0
-        let renewedAt = yield* Clock.currentTimeMillis
-        const untilChanged = ({ lease, sight }: Held<Handle>) =>
+        let renewedAt = yield* Monotonic.millis
+        const hasMoved = yield* network.listen
+        /** What failed in another network, or before this host slept, says nothing about what comes now. */
+        const whenMoved = Effect.map(hasMoved, () => {
+          failures = 0
+        })
+        const untilChanged = (lease: Lease<Handle>) =>
           Effect.gen(function* () {
-            yield* Effect.raceAllFirst([whenChanged(lease), Queue.take(woken), watch.whenOther(sight)])
-            const since = (yield* Clock.currentTimeMillis) - renewedAt
+            yield* Effect.raceAllFirst([whenMoved, whenChanged(lease), Queue.take(woken)])
+            const since = (yield* Monotonic.millis) - renewedAt
             yield* Effect.sleep(Math.max(0, Duration.toMillis(shortestDistance) - since))
           })
         while (true) {
           const now = yield* Ref.get(held)
-          yield* Effect.raceFirst(untilDue(now, failures), untilChanged(now))
-          renewedAt = yield* Clock.currentTimeMillis
+          yield* Effect.raceFirst(untilDue(now, failures), untilChanged(now.lease))
+          renewedAt = yield* Monotonic.millis
           failures = yield* renewOnce.pipe(
             Effect.as(0),
             Effect.catchCause((cause) => Effect.as(noteFailure(cause), failures + 1))
           )
         }
-      })
+      }).pipe(Effect.scoped)
 
       // The release ends it, and that has a time limit: the scope itself must not wait for this fiber.
       const renewing = yield* Effect.forkDetach(renewals)

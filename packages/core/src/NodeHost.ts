@@ -1,6 +1,5 @@
 /**
- * Everything that strategies need of a host, from Node: UDP, HTTP both ways, interfaces, default routes, the ledger, and the
- * watch over the network.
+ * Everything that strategies need of a host, from Node: UDP, HTTP both ways, interfaces, default routes, and the ledger.
  *
  * **Example** (Provide a strategy with the real host)
  *
@@ -14,13 +13,11 @@
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
 import * as Layer from "effect/Layer"
 import type * as DefaultRoute from "./DefaultRoute.ts"
 import type * as Http from "./Http.ts"
 import type * as HttpListener from "./HttpListener.ts"
 import type * as NetworkInterfaces from "./NetworkInterfaces.ts"
-import * as NetworkWatch from "./NetworkWatch.ts"
 import * as NodeDefaultRoute from "./NodeDefaultRoute.ts"
 import * as NodeHttp from "./NodeHttp.ts"
 import * as NodeHttpListener from "./NodeHttpListener.ts"
@@ -42,9 +39,6 @@ export type Host =
   | NetworkInterfaces.NetworkInterfaces
   | DefaultRoute.DefaultRoute
 
-/** Linux's routes are a file. Elsewhere a program has to be run for them, which is not done all the time. */
-const lookEvery = process.platform === "linux" ? NetworkWatch.period : Duration.minutes(1)
-
 /**
  * This host.
  *
@@ -55,6 +49,7 @@ export const layer: Layer.Layer<Host> = Layer.mergeAll(
   NodeUdp.layer,
   NodeHttp.layer,
   NodeHttpListener.layer,
-  NodeLedger.layer,
-  NetworkWatch.layer({ every: lookEvery })
-).pipe(Layer.provideMerge(Layer.mergeAll(NodeNetworkInterfaces.layer, NodeDefaultRoute.layer)))
+  NodeNetworkInterfaces.layer,
+  NodeDefaultRoute.layer,
+  NodeLedger.layer
+)

@@ -122,13 +122,6 @@ export * as NatError from "./NatError.ts"
 export * as NetworkInterfaces from "./NetworkInterfaces.ts"
 
 /**
- * What becomes of this host's network: another own address, another default gateway, a clock that has jumped.
- *
- * @since 0.1.0
- */
-export * as NetworkWatch from "./NetworkWatch.ts"
-
-/**
  * Default routes as the operating system knows them: Linux from `/proc/net`, macOS from `route`, Windows from
  * PowerShell.
  *
@@ -137,8 +130,8 @@ export * as NetworkWatch from "./NetworkWatch.ts"
 export * as NodeDefaultRoute from "./NodeDefaultRoute.ts"
 
 /**
- * Everything that strategies need of a host, from Node: UDP, HTTP both ways, interfaces, default routes, the ledger,
- * and the watch over the network.
+ * Everything that strategies need of a host, from Node: UDP, HTTP both ways, interfaces, default routes, and the
+ * ledger.
  *
  * @since 0.1.0
  */

@@ -44,7 +44,6 @@ import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as Http from "@effect-nat/core/Http"
 import * as HttpListener from "@effect-nat/core/HttpListener"
 import * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
-import * as NetworkWatch from "@effect-nat/core/NetworkWatch"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Udp from "@effect-nat/core/Udp"
 import * as Cause from "effect/Cause"
@@ -404,8 +403,6 @@ interface HostState {
   readonly host: Host
   readonly sockets: Set<Socket>
   readonly listeners: Set<Listener>
-  /** Whoever waits for the host to be moved. */
-  readonly watchers: Set<() => void>
   places: ReadonlyArray<Place>
   routes: ReadonlyArray<DefaultRoute.Route>
 }
@@ -896,31 +893,10 @@ export const make = (options: Options): SimulatedNetwork => {
     })
   }
 
-  const interfaceList = (host: HostState): ReadonlyArray<NetworkInterfaces.NetworkInterface> =>
-    host.places.map(({ name, own }) => ({ name, isLoopback: false, addresses: [own] }))
-
   const interfacesOf = (host: HostState) =>
-    NetworkInterfaces.NetworkInterfaces.of({ list: Effect.sync(() => interfaceList(host)) })
-
-  const sightOf = (host: HostState): NetworkWatch.Sight => ({
-    network: NetworkWatch.describe(host.routes, interfaceList(host)),
-    clockLead: 0
-  })
-
-  /** As a real one, but that nobody has to look: a move is seen when the next look would have been. */
-  const watchOf = (host: HostState): NetworkWatch.Service => ({
-    look: Effect.sync(() => sightOf(host)),
-    whenOther: (sight) =>
-      Effect.callback((resume) => {
-        const see = () =>
-          time.after(Duration.toMillis(NetworkWatch.period), () => {
-            if (NetworkWatch.isOther(sight, sightOf(host))) resume(Effect.void)
-          })
-        if (NetworkWatch.isOther(sight, sightOf(host))) see()
-        host.watchers.add(see)
-        return Effect.sync(() => host.watchers.delete(see))
-      })
-  })
+    NetworkInterfaces.NetworkInterfaces.of({
+      list: Effect.sync(() => host.places.map(({ name, own }) => ({ name, isLoopback: false, addresses: [own] })))
+    })
 
   const logged = (process: Process) =>
     Logger.make((entry) => {
@@ -955,7 +931,6 @@ export const make = (options: Options): SimulatedNetwork => {
       Context.add(HttpListener.HttpListener, listenerOf(host, state)),
       Context.add(NetworkInterfaces.NetworkInterfaces, interfacesOf(host)),
       Context.add(DefaultRoute.DefaultRoute, { routes: Effect.sync(() => host.routes) }),
-      Context.add(NetworkWatch.NetworkWatch, watchOf(host)),
       Context.add(Clock.Clock, clock),
       Context.add(Scheduler.Scheduler, scheduler),
       Context.add(Random.Random, clientChance),
@@ -979,7 +954,6 @@ export const make = (options: Options): SimulatedNetwork => {
     })
     host.places = places
     host.routes = routes
-    for (const see of host.watchers) see()
     happened(
       "placed ",
       `${host.host.name}: ${host.places.map((place) => IpInterface.format(place.own)).join(", ")} via ${host.routes.map((route) => NetAddress.formatIp(route.gateway)).join(", ")}`,
@@ -1000,7 +974,6 @@ export const make = (options: Options): SimulatedNetwork => {
       },
       sockets: new Set(),
       listeners: new Set(),
-      watchers: new Set(),
       places: [],
       routes: []
     }

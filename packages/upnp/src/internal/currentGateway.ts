@@ -5,7 +5,6 @@ import * as DoubleNat from "@effect-nat/core/DoubleNat"
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as Ledger from "@effect-nat/core/Ledger"
 import type * as NatError from "@effect-nat/core/NatError"
-import * as NetworkWatch from "@effect-nat/core/NetworkWatch"
 import * as RestartLimit from "@effect-nat/core/RestartLimit"
 import * as SilenceLimit from "@effect-nat/core/SilenceLimit"
 import * as Udp from "@effect-nat/core/Udp"
@@ -100,8 +99,6 @@ interface Sought {
   readonly result: Result.Result<Session, NatError.NatError>
   /** In milliseconds of `Clock`. */
   readonly at: number
-  /** The network in which it was sought: another one may have another gateway, and the same may not be the best there. */
-  readonly network: string
 }
 
 /** So long "there is none" is believed: many requests at once must not search one after the other. */
@@ -209,7 +206,6 @@ export const makeFrom = Effect.fnUntraced(function* ({
   selected
 }: Start): Effect.fn.Return<CurrentGateway, never, UpnpDiscovery.Network | Scope.Scope> {
   const context = yield* Effect.context<UpnpDiscovery.Network>()
-  const { look } = yield* NetworkWatch.NetworkWatch
   const state = yield* SynchronizedRef.make<Sought | undefined>(undefined)
   const habits = new Map<string, Habits>()
   /** Those that have failed since they last did what they should. */
@@ -228,30 +224,24 @@ export const makeFrom = Effect.fnUntraced(function* ({
   }).pipe(
     Effect.flatMap((found) => openSession(found, habitsOf(found.gateway))),
     Effect.result,
+    Effect.flatMap((result) => Effect.map(Clock.currentTimeMillis, (at): Sought => ({ result, at }))),
     Effect.provideContext(context)
   )
 
-  const seekIn = (network: string) =>
-    Effect.flatMap(seek, (result) => Effect.map(Clock.currentTimeMillis, (at): Sought => ({ result, at, network })))
-
   if (found !== undefined) {
     const first = yield* openSession(found, habitsOf(found.gateway))
-    const { network } = yield* look
-    yield* SynchronizedRef.set(state, { result: Result.succeed(first), at: yield* Clock.currentTimeMillis, network })
+    yield* SynchronizedRef.set(state, { result: Result.succeed(first), at: yield* Clock.currentTimeMillis })
   }
 
-  const isGood = (sought: Sought, network: string, now: number): boolean =>
-    sought.network === network && (Result.isSuccess(sought.result) || now - sought.at < Duration.toMillis(disbelief))
+  const isGood = (sought: Sought, now: number): boolean =>
+    Result.isSuccess(sought.result) || now - sought.at < Duration.toMillis(disbelief)
 
-  const session = SynchronizedRef.modifyEffect(
-    state,
-    Effect.fnUntraced(function* (sought) {
-      const { network } = yield* look
-      const now = yield* Clock.currentTimeMillis
-      if (sought !== undefined && isGood(sought, network, now)) return [sought.result, sought] as const
-      const found = yield* seekIn(network)
-      return [found.result, found] as const
-    })
+  const session = SynchronizedRef.modifyEffect(state, (sought) =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) =>
+      sought !== undefined && isGood(sought, now)
+        ? Effect.succeed([sought.result, sought] as const)
+        : Effect.map(seek, (found) => [found.result, found] as const)
+    )
   ).pipe(Effect.flatMap(Effect.fromResult))
 
   const giveUp = (gone: Session) => {
