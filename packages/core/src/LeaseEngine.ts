@@ -2,9 +2,12 @@
  * The one engine that keeps mappings alive, for every protocol.
  *
  * A protocol says how one lease is requested, renewed and released. The engine does the rest, once: renewal at half
- * the lifetime (of permanent leases every hour) and when the protocol says that something has changed, retries with
- * growing pauses, asking again after a loss, the stream of changes, and the release when the scope closes. No protocol
- * renews by itself.
+ * the lifetime (of permanent leases every hour) and when the protocol or this host's network says that something has
+ * changed, retries with growing pauses, asking again after a loss, the stream of changes, and the release when the scope
+ * closes. No protocol renews by itself.
+ *
+ * A lease is over when its time has passed by the monotonic clock, which nobody can set. That clock may stand still while
+ * the host sleeps: where the wall clock says that it is over, it is renewed all the same, and lost when that fails.
  *
  * A request whose outcome is not known (it was interrupted, or no answer came in time) may have taken effect on the
  * gateway; the engine then has it undone with `abandon`: at once where no lease is held, else after the release.
@@ -27,9 +30,11 @@ import * as Ref from "effect/Ref"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as Monotonic from "./internal/monotonic.ts"
 import * as Ledger from "./Ledger.ts"
 import * as MappingRequest from "./MappingRequest.ts"
 import * as NatError from "./NatError.ts"
+import * as NetworkWatch from "./NetworkWatch.ts"
 import type * as PortMapper from "./PortMapper.ts"
 import * as PortMapping from "./PortMapping.ts"
 
@@ -69,6 +74,11 @@ export interface LeaseProtocol<Handle> {
    * a distance of 5 seconds. Without it only time decides.
    */
   readonly whenChanged?: ((lease: Lease<Handle>) => Effect.Effect<void>) | undefined
+  /**
+   * What tells that this host's network has changed, as `NetworkWatch.NetworkWatch` is where the protocol is made: then
+   * a renewal is due at once as well, also of what is mapped without a lease. Without it nothing is told.
+   */
+  readonly network?: NetworkWatch.Service | undefined
   /** Deletes a lease. A lease that the gateway no longer has counts as deleted. */
   readonly release: (lease: Lease<Handle>) => Effect.Effect<void, NatError.NatError>
   /**
@@ -137,20 +147,39 @@ const growingPause = (failures: number): Duration.Duration =>
 /** Milliseconds. Timers may fire a little early: a lease with less left than this is over. */
 const earliness = 20
 
-const timeLeft = (expiresAt: number) =>
-  Effect.map(Clock.currentTimeMillis, (now) => Duration.millis(expiresAt - now <= earliness ? 0 : expiresAt - now))
-
 interface Held<Handle> {
   readonly lease: Lease<Handle>
-  /** In milliseconds of `Clock`. */
-  readonly expiresAt: number
+  /** In milliseconds of the monotonic clock: it is over then, whatever else happens. */
+  readonly endsAt: number
+  /** In milliseconds of the wall clock: it may be over then, unless somebody has set that clock. */
+  readonly mayEndAt: number
 }
 
 const hold = <Handle>(lease: Lease<Handle>) =>
-  Effect.map(Clock.currentTimeMillis, (now): Held<Handle> => ({
-    lease,
-    expiresAt: now + Duration.toMillis(lease.mapping.lifetime ?? Duration.infinity)
-  }))
+  Effect.map(Effect.all([Monotonic.millis, Clock.currentTimeMillis]), ([monotonic, wall]): Held<Handle> => {
+    const lifetime = Duration.toMillis(lease.mapping.lifetime ?? Duration.infinity)
+    return { lease, endsAt: monotonic + lifetime, mayEndAt: wall + lifetime }
+  })
+
+const timeLeft = ({ endsAt }: Held<unknown>) =>
+  Effect.map(Monotonic.millis, (now) => Duration.millis(endsAt - now <= earliness ? 0 : endsAt - now))
+
+const mayBeOver = (held: Held<unknown>) =>
+  Effect.map(
+    Effect.all([timeLeft(held), Clock.currentTimeMillis]),
+    ([left, now]) => Duration.isZero(left) || held.mayEndAt - now <= earliness
+  )
+
+/** Waits until only time is a reason to renew, after so many failures in a row. */
+const untilDue = Effect.fnUntraced(function* (held: Held<unknown>, failures: number) {
+  const { lifetime } = held.lease.mapping
+  // Nothing is leased, so that nothing runs out.
+  if (lifetime === undefined) return yield* Effect.never
+  if (failures === 0) return yield* Effect.sleep(yield* renewalPause(lifetime))
+  const left = yield* timeLeft(held)
+  // Not past the end of the lease: that is when the mapping is lost and asked for anew.
+  yield* Effect.sleep(Duration.isZero(left) ? growingPause(failures) : Duration.min(growingPause(failures), left))
+})
 
 /** In a fiber of its own: what does not even end when it is interrupted is not waited for either. */
 const bounded = <A>(
@@ -242,6 +271,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
   const resolved = yield* MappingRequest.resolve(mappingRequest)
   const whenChanged = protocol.whenChanged ?? neverChanged
   const isStale = protocol.isStale ?? neverStale
+  const network = protocol.network ?? NetworkWatch.still
 
   return yield* Effect.uninterruptibleMask(
     Effect.fnUntraced(function* (restore) {
@@ -272,7 +302,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
       const renewOnce = Effect.uninterruptibleMask(
         Effect.fnUntraced(function* (restoreRenewal) {
           const now = yield* Ref.get(held)
-          const left = yield* timeLeft(now.expiresAt)
+          const left = yield* timeLeft(now)
           const again = sameContact(resolved, now)
           if (Duration.isZero(left)) yield* publishLost(now)
           const asked = Duration.isZero(left)
@@ -308,40 +338,35 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
             Effect.logError(what, cause)
         // The port is another's now, or this host has moved: whatever the lease says, packets no longer come here.
         const isTaken = Option.isSome(error) && error.value.reason._tag === "Conflict"
-        const isOver = isTaken || (yield* isStale(now.lease, resolved))
-        if (isOver) yield* Ref.set(held, { ...now, expiresAt: yield* Clock.currentTimeMillis })
-        if (isOver || Duration.isZero(yield* timeLeft(now.expiresAt))) yield* publishLost(now)
+        const isOver = isTaken || (yield* isStale(now.lease, resolved)) || (yield* mayBeOver(now))
+        if (!isOver) return
+        yield* Ref.set(held, { ...now, endsAt: Number.NEGATIVE_INFINITY })
+        yield* publishLost(now)
       })
       const renewals = Effect.gen(function* () {
         let failures = 0
-        let renewedAt = yield* Clock.currentTimeMillis
+        let renewedAt = yield* Monotonic.millis
+        const hasMoved = yield* network.listen
+        /** What failed in another network, or before this host slept, says nothing about what comes now. */
+        const whenMoved = Effect.map(hasMoved, () => {
+          failures = 0
+        })
         const untilChanged = (lease: Lease<Handle>) =>
           Effect.gen(function* () {
-            yield* whenChanged(lease)
-            const since = (yield* Clock.currentTimeMillis) - renewedAt
+            yield* Effect.raceFirst(whenMoved, whenChanged(lease))
+            const since = (yield* Monotonic.millis) - renewedAt
             yield* Effect.sleep(Math.max(0, Duration.toMillis(shortestDistance) - since))
           })
         while (true) {
-          const { expiresAt, lease } = yield* Ref.get(held)
-          const { lifetime } = lease.mapping
-          // Nothing is leased, so nothing is to be renewed.
-          if (lifetime === undefined) return
-          const left = yield* timeLeft(expiresAt)
-          const pause =
-            failures === 0
-              ? yield* renewalPause(lifetime)
-              : // Not past the end of the lease: that is when the mapping is lost and asked for anew.
-                Duration.isZero(left)
-                ? growingPause(failures)
-                : Duration.min(growingPause(failures), left)
-          yield* Effect.raceFirst(Effect.sleep(pause), untilChanged(lease))
-          renewedAt = yield* Clock.currentTimeMillis
+          const now = yield* Ref.get(held)
+          yield* Effect.raceFirst(untilDue(now, failures), untilChanged(now.lease))
+          renewedAt = yield* Monotonic.millis
           failures = yield* renewOnce.pipe(
             Effect.as(0),
             Effect.catchCause((cause) => Effect.as(noteFailure(cause), failures + 1))
           )
         }
-      })
+      }).pipe(Effect.scoped)
 
       // The release ends it, and that has a time limit: the scope itself must not wait for this fiber.
       const renewing = yield* Effect.forkDetach(renewals)

@@ -87,6 +87,9 @@ export const checkHost = ({ family, internalAddress }: MappingRequest.MappingReq
 
 const isNonce = Schema.is(PcpCodec.Nonce)
 
+/** In milliseconds. */
+const monotonicTime = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
+
 /** Renewals are at least so far apart (RFC 6887 §11.2.1). */
 const betweenRenewals = Duration.seconds(4)
 
@@ -104,7 +107,7 @@ export const make = (
   let mayHold: Pick<Target, "way" | "other"> | undefined
   /** By gateway (RFC 6887 §11.2): who knows one gateway's nonce must not be able to speak for this host to another. */
   const nonces = new Map<string, PcpCodec.Nonce>()
-  /** When the last renewal failed, in milliseconds. */
+  /** When the last renewal failed, in milliseconds of the monotonic clock. */
   let failedAt = Number.NEGATIVE_INFINITY
 
   const nonceOn = ({ gateway }: Ways.Way) =>
@@ -284,7 +287,7 @@ export const make = (
     )
   )
 
-  const noteFailure = Effect.map(Clock.currentTimeMillis, (now) => {
+  const noteFailure = Effect.map(monotonicTime, (now) => {
     failedAt = now
   })
 
@@ -294,7 +297,7 @@ export const make = (
     resolved: MappingRequest.Resolved
   ) {
     yield* registration.begin
-    const wait = Math.max(failedAt + Duration.toMillis(betweenRenewals) - (yield* Clock.currentTimeMillis), 0)
+    const wait = Math.max(failedAt + Duration.toMillis(betweenRenewals) - (yield* monotonicTime), 0)
     if (wait > 0) yield* Effect.sleep(wait)
     if (resolved.family === "ipv6") return yield* requestOn(yield* overIpv6(resolved), resolved, mapping)
     const { gateways } = yield* candidates
@@ -312,9 +315,11 @@ export const make = (
   const isStale = ({ handle, mapping }: Lease, { family, internalAddress }: MappingRequest.Resolved) => {
     if (handle._tag === "pcp" && handle.other !== undefined) return Effect.succeed(false)
     if (internalAddress !== undefined) return Effect.map(isOwn(internalAddress), (is) => !is)
+    // Without a way there the address may still be this host's.
     return localAddress(family === "ipv6" ? Ipv6Scope.world : handle.way.peer.address).pipe(
-      Effect.map((own) => !Equal.equals(own, mapping.internalAddress)),
-      Effect.catch(() => Effect.succeed(false))
+      Effect.map((own) => Equal.equals(own, mapping.internalAddress)),
+      Effect.catch(() => isOwn(mapping.internalAddress)),
+      Effect.map((isHere) => !isHere)
     )
   }
 
@@ -374,6 +379,7 @@ export const make = (
     renew,
     isStale,
     whenChanged: () => registration.whenWoken,
+    network: environment.network,
     whenReleasing: Deferred.await(releasing),
     release,
     abandon,
