@@ -1,4 +1,5 @@
 import * as Lan from "@effect-nat/core/Lan"
+import * as NetworkWatch from "@effect-nat/core/NetworkWatch"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import { assert, describe, it } from "@effect/vitest"
@@ -7,6 +8,7 @@ import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
+import * as ChangingHost from "./changingHost.ts"
 import { host } from "./strategiesWithoutGateway.ts"
 
 const current = (
@@ -63,7 +65,24 @@ describe("Lan", () => {
     })
   )
 
-  it.effect("a mapping never changes and ends with its scope", () =>
+  it.effect("a mapping follows this host to another address", () => {
+    const changing = ChangingHost.make()
+    const surroundings = Layer.provideMerge(
+      NetworkWatch.layer,
+      Layer.merge(host({ isOffline: true, gateways: [] }), changing.layer)
+    )
+    return Effect.gen(function* () {
+      const seen: Array<string> = []
+      const mapping = yield* PortMapper.PortMapper.use((mapper) => mapper.map({ protocol: "tcp", internalPort: 12000 }))
+      yield* Effect.forkScoped(Stream.runForEach(mapping.changes, (one) => Effect.sync(() => seen.push(internal(one)))))
+      yield* TestClock.adjust("1 hour")
+      changing.addresses = ["192.168.77.9/24"]
+      yield* TestClock.adjust("5 seconds")
+      assert.deepStrictEqual(seen, ["192.168.77.2:12000", "192.168.77.9:12000"])
+    }).pipe(Effect.provide(Lan.layer.pipe(Layer.provide(surroundings))))
+  })
+
+  it.effect("a mapping on a host that stays as it is never changes, and ends with its scope", () =>
     Effect.gen(function* () {
       const seen: Array<string> = []
       yield* Effect.gen(function* () {

@@ -2,6 +2,7 @@ import * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import * as Ledger from "@effect-nat/core/Ledger"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
+import * as NetworkWatch from "@effect-nat/core/NetworkWatch"
 import type * as PortMapper from "@effect-nat/core/PortMapper"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import { assert, describe, it } from "@effect/vitest"
@@ -17,6 +18,7 @@ import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
+import * as ChangingHost from "./changingHost.ts"
 
 const request: MappingRequest.MappingRequest = {
   protocol: "tcp",
@@ -850,6 +852,177 @@ describe("LeaseEngine", () => {
         assert.strictEqual(count("release"), 1)
       })
     )
+  })
+
+  describe("this host's network", () => {
+    const ip = NetAddress.ipFromStringUnsafe
+
+    /** A protocol that maps for the host's own address on its default gateway, where it has both. */
+    const onHost = Effect.fnUntraced(function* (host: ChangingHost.ChangingHost) {
+      const granted = (handle: number, resolved: MappingRequest.Resolved) =>
+        Effect.suspend(() => {
+          const [address = ""] = host.addresses
+          const [gateway] = host.gateways
+          if (gateway === undefined) return Effect.fail(refused)
+          return Effect.succeed(
+            lease(handle, resolved, { internalAddress: ip(address.replace(/\/.*/, "")), gateway: ip(gateway) })
+          )
+        })
+      const script = scripted({
+        request: (resolved) => granted(1, resolved),
+        renew: ({ handle }, resolved) => granted(handle, resolved)
+      })
+      const isStale = ({ mapping }: Granted) =>
+        Effect.sync(() => !host.addresses.includes(`${NetAddress.formatIp(mapping.internalAddress)}/24`))
+      return { ...script, protocol: { ...script.protocol, isStale, network: yield* NetworkWatch.make() } }
+    })
+
+    const places = (seen: ReadonlyArray<PortMapping.PortMapping>) =>
+      seen.map((mapping) => `${mapping.internalAddress} via ${mapping.gateway}, ${mapping.status}`)
+
+    it.effect.each<[string, (host: ChangingHost.ChangingHost) => void, string]>([
+      [
+        "another own address",
+        (host) => void (host.addresses = ["192.168.77.9/24"]),
+        "192.168.77.9 via 192.168.77.1, mapped"
+      ],
+      [
+        "another default gateway",
+        (host) => void (host.gateways = ["192.168.77.254"]),
+        "192.168.77.2 via 192.168.77.254, mapped"
+      ]
+    ])("%s is followed within five seconds, and told", ([, change, now]) => {
+      const host = ChangingHost.make()
+      return Effect.gen(function* () {
+        const { count, protocol } = yield* onHost(host)
+        const mapping = yield* LeaseEngine.map(protocol, { ...request, lifetime: "2 hours" })
+        const { seen } = yield* watch(mapping)
+        yield* TestClock.adjust("10 minutes")
+        assert.strictEqual(count("renew"), 0)
+        change(host)
+        yield* TestClock.adjust("5 seconds")
+        assert.deepStrictEqual(places(seen), ["192.168.77.2 via 192.168.77.1, mapped", now])
+        yield* TestClock.adjust("30 minutes")
+        assert.strictEqual(count("renew"), 1)
+      }).pipe(Effect.provide(host.layer))
+    })
+
+    it.effect("without any network the mapping is lost, and back within seconds when there is one again", () => {
+      const host = ChangingHost.make()
+      return Effect.gen(function* () {
+        const { protocol } = yield* onHost(host)
+        let isHeard = true
+        const mapping = yield* LeaseEngine.map(
+          {
+            ...protocol,
+            request: (resolved) =>
+              Effect.andThen(
+                Effect.suspend(() => (isHeard ? Effect.void : timedOut)),
+                protocol.request(resolved)
+              )
+          },
+          { ...request, lifetime: "2 hours" }
+        )
+        const { seen } = yield* watch(mapping)
+        yield* TestClock.adjust("10 minutes")
+        const { addresses, gateways } = host
+        Object.assign(host, { addresses: [], gateways: [] })
+        yield* TestClock.adjust("5 seconds")
+        assert.deepStrictEqual(statuses(seen), ["mapped", "lost"])
+        // By now it is tried every five minutes.
+        yield* TestClock.adjust("1 hour")
+        Object.assign(host, { addresses, gateways })
+        // The first request comes too early for the new network.
+        isHeard = false
+        yield* TestClock.adjust("5 seconds")
+        isHeard = true
+        yield* TestClock.adjust("5 seconds")
+        assert.deepStrictEqual(statuses(seen), ["mapped", "lost", "mapped"])
+      }).pipe(Effect.provide(host.layer))
+    })
+
+    it.effect("after a sleep that a lease may not have outlived it is not lost if its renewal succeeds", () => {
+      const host = ChangingHost.make()
+      return Effect.gen(function* () {
+        const { names, protocol } = yield* onHost(host)
+        const mapping = yield* LeaseEngine.map(protocol, { ...request, lifetime: "2 hours" })
+        const { seen } = yield* watch(mapping)
+        yield* TestClock.adjust("10 minutes")
+        host.clockIsOff = Duration.toMillis("8 hours")
+        yield* TestClock.adjust("5 seconds")
+        assert.deepStrictEqual(names(), ["request", "renew"])
+        assert.deepStrictEqual(statuses(seen), ["mapped"])
+        yield* TestClock.adjust("40 minutes")
+        assert.deepStrictEqual(names(), ["request", "renew"])
+      }).pipe(Effect.provide(host.layer))
+    })
+
+    it.effect("and is lost, and asked for anew, as soon as its renewal fails", () => {
+      const host = ChangingHost.make()
+      return Effect.gen(function* () {
+        const { names, protocol } = yield* onHost(host)
+        const mapping = yield* LeaseEngine.map(
+          { ...protocol, renew: (held, resolved) => Effect.andThen(protocol.renew(held, resolved), refused) },
+          { ...request, lifetime: "2 hours" }
+        )
+        const { seen } = yield* watch(mapping)
+        yield* TestClock.adjust("10 minutes")
+        host.clockIsOff = Duration.toMillis("8 hours")
+        yield* TestClock.adjust("6 seconds")
+        assert.deepStrictEqual(names(), ["request", "renew", "request"])
+        assert.deepStrictEqual(statuses(seen), ["mapped", "lost", "mapped"])
+      }).pipe(Effect.provide(host.layer))
+    })
+
+    it.effect("a clock that is set back makes no lease longer", () => {
+      const host = ChangingHost.make()
+      return Effect.gen(function* () {
+        const { protocol } = yield* onHost(host)
+        let isAway = false
+        const away = Effect.suspend(() => (isAway ? Effect.fail(timedOut) : Effect.void))
+        const mapping = yield* LeaseEngine.map(
+          {
+            ...protocol,
+            request: (resolved) => Effect.andThen(away, protocol.request(resolved)),
+            renew: (held, resolved) => Effect.andThen(away, protocol.renew(held, resolved))
+          },
+          request
+        )
+        const { seen } = yield* watch(mapping)
+        isAway = true
+        host.clockIsOff = -Duration.toMillis("8 hours")
+        yield* TestClock.adjust("99 seconds")
+        assert.deepStrictEqual(statuses(seen), ["mapped"])
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual(statuses(seen), ["mapped", "lost"])
+      }).pipe(Effect.provide(host.layer))
+    })
+
+    it.effect("a network that changes all the time leads to a renewal every five seconds, and no more", () =>
+      Effect.gen(function* () {
+        const { calls, protocol } = scripted()
+        const network: NetworkWatch.Service = { ...NetworkWatch.still, listen: Effect.succeed(Effect.sleep(100)) }
+        yield* LeaseEngine.map({ ...protocol, network }, { ...request, lifetime: "2 hours" })
+        yield* TestClock.adjust("10 minutes")
+        const times = calls.map((call) => call.at)
+        assert.isAtLeast(times.length, 100)
+        assert.isTrue(times.every((at, index) => index === 0 || at - (times[index - 1] ?? 0) >= 5000))
+      })
+    )
+
+    it.effect("is listened to until the release, and no longer", () => {
+      const host = ChangingHost.make()
+      return Effect.gen(function* () {
+        const { protocol } = yield* onHost(host)
+        const mapping = yield* LeaseEngine.map(protocol, request)
+        yield* TestClock.adjust("1 minute")
+        const { addresses } = host.looks
+        assert.isAbove(addresses, 10)
+        yield* mapping.release
+        yield* TestClock.adjust("1 hour")
+        assert.strictEqual(host.looks.addresses, addresses)
+      }).pipe(Effect.provide(host.layer))
+    })
   })
 
   describe("a protocol with a bug", () => {

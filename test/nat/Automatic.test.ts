@@ -1,6 +1,5 @@
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as NatError from "@effect-nat/core/NatError"
-import * as NetworkWatch from "@effect-nat/core/NetworkWatch"
 import type * as PortMapper from "@effect-nat/core/PortMapper"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import { assert, describe, it } from "@effect/vitest"
@@ -188,10 +187,7 @@ describe("Automatic", () => {
       let network = "home"
       const preferred = yield* candidate("natpmp", { after: "1 second" })
       const other = yield* candidate("upnp", { after: 0 })
-      const mapper = yield* Effect.provideService(Automatic.make([preferred, other]), NetworkWatch.NetworkWatch, {
-        look: Effect.sync(() => ({ network, clockLead: 0 })),
-        whenOther: () => Effect.never
-      })
+      const mapper = yield* Automatic.make([preferred, other], { network: Effect.sync(() => network) })
       const askedInTurn = Effect.gen(function* () {
         yield* within("1 second", mapped(mapper))
         return (yield* Ref.getAndSet(other.asked, [])).join()

@@ -24,6 +24,7 @@ export const invariants = [
   "live-or-lost",
   "hears-of-address",
   "recovers-soon",
+  "follows-host",
   "recovers",
   "release-leaves-nothing",
   "nothing-left",
@@ -70,6 +71,8 @@ const longestForgetting = 15 * 60 * second + slack
 const hearing = 15 * second
 /** Whoever hears that a gateway has restarted waits up to 5 seconds, and a request that is under way ends first. */
 const recovery = 45 * second
+/** This host is looked at every 5 seconds, renewals are 5 seconds apart, and what was under way may fail first. */
+const following = 30 * second
 /** A gateway that changes more often is believed ever later. */
 const restartCalm = 15 * 60 * second
 /** PCP's first retransmission comes after 3 seconds, and each pause is twice the one before, all that give or take a tenth. */
@@ -135,8 +138,8 @@ export const rowsOf = (model: RouterModel.RouterModel, now: number): ReadonlyArr
   }))
 ]
 
-/** A mapping before a restart, which is to be there again soon after it. */
-export interface BeforeRestart {
+/** A mapping before something that it is to outlive. */
+export interface Before {
   readonly held: World.Held
   readonly mapping: World.Held["mapping"]
 }
@@ -340,19 +343,51 @@ export class Judge {
   }
 
   /** What is held when a router is about to restart, where all is well and has been for a while. */
-  beforeRestart(): ReadonlyArray<BeforeRestart> {
-    const { helds, now, plan } = this.#world
+  beforeRestart(): ReadonlyArray<Before> {
+    const { now, plan } = this.#world
     const isNews = now - Math.max(this.#epochChangedAt, this.troubleEnd) > restartCalm
-    if (!isNews || epochless.has(plan.quirk)) return []
-    return helds.flatMap((held) => {
+    return isNews && !epochless.has(plan.quirk) ? this.#rightNow() : []
+  }
+
+  #rightNow(): ReadonlyArray<Before> {
+    return this.#world.helds.flatMap((held) => {
       const mapping = held.program.process.isRunning ? this.currentOf(held) : undefined
       const isRight = mapping !== undefined && mapping.status !== "lost" && this.#wrong(held, mapping) === undefined
       return isRight ? [{ held, mapping: held.mapping }] : []
     })
   }
 
+  /** What is held when this host is about to have another address, where all has been well for a minute. */
+  beforeMove(): ReadonlyArray<Before> {
+    const { now } = this.#world
+    return now - this.troubleEnd > slack ? this.#rightNow() : []
+  }
+
+  /** Nothing but this host itself tells that it has moved: its mappings follow it. */
+  expectToFollow(before: ReadonlyArray<Before>) {
+    const { nextAddress, unhealthyUntil } = this.#world
+    const movedAt = this.#world.now
+    this.#world.network.after(following, () => {
+      const { addressChangedAt, isOver } = this.#world
+      const isTroubled = this.troubleEnd > unhealthyUntil || addressChangedAt > movedAt
+      if (isOver || isTroubled || this.#world.nextAddress !== nextAddress) return
+      for (const { held, mapping } of before) if (held.mapping === mapping) this.#checkFollowed(held)
+    })
+  }
+
+  #checkFollowed(held: World.Held) {
+    const mapping = held.program.process.isRunning ? this.currentOf(held) : undefined
+    if (mapping === undefined || !this.expectsMapping(held)) return
+    const wrong = mapping.status === "lost" ? "it is lost" : this.#wrong(held, mapping)
+    if (wrong === undefined) return
+    this.#world.violate(
+      "follows-host",
+      `mapping ${held.index}: ${wrong}, ${following / second} s after this host moved`
+    )
+  }
+
   /** Over NAT-PMP and PCP a restart is announced or, by a quirk, shown by the next answer: its mappings are soon back. */
-  expectRecovery(before: ReadonlyArray<BeforeRestart>) {
+  expectRecovery(before: ReadonlyArray<Before>) {
     const { nextAddress, now: restartedAt } = this.#world
     this.epochChanged()
     this.#expectRecovery = () => {

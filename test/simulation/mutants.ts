@@ -665,6 +665,18 @@ export const list: ReadonlyArray<Mutant> = [
     by: "no-delete-while-live",
     edits: [edit(pcpLease, "if (isNonce(earlier?.nonce))", "if (earlier !== earlier && isNonce(earlier?.nonce))")]
   },
+  {
+    name: "network-changes-unheard",
+    what: "Nobody listens to what happens to this host's network.",
+    by: "follows-host",
+    edits: [edit(engine, "Effect.raceFirst(whenMoved, whenChanged(lease))", "whenChanged(lease)")]
+  },
+  {
+    name: "asks-the-old-gateway",
+    what: "In another network the gateway of the one before is asked over NAT-PMP.",
+    by: "follows-host",
+    edits: [edit(natPmpLease, "if (!gateways.some((gateway) => Equal", "if (!gateways.every((gateway) => !Equal")]
+  },
   ...ofPcp
 ]
 

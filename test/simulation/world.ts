@@ -904,6 +904,7 @@ export class World {
   }
 
   #changeNetwork() {
+    const before = this.judge.beforeMove()
     this.happened.add("networkChange")
     this.forgotAt = this.now
     this.hasMoved = true
@@ -919,9 +920,11 @@ export class World {
       attachments: [{ lan: this.lan, address }, ...this.#attachment6()],
       gateways: [this.router, ...(this.face6 === undefined ? [] : [this.face6])]
     })
+    this.judge.expectToFollow(before)
   }
 
   #renewAddress() {
+    const before = this.judge.beforeMove()
     this.happened.add("addressRenewal")
     this.hasMoved = true
     this.mayLeavePermanent = true
@@ -940,6 +943,7 @@ export class World {
         ...(this.face6 === undefined ? [] : [this.face6])
       ]
     })
+    this.judge.expectToFollow(before)
   }
 
   // ---------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 /**
- * Everything that strategies need of a host, from Node: UDP, HTTP both ways, interfaces, default routes, and the ledger.
+ * Everything that strategies need of a host, from Node: UDP, HTTP both ways, interfaces, default routes, the ledger,
+ * and the watch over its network.
  *
  * **Example** (Provide a strategy with the real host)
  *
@@ -18,6 +19,7 @@ import type * as DefaultRoute from "./DefaultRoute.ts"
 import type * as Http from "./Http.ts"
 import type * as HttpListener from "./HttpListener.ts"
 import type * as NetworkInterfaces from "./NetworkInterfaces.ts"
+import * as NetworkWatch from "./NetworkWatch.ts"
 import * as NodeDefaultRoute from "./NodeDefaultRoute.ts"
 import * as NodeHttp from "./NodeHttp.ts"
 import * as NodeHttpListener from "./NodeHttpListener.ts"
@@ -49,7 +51,6 @@ export const layer: Layer.Layer<Host> = Layer.mergeAll(
   NodeUdp.layer,
   NodeHttp.layer,
   NodeHttpListener.layer,
-  NodeNetworkInterfaces.layer,
-  NodeDefaultRoute.layer,
-  NodeLedger.layer
+  NodeLedger.layer,
+  Layer.provideMerge(NetworkWatch.layer, Layer.merge(NodeNetworkInterfaces.layer, NodeDefaultRoute.layer))
 )

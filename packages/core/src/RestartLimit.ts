@@ -25,10 +25,10 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import * as Monotonic from "./internal/monotonic.ts"
 
 /** Between the first two; doubled with each further one. */
 const firstPause = Duration.seconds(5)
@@ -40,7 +40,7 @@ const longestPause = Duration.minutes(5)
 const calm = Duration.minutes(10)
 
 interface Past {
-  /** In milliseconds of `Clock`. */
+  /** In milliseconds of the monotonic clock. */
   at: number
   times: number
   /** One restart is still to be acted upon. */
@@ -76,7 +76,7 @@ export const make: Effect.Effect<RestartLimit, never, Scope.Scope> = Effect.gen(
   }
 
   const actNow = (device: string, act: Effect.Effect<void>) =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    Effect.flatMap(Monotonic.millis, (now) => {
       count(device, now)
       return act
     })
@@ -84,7 +84,7 @@ export const make: Effect.Effect<RestartLimit, never, Scope.Scope> = Effect.gen(
   return Effect.fnUntraced(function* (device, act) {
     const past = devices.get(device)
     if (past?.isWaiting === true) return
-    const wait = past === undefined ? 0 : past.at + pauseAfter(past) - (yield* Clock.currentTimeMillis)
+    const wait = past === undefined ? 0 : past.at + pauseAfter(past) - (yield* Monotonic.millis)
     if (past === undefined || wait <= 0) return yield* actNow(device, act)
     past.isWaiting = true
     yield* Effect.forkIn(Effect.andThen(Effect.sleep(wait), actNow(device, act)), scope)

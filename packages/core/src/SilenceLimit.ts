@@ -32,10 +32,10 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Monotonic from "./internal/monotonic.ts"
 import * as NatError from "./NatError.ts"
 
 /** So long a gateway that was silent is taken to be so still. */
@@ -66,19 +66,19 @@ export type SilenceLimit = (deletion: Effect.Effect<void, NatError.NatError>) =>
  */
 export const make = (patience: number): Effect.Effect<SilenceLimit> =>
   Effect.sync(() => {
-    /** In milliseconds of `Clock`. */
+    /** In milliseconds of the monotonic clock. */
     let silentAt = Number.NEGATIVE_INFINITY
     /** Deletions in a row that were given up. */
     let unanswered = 0
 
     const note = (exit: Exit.Exit<void, NatError.NatError>) =>
-      Effect.map(Clock.currentTimeMillis, (now) => {
+      Effect.map(Monotonic.millis, (now) => {
         unanswered = hasNoAnswer(exit) ? unanswered + 1 : 0
         if (unanswered > 0) silentAt = now
       })
 
     return Effect.fnUntraced(function* (deletion) {
-      const beganAt = yield* Clock.currentTimeMillis
+      const beganAt = yield* Monotonic.millis
       if (beganAt - silentAt >= Duration.toMillis(memory)) unanswered = 0
       if (unanswered >= patience) return yield* stillSilent
       yield* Effect.onExit(deletion, note)

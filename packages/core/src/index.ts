@@ -122,6 +122,13 @@ export * as NatError from "./NatError.ts"
 export * as NetworkInterfaces from "./NetworkInterfaces.ts"
 
 /**
+ * What happens to this host's network: it has other addresses or other default routes, or it has slept.
+ *
+ * @since 0.1.0
+ */
+export * as NetworkWatch from "./NetworkWatch.ts"
+
+/**
  * Default routes as the operating system knows them: Linux from `/proc/net`, macOS from `route`, Windows from
  * PowerShell.
  *
@@ -130,8 +137,8 @@ export * as NetworkInterfaces from "./NetworkInterfaces.ts"
 export * as NodeDefaultRoute from "./NodeDefaultRoute.ts"
 
 /**
- * Everything that strategies need of a host, from Node: UDP, HTTP both ways, interfaces, default routes, and the
- * ledger.
+ * Everything that strategies need of a host, from Node: UDP, HTTP both ways, interfaces, default routes, the ledger,
+ * and the watch over its network.
  *
  * @since 0.1.0
  */

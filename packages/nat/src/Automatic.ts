@@ -13,8 +13,7 @@
  * import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
  * import * as NodeHost from "@effect-nat/core/NodeHost"
- * import * as NetworkWatch from "@effect-nat/core/NetworkWatch"
-import * as PortMapper from "@effect-nat/core/PortMapper"
+ * import * as PortMapper from "@effect-nat/core/PortMapper"
  * import * as Automatic from "effect-nat/Automatic"
  *
  * export const program = PortMapper.PortMapper.use((mapper) => mapper.externalAddress).pipe(
@@ -31,10 +30,9 @@ import type * as HttpListener from "@effect-nat/core/HttpListener"
 import * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
-import * as NetworkWatch from "@effect-nat/core/NetworkWatch"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import type * as Strategy from "@effect-nat/core/Strategy"
-import type * as Udp from "@effect-nat/core/Udp"
+import * as Udp from "@effect-nat/core/Udp"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as PortControl from "@effect-nat/natpmp/PortControl"
 import * as Upnp from "@effect-nat/upnp/Upnp"
@@ -232,6 +230,17 @@ const makeMemory = () => {
 }
 
 /**
+ * How the automatic strategy is made.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** What names the network that this host is in now; what works is remembered for each. By default there is one. */
+  readonly network?: Effect.Effect<string> | undefined
+}
+
+/**
  * Chooses among strategies, the preferred first. The choice is kept for later requests in the same network until it
  * fails; a request that the chosen strategy cannot serve goes to the others, to one after the other. One that has never
  * mapped in this network and stays silent for `patience` is given up for another that answers.
@@ -243,12 +252,12 @@ const makeMemory = () => {
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function* (
-  strategies: Strategies
+  strategies: Strategies,
+  options: Options = {}
 ): Effect.fn.Return<PortMapper.PortMapper["Service"], never, Scope.Scope> {
   const scope = yield* Effect.scope
   const onFinding = yield* OnFinding
-  const { look } = yield* NetworkWatch.NetworkWatch
-  const network = Effect.map(look, (sight) => sight.network)
+  const { network = Effect.succeed("") } = options
   const memory = makeMemory()
   const oneChoice = yield* Semaphore.make(1)
 
@@ -418,16 +427,28 @@ export const makeStrategies: Effect.Effect<Strategies, never, Network | Scope.Sc
   return [pcp, natPmp, yield* Upnp.makeStrategy]
 })
 
+/** The default gateway's address and this host's own towards it, or that there is none. */
+const makeNetwork = Effect.gen(function* () {
+  const udp = yield* Udp.Udp
+  const { routes } = yield* DefaultRoute.DefaultRoute
+  return Effect.gen(function* () {
+    const gateway = (yield* routes).map((route) => route.gateway).find(NetAddress.isIpv4Address)
+    if (gateway === undefined) return "no gateway"
+    const own = yield* Effect.provideService(Udp.localAddressTowards(gateway), Udp.Udp, udp)
+    return `${NetAddress.formatIp(gateway)} ${NetAddress.formatIp(own)}`
+  }).pipe(Effect.orElseSucceed(() => "no way to the gateway"))
+})
+
 /**
- * The strategy over what exists so far: PCP, then NAT-PMP, then UPnP. What works is remembered for each network, which
- * is told by its gateways and this host's own addresses (see `NetworkWatch`).
+ * The strategy over what exists so far: PCP, then NAT-PMP, then UPnP. What works is remembered for each network: a
+ * default gateway and this host's own address towards it.
  *
  * @category layers
  * @since 0.1.0
  */
 export const layer: Layer.Layer<PortMapper.PortMapper, never, Network> = Layer.effect(
   PortMapper.PortMapper,
-  Effect.flatMap(makeStrategies, make)
+  Effect.flatMap(Effect.all([makeStrategies, makeNetwork]), ([strategies, network]) => make(strategies, { network }))
 )
 
 /**
@@ -453,7 +474,7 @@ const everyGateway = Effect.gen(function* () {
 const mapOn = Effect.fnUntraced(function* (gateway: NetAddress.IpAddress, request: MappingRequest.MappingRequest) {
   const scope = yield* Effect.scope
   const own = yield* Scope.fork(scope)
-  const result = yield* Effect.flatMap(makeStrategies, make).pipe(
+  const result = yield* Effect.flatMap(makeStrategies, (strategies) => make(strategies)).pipe(
     Effect.flatMap((mapper) => mapper.map(request)),
     Effect.provideService(Gateway.Selected, NetAddress.formatIp(gateway)),
     Scope.provide(own),

@@ -3,7 +3,7 @@
  * happens following from one seed.
  *
  * It stands in for core's seams (UDP, HTTP, interfaces, routes) and for the clock, so the protocol clients run in it as
- * they are. Routers announce themselves to its groups, and send events to the hosts that subscribe to them. Time passes
+ * they are, with core's watch over the network of their host. Routers announce themselves to its groups, and send events to the hosts that subscribe to them. Time passes
  * only when every program waits, and then jumps to the next event: a day takes milliseconds. The
  * same seed and the same calls give the same trace, byte for byte.
  *
@@ -44,6 +44,7 @@ import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as Http from "@effect-nat/core/Http"
 import * as HttpListener from "@effect-nat/core/HttpListener"
 import * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
+import * as NetworkWatch from "@effect-nat/core/NetworkWatch"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Udp from "@effect-nat/core/Udp"
 import * as Cause from "effect/Cause"
@@ -62,6 +63,7 @@ import * as NetAddress from "effect/net/NetAddress"
 import * as Random from "effect/Random"
 import * as References from "effect/References"
 import * as Scheduler from "effect/Scheduler"
+import * as Scope from "effect/Scope"
 import * as DatagramSocket from "effect/socket/DatagramSocket"
 import * as NetworkChecks from "./internal/networkChecks.ts"
 import * as NetworkAnnouncements from "./internal/networkAnnouncements.ts"
@@ -403,6 +405,8 @@ interface HostState {
   readonly host: Host
   readonly sockets: Set<Socket>
   readonly listeners: Set<Listener>
+  /** Those that wait for it to be plugged in somewhere else. */
+  readonly onMove: Set<() => void>
   places: ReadonlyArray<Place>
   routes: ReadonlyArray<DefaultRoute.Route>
 }
@@ -907,6 +911,25 @@ export const make = (options: Options): SimulatedNetwork => {
       options.onLog?.({ process, level: entry.logLevel, message })
     })
 
+  /** Whoever looked every few seconds would see nothing else until the host is moved, so nothing is looked at until then. */
+  const nextLook = (host: HostState) =>
+    Effect.suspend(() => {
+      const { now } = time
+      const period = Duration.toMillis(NetworkWatch.interval)
+      const moved = Effect.callback<void>((resume) => {
+        const isMoved = () => {
+          host.onMove.delete(isMoved)
+          resume(Effect.void)
+        }
+        host.onMove.add(isMoved)
+        return Effect.sync(() => host.onMove.delete(isMoved))
+      })
+      return Effect.andThen(
+        moved,
+        Effect.suspend(() => Effect.sleep(period - ((time.now - now) % period)))
+      )
+    })
+
   const startProcess = (host: HostState): Process => {
     const state: ProcessState = {
       isRunning: true,
@@ -925,7 +948,7 @@ export const make = (options: Options): SimulatedNetwork => {
       }
     }
     const { clock, scheduler } = time.program(() => state.isRunning)
-    const context = Context.empty().pipe(
+    const seams = Context.empty().pipe(
       Context.add(Udp.Udp, udpOf(host, state)),
       Context.add(Http.Http, httpOf(host, state)),
       Context.add(HttpListener.HttpListener, listenerOf(host, state)),
@@ -938,6 +961,11 @@ export const make = (options: Options): SimulatedNetwork => {
       Context.add(References.MinimumLogLevel, options.keepsTrace === true ? "Debug" : "Warn"),
       Context.add(References.TracerEnabled, false)
     )
+    // It lives as long as the process, which nothing of it outlives, and runs as it does: `runSync` has a scheduler of its own.
+    const watch = NetworkWatch.make({ pause: nextLook(host) }).pipe(Scope.provide(Scope.makeUnsafe()))
+    const made = Effect.runForkWith(seams)(watch).pollUnsafe()
+    if (made === undefined || Exit.isFailure(made)) throw new Error("the watch over the network was not made at once")
+    const context = Context.add(seams, NetworkWatch.NetworkWatch, made.value)
     return state.process
   }
 
@@ -954,6 +982,7 @@ export const make = (options: Options): SimulatedNetwork => {
     })
     host.places = places
     host.routes = routes
+    host.onMove.forEach((moved) => moved())
     happened(
       "placed ",
       `${host.host.name}: ${host.places.map((place) => IpInterface.format(place.own)).join(", ")} via ${host.routes.map((route) => NetAddress.formatIp(route.gateway)).join(", ")}`,
@@ -974,6 +1003,7 @@ export const make = (options: Options): SimulatedNetwork => {
       },
       sockets: new Set(),
       listeners: new Set(),
+      onMove: new Set(),
       places: [],
       routes: []
     }

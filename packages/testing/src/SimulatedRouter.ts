@@ -36,6 +36,7 @@ import * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import * as Ledger from "@effect-nat/core/Ledger"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
+import * as NetworkWatch from "@effect-nat/core/NetworkWatch"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import type * as Strategy from "@effect-nat/core/Strategy"
@@ -256,6 +257,7 @@ interface Environment {
   readonly timeout: Duration.Duration
   readonly selected: string | undefined
   readonly ledger: Ledger.Service
+  readonly network: NetworkWatch.Service
   /** What the router turned out to take: other mappings and renewals need not try. */
   readonly leases: Ref.Ref<"Any" | "OnlyPermanent" | "AtMostOneWeek">
   /** The names of the rows that this host's mappings are. */
@@ -498,6 +500,7 @@ const makeProtocol = (environment: Environment, page: Ledger.Page): LeaseEngine.
 
   return {
     page,
+    network: environment.network,
     discard: (noted) => Effect.asVoid(remove(environment, (entry) => Equal.equals(toLedger(entry, model), noted))),
     request: (resolved) => grant("map", resolved),
     renew: (_lease, resolved) => grant("renew", resolved),
@@ -574,6 +577,7 @@ const makeEnvironment = Effect.fnUntraced(function* (options: HostOptions) {
     timeout: yield* OptionChecks.checkTime("requestTimeout", options.requestTimeout ?? requestTimeout, finite),
     selected: yield* Gateway.Selected,
     ledger: yield* Ledger.Ledger,
+    network: yield* NetworkWatch.NetworkWatch,
     leases: yield* Ref.make<"Any" | "OnlyPermanent" | "AtMostOneWeek">("Any"),
     held: new Set()
   }

@@ -2,7 +2,7 @@
  * The UPnP strategy: maps ports on an Internet Gateway Device.
  *
  * The gateway is searched for when it is first needed, remembered, and searched for again when it is no longer where
- * it was: routers change their ports when they restart.
+ * it was, as routers change their ports when they restart, and when this host has another default gateway.
  *
  * **Gotchas**
  *

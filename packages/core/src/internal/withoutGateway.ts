@@ -11,6 +11,7 @@ import * as LeaseEngine from "../LeaseEngine.ts"
 import type * as MappingRequest from "../MappingRequest.ts"
 import * as NatError from "../NatError.ts"
 import * as NetworkInterfaces from "../NetworkInterfaces.ts"
+import * as NetworkWatch from "../NetworkWatch.ts"
 import type * as PortMapper from "../PortMapper.ts"
 import * as PortMapping from "../PortMapping.ts"
 import * as Udp from "../Udp.ts"
@@ -35,7 +36,10 @@ export interface Outside {
   readonly externalPort: (request: MappingRequest.Resolved) => number | undefined
 }
 
-/** A lease protocol without a gateway: nothing to renew, nothing to delete, so its leases never end. */
+/**
+ * A lease protocol without a gateway: nothing to delete, and leases that never end. Only another own address, which the
+ * watch over the network tells of, makes another mapping.
+ */
 export const makeProtocol = Effect.fnUntraced(function* (outside: Outside) {
   const context = yield* Effect.context<Udp.Udp | DefaultRoute.DefaultRoute | NetworkInterfaces.NetworkInterfaces>()
   const request = Effect.fnUntraced(function* (resolved: MappingRequest.Resolved) {
@@ -59,6 +63,7 @@ export const makeProtocol = Effect.fnUntraced(function* (outside: Outside) {
   return {
     request,
     renew: (_lease, resolved) => request(resolved),
+    network: yield* NetworkWatch.NetworkWatch,
     release: () => Effect.void,
     abandon: () => Effect.void
   } satisfies LeaseEngine.LeaseProtocol<undefined>

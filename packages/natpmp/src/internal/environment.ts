@@ -7,6 +7,7 @@ import * as DoubleNat from "@effect-nat/core/DoubleNat"
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as Ledger from "@effect-nat/core/Ledger"
 import type * as NatError from "@effect-nat/core/NatError"
+import * as NetworkWatch from "@effect-nat/core/NetworkWatch"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Udp from "@effect-nat/core/Udp"
 import * as Effect from "effect/Effect"
@@ -34,6 +35,7 @@ export interface Environment {
   readonly recovery: Recovery.Recovery
   readonly slots: LeaseSlots.LeaseSlots
   readonly ledger: Ledger.Service
+  readonly network: NetworkWatch.Service
   readonly candidates: Effect.Effect<Candidates>
   readonly routes: Effect.Effect<ReadonlyArray<DefaultRoute.Route>>
   /** This host's own address towards another host. */
@@ -140,7 +142,7 @@ const makeHear =
       }
     })
 
-/** `Gateway.Selected` and the ledger are read here, once. */
+/** `Gateway.Selected`, the ledger and the watch over the network are read here, once. */
 export const make: Effect.Effect<Environment, never, Udp.Udp | DefaultRoute.DefaultRoute | Scope.Scope> = Effect.gen(
   function* () {
     const udp = yield* Udp.Udp
@@ -154,6 +156,7 @@ export const make: Effect.Effect<Environment, never, Udp.Udp | DefaultRoute.Defa
       recovery,
       slots: LeaseSlots.make(),
       ledger: yield* Ledger.Ledger,
+      network: yield* NetworkWatch.NetworkWatch,
       candidates: Effect.map(routes, (known) => ({ gateways: Gateways.usable(known, selected), selected })),
       routes,
       localAddress: (remote) => Gateways.localAddressTowards(remote).pipe(Effect.provideService(Udp.Udp, udp)),

@@ -97,6 +97,9 @@ const isNonce = Schema.is(PcpCodec.Nonce)
 /** Time for one retransmission. */
 const unheardTimeout = Duration.seconds(4)
 
+/** In milliseconds. */
+const monotonicTime = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
+
 /** Renewals are at least so far apart (RFC 6887 §11.2.1). */
 const betweenRenewals = Duration.seconds(4)
 
@@ -114,7 +117,7 @@ export const make = (
   let mayHold: Pick<Target, "way" | "other"> | undefined
   /** By gateway (RFC 6887 §11.2): who knows one gateway's nonce must not be able to speak for this host to another. */
   const nonces = new Map<string, PcpCodec.Nonce>()
-  /** When the last renewal failed, in milliseconds. */
+  /** When the last renewal failed, in milliseconds of the monotonic clock. */
   let failedAt = Number.NEGATIVE_INFINITY
 
   const nonceOn = ({ gateway }: Ways.Way) =>
@@ -302,7 +305,7 @@ export const make = (
     )
   )
 
-  const noteFailure = Effect.map(Clock.currentTimeMillis, (now) => {
+  const noteFailure = Effect.map(monotonicTime, (now) => {
     failedAt = now
   })
 
@@ -312,7 +315,7 @@ export const make = (
     resolved: MappingRequest.Resolved
   ) {
     yield* registration.begin
-    const wait = Math.max(failedAt + Duration.toMillis(betweenRenewals) - (yield* Clock.currentTimeMillis), 0)
+    const wait = Math.max(failedAt + Duration.toMillis(betweenRenewals) - (yield* monotonicTime), 0)
     if (wait > 0) yield* Effect.sleep(wait)
     if (resolved.family === "ipv6") return yield* requestOn(yield* overIpv6(resolved), resolved, mapping)
     const { gateways } = yield* candidates
@@ -330,9 +333,11 @@ export const make = (
   const isStale = ({ handle, mapping }: Lease, { family, internalAddress }: MappingRequest.Resolved) => {
     if (handle._tag === "pcp" && handle.other !== undefined) return Effect.succeed(false)
     if (internalAddress !== undefined) return Effect.map(isOwn(internalAddress), (is) => !is)
+    // Without a way there the address may still be this host's.
     return localAddress(family === "ipv6" ? Ipv6Scope.world : handle.way.peer.address).pipe(
-      Effect.map((own) => !Equal.equals(own, mapping.internalAddress)),
-      Effect.catch(() => Effect.succeed(false))
+      Effect.map((own) => Equal.equals(own, mapping.internalAddress)),
+      Effect.catch(() => isOwn(mapping.internalAddress)),
+      Effect.map((isHere) => !isHere)
     )
   }
 
@@ -405,6 +410,7 @@ export const make = (
     renew,
     isStale,
     whenChanged: () => registration.whenWoken,
+    network: environment.network,
     whenReleasing: Deferred.await(releasing),
     release,
     abandon,

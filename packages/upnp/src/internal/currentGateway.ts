@@ -5,6 +5,7 @@ import * as DoubleNat from "@effect-nat/core/DoubleNat"
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as Ledger from "@effect-nat/core/Ledger"
 import type * as NatError from "@effect-nat/core/NatError"
+import * as NetworkWatch from "@effect-nat/core/NetworkWatch"
 import * as RestartLimit from "@effect-nat/core/RestartLimit"
 import * as SilenceLimit from "@effect-nat/core/SilenceLimit"
 import * as Udp from "@effect-nat/core/Udp"
@@ -50,6 +51,8 @@ export interface Session extends UpnpGateway.Usable {
   readonly unlessSilent: SilenceLimit.SilenceLimit
   /** This host's own address towards the gateway as it is now: it may have changed since the gateway was found. */
   readonly ownAddress: Effect.Effect<NetAddress.IpAddress>
+  /** Whether packets from the gateway to this address arrive here; without a way to the gateway, whether this host has it. */
+  readonly isOwn: (address: NetAddress.IpAddress) => Effect.Effect<boolean>
 }
 
 /** What one mapping tells about itself, and how it is told that something has changed. */
@@ -82,6 +85,7 @@ export interface CurrentGateway {
   /** Whoever calls the same router shares it. */
   readonly client: SoapClient.SoapClient
   readonly ledger: Ledger.Service
+  readonly network: NetworkWatch.Service
   /** For one mapping, until the scope closes. */
   readonly register: Effect.Effect<Registration, never, Scope.Scope>
   /** Whether a mapping of this program holds an entry. */
@@ -89,17 +93,30 @@ export interface CurrentGateway {
   /** Whether a mapping of this program holds a pinhole for this flow. */
   readonly isFlowHeld: (session: Session, flow: string) => boolean
   /**
-   * Does something with the gateway, which is searched for if need be. Where it turns out to be gone, it is searched
-   * for once more and the effect runs again; an effect that may have reached it does not.
+   * Does something with the gateway, which is searched for if need be, and anew when this host has another default
+   * gateway than it had then. Where it turns out to be gone, it is searched for once more and the effect runs again; an
+   * effect that may have reached it does not.
    */
   readonly use: <A>(f: (session: Session) => Effect.Effect<A, NatError.NatError>) => Effect.Effect<A, NatError.NatError>
 }
 
 interface Sought {
   readonly result: Result.Result<Session, NatError.NatError>
-  /** In milliseconds of `Clock`. */
+  /** In milliseconds of the monotonic clock. */
   readonly at: number
+  readonly surroundings: Surroundings
 }
+
+/** What was so just before the search. */
+interface Surroundings {
+  /** The address of the first default gateway. */
+  readonly preferred: string | undefined
+  /** How many changes of the network had been noticed. */
+  readonly changes: number
+}
+
+/** In milliseconds. */
+const monotonicTime = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 
 /** So long "there is none" is believed: many requests at once must not search one after the other. */
 const disbelief = Duration.seconds(5)
@@ -112,7 +129,7 @@ const patience = 2
 
 interface Reported {
   readonly address: NetAddress.IpAddress | undefined
-  /** In milliseconds of `Clock`; `undefined` before it has been asked for. */
+  /** In milliseconds of the monotonic clock; `undefined` before it has been asked for. */
   readonly at: number | undefined
 }
 
@@ -123,7 +140,7 @@ const openSession = Effect.fnUntraced(function* (found: UpnpGateway.Usable, habi
   const udp = yield* Udp.Udp
   const reported = yield* Ref.make<Reported>({ address: undefined, at: undefined })
   const report = Effect.fnUntraced(function* (address: NetAddress.IpAddress | undefined) {
-    const at = yield* Clock.currentTimeMillis
+    const at = yield* monotonicTime
     const before = yield* Ref.getAndSet(reported, { address, at })
     if (before.at === undefined || !sameAddress(before.address, address)) yield* warnOfNat(found, address)
   })
@@ -134,7 +151,7 @@ const openSession = Effect.fnUntraced(function* (found: UpnpGateway.Usable, habi
   )
   const askOrKnow = Effect.gen(function* () {
     const { address, at } = yield* Ref.get(reported)
-    const isFresh = at !== undefined && (yield* Clock.currentTimeMillis) - at < Duration.toMillis(freshness)
+    const isFresh = at !== undefined && (yield* monotonicTime) - at < Duration.toMillis(freshness)
     return isFresh && address !== undefined ? address : yield* ask
   })
   // Whoever comes while it is asked for waits for that answer.
@@ -145,6 +162,7 @@ const openSession = Effect.fnUntraced(function* (found: UpnpGateway.Usable, habi
       Effect.map((known) => known.address)
     )
   )
+  const towards = Effect.provideService(Udp.localAddressTowards(found.gateway.address), Udp.Udp, udp)
   const session: Session = {
     ...found,
     habits,
@@ -153,10 +171,12 @@ const openSession = Effect.fnUntraced(function* (found: UpnpGateway.Usable, habi
     askAgain: ask,
     report,
     unlessSilent: yield* SilenceLimit.make(patience),
-    ownAddress: Udp.localAddressTowards(found.gateway.address).pipe(
-      Effect.provideService(Udp.Udp, udp),
-      Effect.orElseSucceed(() => found.gateway.localAddress)
-    )
+    ownAddress: Effect.orElseSucceed(towards, () => found.gateway.localAddress),
+    isOwn: (address) =>
+      Effect.matchEffect(towards, {
+        onFailure: () => Effect.isSuccess(Effect.scoped(udp.open({ bind: { address } }))),
+        onSuccess: (own) => Effect.succeed(sameAddress(own, address))
+      })
   }
   return session
 })
@@ -217,31 +237,51 @@ export const makeFrom = Effect.fnUntraced(function* ({
     return known
   }
 
-  const seek = UpnpProbe.probe({
-    client,
-    selected,
-    isSuspect: (gateway) => suspects.has(deviceOf(gateway))
-  }).pipe(
-    Effect.flatMap((found) => openSession(found, habitsOf(found.gateway))),
-    Effect.result,
-    Effect.flatMap((result) => Effect.map(Clock.currentTimeMillis, (at): Sought => ({ result, at }))),
-    Effect.provideContext(context)
-  )
+  const network = yield* NetworkWatch.NetworkWatch
+  const preferredNow = Effect.provideContext(UpnpProbe.preferredGateway, context)
+  const surroundingsNow = Effect.all({ preferred: preferredNow, changes: network.count })
+
+  const seek = Effect.gen(function* () {
+    const surroundings = yield* surroundingsNow
+    const result = yield* UpnpProbe.probe({
+      client,
+      selected,
+      isSuspect: (gateway) => suspects.has(deviceOf(gateway))
+    }).pipe(
+      Effect.flatMap((usable) => openSession(usable, habitsOf(usable.gateway))),
+      Effect.result
+    )
+    const sought: Sought = { result, surroundings, at: yield* monotonicTime }
+    return sought
+  }).pipe(Effect.provideContext(context))
 
   if (found !== undefined) {
     const first = yield* openSession(found, habitsOf(found.gateway))
-    yield* SynchronizedRef.set(state, { result: Result.succeed(first), at: yield* Clock.currentTimeMillis })
+    const surroundings = yield* surroundingsNow
+    yield* SynchronizedRef.set(state, { result: Result.succeed(first), surroundings, at: yield* monotonicTime })
   }
 
-  const isGood = (sought: Sought, now: number): boolean =>
-    Result.isSuccess(sought.result) || now - sought.at < Duration.toMillis(disbelief)
+  /** What was found still is what would be looked for, or else nothing. The gateway of an earlier network may answer. */
+  const stillSought = Effect.fnUntraced(function* (sought: Sought) {
+    const changes = yield* network.count
+    const { result, surroundings } = sought
+    const isNews = changes !== surroundings.changes
+    if (Result.isFailure(result)) {
+      const isFresh = (yield* monotonicTime) - sought.at < Duration.toMillis(disbelief)
+      return isFresh && !isNews ? sought : undefined
+    }
+    if (!isNews || selected !== undefined) return sought
+    const preferred = yield* preferredNow
+    const checked: Sought = { ...sought, surroundings: { preferred, changes } }
+    return preferred === surroundings.preferred ? checked : undefined
+  })
 
-  const session = SynchronizedRef.modifyEffect(state, (sought) =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) =>
-      sought !== undefined && isGood(sought, now)
-        ? Effect.succeed([sought.result, sought] as const)
-        : Effect.map(seek, (found) => [found.result, found] as const)
-    )
+  const session = SynchronizedRef.modifyEffect(
+    state,
+    Effect.fnUntraced(function* (known) {
+      const sought = (known && (yield* stillSought(known))) ?? (yield* seek)
+      return [sought.result, sought] as const
+    })
   ).pipe(Effect.flatMap(Effect.fromResult))
 
   const giveUp = (gone: Session) => {
@@ -357,6 +397,7 @@ export const makeFrom = Effect.fnUntraced(function* ({
   return {
     client,
     ledger: yield* Ledger.Ledger,
+    network,
     register,
     isFlowHeld: (one, flow) => [...mappings].some(({ entry }) => entry === flowOf(one, flow)),
     isHeld: (one, key) => [...mappings].some(({ entry }) => entry === entryOf(one, key)),

@@ -649,9 +649,9 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     )
 
   /** What was asked for another host leads there, whatever this host's own address is. */
-  const isStale = ({ handle }: Lease, { internalAddress }: MappingRequest.Resolved) =>
+  const isStale = ({ handle, mapping }: Lease, { internalAddress }: MappingRequest.Resolved) =>
     internalAddress === undefined
-      ? Effect.map(handle.session.ownAddress, (own) => NetAddress.formatIp(own) !== handle.entry.internalClient)
+      ? Effect.map(handle.session.isOwn(mapping.internalAddress), (is) => !is)
       : Effect.succeed(false)
 
   /** Many are deleted at once where a program ends: each is looked at and deleted before the next is looked at. */
@@ -720,6 +720,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     renew,
     isStale,
     whenChanged: () => registration.whenWoken,
+    network: current.network,
     whenReleasing: Deferred.await(releasing),
     release,
     abandon

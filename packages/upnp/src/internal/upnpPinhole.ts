@@ -306,6 +306,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     renew,
     isStale: ({ handle }, resolved) => hasMoved(handle, resolved),
     whenChanged: () => registration.whenWoken,
+    network: current.network,
     whenReleasing: Deferred.await(releasing),
     release,
     abandon

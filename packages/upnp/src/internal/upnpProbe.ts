@@ -121,7 +121,8 @@ const nothing = (outcomes: ReadonlyArray<Outcome>, inspection: Inspection): NatE
     : NoGateway.silent
 }
 
-const preferredGateway = Effect.gen(function* () {
+/** The address of the first default gateway, as it is now. */
+export const preferredGateway = Effect.gen(function* () {
   const routes = yield* (yield* DefaultRoute.DefaultRoute).routes
   const first = routes.map((route) => route.gateway).find(NetAddress.isIpv4Address)
   return first === undefined ? undefined : NetAddress.formatIp(first)

@@ -1,0 +1,10 @@
+/**
+ * The clock for whatever has to last: nobody can set it.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+
+/** In milliseconds, from any moment. On most systems it stands still while the host sleeps. */
+export const millis: Effect.Effect<number> = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
