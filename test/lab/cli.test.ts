@@ -74,7 +74,8 @@ for (const strategy of ["upnp", "natpmp", "pcp", "auto"] as const) {
               external: "11.22.33.1:12001",
               method: methods[strategy],
               gateway: "192.168.77.1",
-              lifetimeSeconds: 3600
+              lifetimeSeconds: 3600,
+              doubleNat: false
             })
             const printed = events(yield* program.stdout)
             assert.sameDeepMembers(

@@ -109,7 +109,8 @@ describe.concurrent("effect-nat map without a gateway", () => {
         external: "11.22.33.1:12001",
         method: "manual",
         gateway: null,
-        lifetimeSeconds: null
+        lifetimeSeconds: null,
+        doubleNat: false
       }))
     )
     assert.match(events[0].internal, /:12000$/)
