@@ -49,6 +49,70 @@ const mapElsewhere = (lab: Lab.LabService, strategy: string) =>
       )
     : lab.exec("lan", "natpmpc", ["-g", lab.addresses.gateway, "-a", "5001", "5000", "tcp", "3600"])
 
+/**
+ * The router does what it is asked to map, and its answer does not arrive. By their lengths: of UDP a mapping over NAT-PMP
+ * (16 bytes) and over PCP (60), of TCP every answer to a request as long as only that of UPnP to map is.
+ */
+const withoutAnswer = `
+table inet without_answer {
+  set connections {
+    type inet_service
+    flags dynamic
+    timeout 1h
+  }
+  chain asked {
+    type filter hook input priority 0
+    policy accept
+    iifname "lan0" ip length > 750 add @connections { tcp sport }
+  }
+  chain answered {
+    type filter hook output priority 0
+    policy accept
+    oifname "lan0" udp sport 5351 udp length { 24, 68 } drop
+    oifname "lan0" tcp dport @connections drop
+  }
+}
+`
+
+/** A program that the router has mapped a port for, and that is killed before it hears of that. */
+const killedUnanswered = Effect.fnUntraced(function* (
+  lab: Lab.LabService,
+  strategy: string,
+  ports: string,
+  expected: ReadonlyArray<number>
+) {
+  yield* lab.exec("router", "nft", ["-f", "-"], { stdin: withoutAnswer })
+  const words = ["map", ports, "--json", "--lease", "1h", "--strategy", strategy]
+  const program = yield* lab.spawn("lan", process.execPath, [bin, ...words])
+  yield* Effect.retry(holds(lab, expected), { schedule: Schedule.spaced("100 millis"), times: 10 })
+  yield* program.signal("SIGKILL")
+  assert.strictEqual((yield* program.awaitExit()).signal, "SIGKILL")
+  assert.deepStrictEqual([yield* program.stdout, yield* program.stderr], ["", ""])
+  yield* lab.exec("router", "nft", ["delete", "table", "inet", "without_answer"])
+})
+
+for (const strategy of ["upnp", "natpmp", "pcp"] as const) {
+  labSuite(`after kill -9 between request and answer (--strategy ${strategy})`, () => {
+    it.live(
+      "the next start removes what was left, and nothing else",
+      () =>
+        Effect.gen(function* () {
+          const lab = yield* Lab.make({ daemon: daemons[strategy] })
+          yield* mapElsewhere(lab, strategy)
+          const living = yield* start(lab, strategy, "7000:7001")
+          yield* killedUnanswered(lab, strategy, "9000:9001", [5001, 7001, 9001])
+          yield* holds(lab, [5001, 7001, 9001])
+          const next = yield* start(lab, strategy, "8000:8001")
+          yield* holds(lab, [5001, 7001, 8001])
+          yield* stop(next)
+          yield* stop(living)
+          yield* holds(lab, [5001])
+        }),
+      90_000
+    )
+  })
+}
+
 for (const strategy of ["upnp", "natpmp", "pcp", "auto"] as const) {
   labSuite(`after kill -9 (--strategy ${strategy})`, () => {
     it.live(

@@ -45,20 +45,31 @@ const onOuterRouter = "map the port on the outer router too, or switch one of th
 const atProvider = "ask the provider for a public address, use IPv6, or go round it by a relay"
 
 /**
- * What stands between a gateway and the world and what could be done about it, in words.
+ * What stands between the world and an external address that is behind another NAT, and what could be done, in words.
+ *
+ * @category formatting
+ * @since 0.1.0
+ */
+export const format = (external: NetAddress.IpAddress): string => {
+  if (Ipv4Scope.isPublic(external)) {
+    return `there is another NAT between it and the world (double NAT): ${onOuterRouter}; where that NAT is the provider's, ${atProvider}`
+  }
+  const advice = Ipv4Scope.isShared(external) ? atProvider : onOuterRouter
+  return `${Ipv4Scope.whatIsBeyond(external)}: ${advice}`
+}
+
+/**
+ * The same of a gateway that reports such an address.
  *
  * @category formatting
  * @since 0.1.0
  */
 export const describe = (gateway: string, external: NetAddress.IpAddress, seen?: NetAddress.IpAddress): string => {
   const reports = `${gateway} reports the external address ${NetAddress.formatIp(external)}`
-  if (!Ipv4Scope.isPublic(external)) {
-    const what = Ipv4Scope.whatIsBeyond(external)
-    const advice = Ipv4Scope.isShared(external) ? atProvider : onOuterRouter
-    return `${reports}, which the world cannot reach: ${what}: ${advice}`
-  }
-  const known = seen === undefined ? "another one" : NetAddress.formatIp(seen)
-  return `${reports}, and the world sees ${known}: there is another NAT between them (double NAT): ${onOuterRouter}; where the other NAT is the provider's, ${atProvider}`
+  const but = Ipv4Scope.isPublic(external)
+    ? `and the world sees ${seen === undefined ? "another one" : NetAddress.formatIp(seen)}`
+    : "which the world cannot reach"
+  return `${reports}, ${but}: ${format(external)}`
 }
 
 /**

@@ -1,6 +1,7 @@
 /**
  * What the program prints: lines for people, or one JSON object a line, on standard output.
  */
+import * as DoubleNat from "@effect-nat/core/DoubleNat"
 import type * as Gateway from "@effect-nat/core/Gateway"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import type * as NatError from "@effect-nat/core/NatError"
@@ -47,10 +48,15 @@ const outside = (mapping: PortMapping.PortMapping): string => {
 const via = (mapping: PortMapping.PortMapping): string =>
   mapping.gateway === undefined ? mapping.method : `${mapping.method} via ${NetAddress.formatIp(mapping.gateway)}`
 
+const inDoubt = ({ doubleNat, externalAddress }: PortMapping.PortMapping): string =>
+  doubleNat && externalAddress !== undefined
+    ? `, but the world cannot reach ${NetAddress.formatIp(externalAddress)}, as ${DoubleNat.format(externalAddress)}`
+    : ""
+
 const mappingText = (event: MappingEvent, mapping: PortMapping.PortMapping): string => {
   const inside = `${NetAddress.formatInet(PortMapping.internal(mapping))}/${mapping.protocol}`
   if (event === "released") return `released ${inside} -> ${outside(mapping)}`
-  return `${event} ${inside} -> ${outside(mapping)} (${via(mapping)}, ${lifetimeText(mapping)})`
+  return `${event} ${inside} -> ${outside(mapping)} (${via(mapping)}, ${lifetimeText(mapping)})${inDoubt(mapping)}`
 }
 
 /** Prints an object as one line. */
@@ -84,6 +90,7 @@ export const requestFailure = (
         method: null,
         gateway: null,
         lifetimeSeconds: null,
+        doubleNat: null,
         internalPort: request.internalPort,
         externalPort: request.externalPort ?? request.internalPort,
         error: reason._tag,

@@ -289,6 +289,12 @@ const otherPort = Effect.fnUntraced(function* (
   return wantsSamePort && refused !== request.internalPort ? request.internalPort : undefined
 })
 
+/** For an explanation only: it is no news to those that hold mappings. */
+const askAddress = ({ connection }: CurrentGateway.Session) =>
+  Effect.mapError(connection.getExternalIpAddress, (error) =>
+    ActionFailure.toNatError(error, { action: "GetExternalIPAddress" })
+  )
+
 /** What a mapping's request last put on the wire: that is what may be left behind. */
 interface Attempt extends Handle {
   /** Whether the router said that nothing was there just before: what is there now without being shown is ours. */
@@ -593,7 +599,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     yield* forgetOthers(session)
     const granted = yield* requestOn(session, resolved).pipe(
       Effect.catchReason("NatError", "OutOfResources", (_, error) =>
-        DoubleNat.explainRefusal(error, session.gateway.name, session.askAgain)
+        DoubleNat.explainRefusal(error, session.gateway.name, askAddress(session))
       )
     )
     const lease = yield* leaseOf(granted)
