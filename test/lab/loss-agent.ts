@@ -1,7 +1,7 @@
 /**
  * A program on a lan host that maps ports while packets are lost, and prints a line of JSON for each outcome.
  *
- * `loss-agent.ts many <natpmp|pcp> <count> <first port>` makes that many strategies, which know nothing of each other
+ * `loss-agent.ts many <natpmp|pcp|auto> <count> <first port>` makes that many strategies, which know nothing of each other
  * or of the gateway, has each map a port of its own, all at once, and prints how long each took, in milliseconds, or
  * `null` where it gave up. `loss-agent.ts pair <natpmp|pcp> <port> <port>` maps two ports by one strategy, and prints
  * each when it is mapped. The mappings stay.
@@ -16,10 +16,13 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
+import * as Automatic from "effect-nat/Automatic"
 
 const [command = "", method = "", first = "0", second = "0"] = process.argv.slice(2)
 
-const strategy = Layer.fresh((method === "pcp" ? Pcp.layer : NatPmp.layer).pipe(Layer.provide(NodeHost.layer)))
+const strategies = { natpmp: NatPmp.layer, pcp: Pcp.layer, auto: Automatic.layer }
+const chosen = method === "pcp" || method === "auto" ? strategies[method] : strategies.natpmp
+const strategy = Layer.fresh(chosen.pipe(Layer.provide(NodeHost.layer)))
 
 const print = (value: unknown) => Effect.sync(() => void process.stdout.write(`${JSON.stringify(value)}\n`))
 
