@@ -392,22 +392,28 @@ describe("nonces", () => {
   )
 })
 
+/** A host's clock, which can be set back, and the true one. */
+const makeClocks = Effect.gen(function* () {
+  const clock = yield* Clock.clockWith(Effect.succeed)
+  let setBack = 0
+  const wall: Clock.Clock = Object.create(clock, {
+    currentTimeMillis: { value: Effect.map(clock.currentTimeMillis, (now) => now - setBack) },
+    currentTimeMillisUnsafe: { value: () => clock.currentTimeMillisUnsafe() - setBack }
+  })
+  return { clock, wall, setBack: (by: Duration.Input) => void (setBack = Duration.toMillis(by)) }
+})
+
 describe("the epoch", () => {
   it.effect("is compared by a clock that does not go backwards [RFC 6887 8.5-f]", () =>
     Effect.gen(function* () {
-      const clock = yield* Clock.clockWith(Effect.succeed)
-      let setBack = 0
-      const wall: Clock.Clock = Object.create(clock, {
-        currentTimeMillis: { value: Effect.map(clock.currentTimeMillis, (now) => now - setBack) },
-        currentTimeMillisUnsafe: { value: () => clock.currentTimeMillisUnsafe() - setBack }
-      })
+      const { setBack, wall } = yield* makeClocks
       let epoch = 1000
       yield* Effect.gen(function* () {
         const { client } = yield* withClient(({ socket }) => Effect.sync(() => socket.reply(announced(epoch))))
         yield* client.announce()
         yield* TestClock.adjust("1 second")
         epoch += 1
-        setBack = 24 * 60 * 60 * 1000
+        setBack("24 hours")
         yield* client.announce()
         assert.deepInclude(yield* client.tableState, { restarts: 0 })
       }).pipe(Effect.provideService(Clock.Clock, wall))
@@ -522,6 +528,24 @@ describe("a mapping", () => {
       yield* Net.settle
       yield* TestClock.adjust("2 seconds")
       yield* Fiber.join(released)
+    })
+  )
+
+  it.effect("is asked for again after a few seconds, also where the host's clock was set back meanwhile", () =>
+    Effect.gen(function* () {
+      const { clock, setBack, wall } = yield* makeClocks
+      const router = Router.make()
+      yield* Effect.gen(function* () {
+        const { mapper } = yield* withMapper((sent) => Effect.provideService(router.peer(sent), Clock.Clock, clock))
+        yield* mapper.map({ ...wish, lifetime: "3 minutes" })
+        const isFirst = () => mapsOf(router).length === 2
+        const refusal = { resultCode: 8, lifetime: 0, epoch: 1000, isParsed: true }
+        router.alter = (answer, asked) => (isFirst() ? Codec.encodeResponse(Codec.refusalOf(asked, refusal)) : answer)
+        while (mapsOf(router).length < 2) yield* TestClock.adjust("100 millis")
+        setBack("24 hours")
+        yield* TestClock.adjust("5 seconds")
+        assert.lengthOf(mapsOf(router), 3)
+      }).pipe(Effect.provideService(Clock.Clock, wall))
     })
   )
 
