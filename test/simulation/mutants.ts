@@ -394,8 +394,8 @@ export const list: ReadonlyArray<Mutant> = [
     edits: [
       edit(
         current,
-        "Result.isSuccess(sought.result) || now - sought.at",
-        "(Result.isSuccess(sought.result) && now === sought.at) || now - sought.at"
+        "if (!isNews || selected !== undefined) return sought",
+        "if (selected !== undefined) return sought\n    return undefined"
       )
     ]
   },
