@@ -31,7 +31,7 @@ import * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import * as PortMapper from "@effect-nat/core/PortMapper"
-import type * as Strategy from "@effect-nat/core/Strategy"
+import * as Strategy from "@effect-nat/core/Strategy"
 import * as Udp from "@effect-nat/core/Udp"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as PortControl from "@effect-nat/natpmp/PortControl"
@@ -192,7 +192,8 @@ const attempt = Effect.fnUntraced(function* (
   outlive: Scope.Scope
 ): Effect.fn.Return<Attempt, never, Scope.Scope> {
   const own = yield* Scope.fork(yield* Effect.scope)
-  const fiber = yield* Effect.forkIn(Scope.provide(mapper.map(request), own), outlive, { startImmediately: true })
+  const asked = mapper.map(request).pipe(Scope.provide(own), Effect.provideService(Strategy.IsAttempt, true))
+  const fiber = yield* Effect.forkIn(asked, outlive, { startImmediately: true })
   const result = Fiber.join(fiber)
   return {
     result,
