@@ -669,7 +669,7 @@ export const list: ReadonlyArray<Mutant> = [
     name: "network-changes-unheard",
     what: "Nobody listens to what happens to this host's network.",
     by: "follows-host",
-    edits: [edit(engine, "Effect.raceFirst(whenMoved, whenChanged(lease))", "whenChanged(lease)")]
+    edits: [edit(engine, "[whenMoved, whenChanged(lease), ", "[whenChanged(lease), ")]
   },
   {
     name: "asks-the-old-gateway",
