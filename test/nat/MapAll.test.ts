@@ -41,7 +41,7 @@ describe("Automatic.mapAll", () => {
         Effect.gen(function* () {
           const all = yield* Automatic.mapAll({ protocol: "tcp", internalPort: 12000, externalPort: 12001 })
           said = yield* Effect.forEach(all, outcome)
-          yield* Effect.never
+          return yield* Effect.never
         }).pipe(Effect.scoped)
       )
       network.runUntil(60_000)
