@@ -77,6 +77,8 @@ interface Mapping {
   held: Held | undefined
   /** Since when, in seconds of the monotonic clock. */
   heldAt: number
+  /** When it was last asked for, in the same seconds. */
+  begunAt: number
   /** It is being asked for right now, so it will know. */
   isBusy: boolean
   readonly wake: Effect.Effect<void>
@@ -157,8 +159,8 @@ export const make = Effect.fnUntraced(function* (
       if (known !== undefined && Math.abs(startedAt - known) <= sameMoment) return
       restarts.set(gateway, startedAt)
       yield* Effect.logDebug(`${gateway} has lost its mappings`)
-      // What is granted before it is acted upon is there.
-      const isLost = ({ heldAt }: Mapping) => heldAt < toldAt
+      // What is asked for before it is acted upon is there. One that was asked for before may have been granted before.
+      const isLost = ({ begunAt }: Mapping) => begunAt < toldAt
       const wakeAll = later(wakeThose(gateway, (_, one) => isLost(one)))
       yield* limit(gateway, wakeAll)
     }),
@@ -175,6 +177,7 @@ export const make = Effect.fnUntraced(function* (
     const mapping: Mapping = {
       held: undefined,
       heldAt: 0,
+      begunAt: 0,
       isBusy: false,
       wake: Effect.asVoid(Queue.offer(woken, undefined))
     }
@@ -196,8 +199,9 @@ export const make = Effect.fnUntraced(function* (
         })
     )
     const registration: Registration = {
-      begin: Effect.suspend(() => {
+      begin: Effect.flatMap(Clock.monotonicTimeNanos, (now) => {
         mapping.isBusy = true
+        mapping.begunAt = Number(now) / nanosPerSecond
         return Effect.asVoid(Queue.clear(woken))
       }),
       hold: (held) =>
