@@ -14,6 +14,7 @@ import * as NatPmpDiscovery from "@effect-nat/natpmp/NatPmpDiscovery"
 import * as Pcp from "@effect-nat/natpmp/Pcp"
 import * as PcpDiscovery from "@effect-nat/natpmp/PcpDiscovery"
 import * as PortControl from "@effect-nat/natpmp/PortControl"
+import * as SsdpListener from "@effect-nat/upnp/SsdpListener"
 import * as Upnp from "@effect-nat/upnp/Upnp"
 import * as UpnpDiscovery from "@effect-nat/upnp/UpnpDiscovery"
 import { assert, describe, it } from "@effect/vitest"
@@ -22,6 +23,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
 import * as Automatic from "effect-nat/Automatic"
 import * as Fallback from "effect-nat/Fallback"
 import * as Without from "../core/strategiesWithoutGateway.ts"
@@ -63,6 +65,7 @@ const probes: ReadonlyArray<readonly [string, Asking]> = [
   ["the PCP strategy's probe", Effect.flatMap(portControl, ([, pcp]) => pcp?.probe ?? Effect.void)],
   ["Upnp.mapAll", Upnp.mapAll(request)],
   ["Automatic.mapAll", Automatic.mapAll(request)],
+  ["SsdpListener", SsdpListener.SsdpListener.use(({ anyOne }) => anyOne).pipe(Effect.provide(SsdpListener.layer))],
   ["UpnpDiscovery", found(UpnpDiscovery.layer)],
   ["NatPmpDiscovery", found(NatPmpDiscovery.layer)],
   ["PcpDiscovery", found(PcpDiscovery.layer)]
@@ -93,6 +96,16 @@ describe("where automation is not allowed", () => {
     const opened: Without.Opened = { towards: [] }
     return Effect.gen(function* () {
       for (const [name, asking] of probes) yield* isRefused(name, asking)
+      assert.deepStrictEqual(opened.towards, [])
+    }).pipe(Effect.provide(host(opened)))
+  })
+
+  it.effect("a listener that is started hears and asks nobody", () => {
+    const opened: Without.Opened = { towards: [] }
+    return Effect.gen(function* () {
+      const listener = yield* SsdpListener.make
+      yield* listener.start
+      yield* TestClock.adjust("1 hour")
       assert.deepStrictEqual(opened.towards, [])
     }).pipe(Effect.provide(host(opened)))
   })
