@@ -488,7 +488,8 @@ export class Judge {
     })
     if (held === undefined) return
     // The automatic strategy's attempt over PCP, which another protocol was quicker than.
-    if (nonce !== undefined && this.currentOf(held)?.method === "upnp") return
+    const method = this.currentOf(held)?.method
+    if (nonce !== undefined && (method === "upnp" || method === "natpmp")) return
     this.#checkNotLive(held)
     // What is given back while it is lost, for its port is not the one that it must be, is no release.
     if (held.isReleasing) held.deletes += 1

@@ -472,8 +472,8 @@ export const list: ReadonlyArray<Mutant> = [
     edits: [
       edit(
         engine,
-        "Effect.exit(Deferred.await(released)))),\n        release\n",
-        'Effect.exit(Deferred.await(released)))),\n        release: ((calls) => Effect.suspend(() => calls++ === 0 ? release : Effect.die(new Error("released already"))))(0)\n'
+        "renew: Effect.asVoid(Queue.offer(woken, undefined)),\n        release\n",
+        'renew: Effect.asVoid(Queue.offer(woken, undefined)),\n        release: ((calls) => Effect.suspend(() => calls++ === 0 ? release : Effect.die(new Error("released already"))))(0)\n'
       )
     ]
   },
@@ -657,7 +657,7 @@ export const list: ReadonlyArray<Mutant> = [
     name: "sweeps-what-is-held",
     what: "What a killed process has left is deleted, also where the next one holds it.",
     by: "no-delete-while-live",
-    edits: [edit(ledger, "if (isSomebodys || (yield* discardOne", "if ((yield* discardOne")]
+    edits: [edit(ledger, "if (isSomebodys || (yield* discardAlone", "if ((yield* discardOne")]
   },
   {
     name: "nonce-dies-with-process",
@@ -669,7 +669,7 @@ export const list: ReadonlyArray<Mutant> = [
     name: "network-changes-unheard",
     what: "Nobody listens to what happens to this host's network.",
     by: "follows-host",
-    edits: [edit(engine, "Effect.raceFirst(whenMoved, whenChanged(lease))", "whenChanged(lease)")]
+    edits: [edit(engine, "[whenMoved, whenChanged(lease), ", "[whenChanged(lease), ")]
   },
   {
     name: "asks-the-old-gateway",

@@ -35,8 +35,6 @@ export const SeenAddress: Context.Reference<Effect.Effect<NetAddress.IpAddress |
  */
 export const isBehind = (external: NetAddress.IpAddress | undefined, seen?: NetAddress.IpAddress): boolean => {
   if (external === undefined || !NetAddress.isIpv4Address(external)) return false
-  // A simulated router's, whose world is this host.
-  if (NetAddress.isLoopback(external)) return false
   if (!Ipv4Scope.isPublic(external)) return true
   return seen !== undefined && NetAddress.isIpv4Address(seen) && !Equal.equals(external, seen)
 }
@@ -104,5 +102,7 @@ export const explainRefusal = Effect.fnUntraced(function* (
   if (answer.success._tag === "None") return yield* refusal
   const address = answer.success.value
   if (address === undefined || NetAddress.isUnspecified(address)) return yield* because(noAddress)
-  return yield* isBehind(address) ? because(describe(gateway, address)) : refusal
+  // A simulated router, whose world is this host, has its own reasons.
+  const isBecause = isBehind(address) && !NetAddress.isLoopback(address)
+  return yield* isBecause ? because(describe(gateway, address)) : refusal
 })

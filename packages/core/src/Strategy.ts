@@ -4,10 +4,22 @@
  *
  * @since 0.1.0
  */
+import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Gateway from "./Gateway.ts"
 import type * as NatError from "./NatError.ts"
 import type * as PortMapper from "./PortMapper.ts"
+
+/**
+ * Whether a mapping is requested to find out who is there: another strategy may be asked for the same mapping before this
+ * request is answered or undone. Defaults to `false`.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const IsAttempt: Context.Reference<boolean> = Context.Reference<boolean>("@effect-nat/core/Strategy/IsAttempt", {
+  defaultValue: () => false
+})
 
 /**
  * A strategy with its probe. The mapper knows what the probe has learnt, so that a mapping straight after it need not

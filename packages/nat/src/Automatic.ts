@@ -31,7 +31,7 @@ import * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import * as PortMapper from "@effect-nat/core/PortMapper"
-import type * as Strategy from "@effect-nat/core/Strategy"
+import * as Strategy from "@effect-nat/core/Strategy"
 import * as Udp from "@effect-nat/core/Udp"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as PortControl from "@effect-nat/natpmp/PortControl"
@@ -192,7 +192,8 @@ const attempt = Effect.fnUntraced(function* (
   outlive: Scope.Scope
 ): Effect.fn.Return<Attempt, never, Scope.Scope> {
   const own = yield* Scope.fork(yield* Effect.scope)
-  const fiber = yield* Effect.forkIn(Scope.provide(mapper.map(request), own), outlive, { startImmediately: true })
+  const asked = mapper.map(request).pipe(Scope.provide(own), Effect.provideService(Strategy.IsAttempt, true))
+  const fiber = yield* Effect.forkIn(asked, outlive, { startImmediately: true })
   const result = Fiber.join(fiber)
   return {
     result,
@@ -471,14 +472,22 @@ const everyGateway = Effect.gen(function* () {
   return all.filter((one, index) => all.findIndex((other) => Equal.equals(one, other)) === index)
 })
 
+/** What the strategies open when they are first asked is closed after the mapping that needs it for its release. */
+const makeScopes = Effect.gen(function* () {
+  const scopes = { strategies: yield* Scope.make(), mapping: yield* Scope.make() }
+  const close = (exit: Exit.Exit<unknown, unknown>) =>
+    Effect.andThen(Scope.close(scopes.mapping, exit), Scope.close(scopes.strategies, exit))
+  yield* Effect.addFinalizer(close)
+  return { ...scopes, close }
+})
+
 const mapOn = Effect.fnUntraced(function* (gateway: NetAddress.IpAddress, request: MappingRequest.MappingRequest) {
-  const scope = yield* Effect.scope
-  const own = yield* Scope.fork(scope)
-  const result = yield* Effect.flatMap(makeStrategies, (strategies) => make(strategies)).pipe(
-    Effect.flatMap((mapper) => mapper.map(request)),
+  const { close, mapping, strategies } = yield* makeScopes
+  const result = yield* Effect.flatMap(makeStrategies, (all) => make(all)).pipe(
     Effect.provideService(Gateway.Selected, NetAddress.formatIp(gateway)),
-    Scope.provide(own),
-    Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(own, exit) : Effect.void)),
+    Scope.provide(strategies),
+    Effect.flatMap((mapper) => Scope.provide(mapper.map(request), mapping)),
+    Effect.onExit((exit) => (Exit.isFailure(exit) ? close(exit) : Effect.void)),
     Effect.result
   )
   const outcome: OnGateway = { gateway, result }

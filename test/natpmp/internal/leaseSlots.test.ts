@@ -1,3 +1,4 @@
+import * as Strategy from "@effect-nat/core/Strategy"
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -17,5 +18,18 @@ it.effect("of many who take a slot at once one has it, wherever fibers yield", (
       const again = yield* Effect.scoped(Effect.exit(slots.take(end)))
       assert.isTrue(Exit.isSuccess(again))
     }
+  })
+)
+
+it.effect("an attempt is in nobody's way until it is kept, and gives back only what it has", () =>
+  Effect.gen(function* () {
+    const slots = LeaseSlots.make()
+    const attempt = yield* slots.take(end).pipe(Effect.provideService(Strategy.IsAttempt, true))
+    const other = yield* slots.take(end)
+    yield* attempt.giveBack
+    assert.isTrue(Exit.isFailure(yield* Effect.exit(slots.take(end))))
+    yield* other.giveBack
+    yield* attempt.keep
+    assert.isTrue(Exit.isFailure(yield* Effect.exit(slots.take(end))))
   })
 )

@@ -3,6 +3,7 @@
  * the first one's mapping, and its release would delete it; over PCP it would be refused, as it has another nonce. So
  * the second one is refused here while the first one is held, whichever of the protocols holds it.
  */
+import * as Strategy from "@effect-nat/core/Strategy"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import * as Effect from "effect/Effect"
@@ -27,6 +28,12 @@ export interface LeaseSlots {
 /** A slot that is taken. */
 export interface Slot {
   readonly giveBack: Effect.Effect<void>
+  /** The attempt that has taken it is a mapping now. */
+  readonly keep: Effect.Effect<void>
+}
+
+interface Holder {
+  isAttempt: boolean
 }
 
 const nameOf = ({ internalPort, protocol }: End): string => `${internalPort}/${protocol}`
@@ -46,10 +53,10 @@ const taken = (end: End) =>
 
 /** No slot is taken at first. */
 export const make = (): LeaseSlots => {
-  const holders = new Map<string, symbol>()
+  const holders = new Map<string, Holder>()
   const take = Effect.fnUntraced(function* (end: End) {
     const key = keyOf(end)
-    const holder = Symbol(key)
+    const holder: Holder = { isAttempt: yield* Strategy.IsAttempt }
     // Given back twice, by hand and by the scope, it may already be somebody else's the second time.
     const giveBack = Effect.sync(() => {
       if (holders.get(key) === holder) holders.delete(key)
@@ -57,13 +64,18 @@ export const make = (): LeaseSlots => {
     yield* Effect.acquireRelease(
       // In one step: a fiber may yield between any two.
       Effect.suspend(() => {
-        if (holders.has(key)) return Effect.fail(taken(end))
+        // The gateway has one mapping for both, and whoever makes attempts clears up after itself.
+        if (holders.get(key)?.isAttempt === false) return Effect.fail(taken(end))
         holders.set(key, holder)
         return Effect.void
       }),
       () => giveBack
     )
-    return { giveBack }
+    const keep = Effect.sync(() => {
+      holder.isAttempt = false
+      if (!holders.has(key)) holders.set(key, holder)
+    })
+    return { giveBack, keep }
   })
   return { take }
 }

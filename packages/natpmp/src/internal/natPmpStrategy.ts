@@ -38,8 +38,11 @@ export const mapWith = Effect.fnUntraced(function* <Handle>(
   end: LeaseSlots.End,
   protocol: LeaseEngine.LeaseProtocol<Handle>
 ): Effect.fn.Return<PortMapper.Mapping, NatError.NatError, Scope.Scope> {
-  const { giveBack } = yield* slots.take(end)
-  const mapping = yield* LeaseEngine.map(protocol, request).pipe(Effect.onError(() => giveBack))
+  const { giveBack, keep } = yield* slots.take(end)
+  const mapping = yield* LeaseEngine.map(protocol, request).pipe(
+    Effect.tap(keep),
+    Effect.onError(() => giveBack)
+  )
   return { ...mapping, release: Effect.ensuring(mapping.release, giveBack) }
 })
 
