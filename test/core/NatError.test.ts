@@ -18,7 +18,8 @@ const reasons = (detail: string): ReadonlyArray<NatError.NatErrorReason> => [
   new NatError.MalformedAnswer({ detail }),
   new NatError.Unreachable({ detail }),
   new NatError.NoExternalAddress({ detail }),
-  new NatError.InvalidRequest({ detail: detail === "" ? "wrong" : detail })
+  new NatError.InvalidRequest({ detail: detail === "" ? "wrong" : detail }),
+  new NatError.AutomationOff({ detail })
 ]
 
 // oxlint-disable-next-line no-control-regex -- control characters are what must not be there

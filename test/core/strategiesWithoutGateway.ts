@@ -12,7 +12,7 @@ import * as DatagramSocket from "effect/socket/DatagramSocket"
 
 const ip = NetAddress.ipFromStringUnsafe
 
-/** The addresses that sockets were opened towards. */
+/** The addresses that sockets were opened towards, or `everybody`. */
 export interface Opened {
   readonly towards: Array<string>
 }
@@ -36,8 +36,8 @@ export const host = (
   Layer.mergeAll(
     Layer.succeed(Udp.Udp, {
       open: ({ connect }) => {
+        options.opened?.towards.push(connect === undefined ? "everybody" : NetAddress.formatIp(connect.address))
         if (connect === undefined) return Effect.die("a socket for more than one peer")
-        options.opened?.towards.push(NetAddress.formatIp(connect.address))
         if (options.isOffline === true) return refuse
         return Effect.succeed({
           address: NetAddress.inetAddressUnsafe(

@@ -67,3 +67,11 @@ describe("a lease on the command line", () => {
     })
   }
 })
+
+describe("a family on the command line", () => {
+  it("is asked for by itself, and both one after the other", () => {
+    assert.deepStrictEqual(Flags.families("ipv4"), ["ipv4"])
+    assert.deepStrictEqual(Flags.families("ipv6"), ["ipv6"])
+    assert.deepStrictEqual(Flags.families("both"), ["ipv4", "ipv6"])
+  })
+})

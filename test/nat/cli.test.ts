@@ -44,6 +44,15 @@ const wrongCalls: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: Reg
   [["map", "12000", "12000/tcp"], /external port 12000\/tcp is asked for twice/],
   [["map", "12000:80", "12001:80"], /external port 80\/tcp is asked for twice/],
   [["map", "12000", "--external-address", "11.22.33.1"], /--external-address goes with --strategy manual/],
+  [["map", "12000", "--family", "ipv5"], /ipv5.*ipv4/],
+  [["gateways", "--strategy", "lan"], /lan.*auto/],
+  ...["map 12000", "external", "list", "delete 12000/tcp", "gateways", "serve"].map(
+    (command) =>
+      [
+        [...command.split(" "), "--no-automation", "--strategy", "upnp"],
+        /--no-automation forbids --strategy upnp: leave one of them out, or use --strategy manual/
+      ] as const
+  ),
   [["map", "12000", "--strategy", "manual", "--description", "x".repeat(65)], /at most 64/],
   [["delete", "x/tcp"], /"x" is not a port/],
   [["delete"], /port/],
@@ -82,6 +91,15 @@ describe.concurrent("effect-nat", () => {
       assert.match(stdout, new RegExp(`^ +${command} `, "m"))
     }
     assert.strictEqual(code, 0)
+  })
+
+  it("--help tells of --no-automation, which has no opposite, wherever a gateway may be asked", async () => {
+    for (const command of ["map", "external", "list", "delete", "gateways", "serve"]) {
+      const { stdout } = await run([command, "--help"])
+      assert.match(stdout, /^ +--no-automation +Ask no gateway for anything: .*$/m, command)
+      assert.notInclude(stdout, "--automation")
+      assert.notInclude(stdout, "--no-no-automation")
+    }
   })
 
   for (const shell of ["bash", "zsh", "fish"]) {
@@ -142,6 +160,13 @@ describe.concurrent("effect-nat map without a gateway", () => {
     assert.match(stdout, /-> port 12001 \(the external address is not known\) \(manual, no lease\)/)
   })
 
+  it("maps by hand where automation is forbidden", async () => {
+    const { code, stderr, stdout } = await run(["map", "12000", "--no-automation", "--strategy", "manual"], "mapped")
+    assert.match(stdout, /^mapped .* \(manual, no lease\)$/m)
+    assert.strictEqual(stderr, "")
+    assert.strictEqual(code, 130)
+  })
+
   it("maps nothing with the lan strategy, and says so", async () => {
     const { code, stdout } = await run(["map", "12000/udp", "--strategy", "lan"], "mapped")
     assert.match(stdout, /^mapped .*:12000\/udp -> not mapped: reachable on this network only \(lan, no lease\)\n/)
@@ -159,6 +184,22 @@ describe.concurrent("effect-nat map without a gateway", () => {
       assert.match(stderr, /^effect-nat: .*\n$/)
       assert.strictEqual(stdout, "")
       assert.strictEqual(code, 1)
+      const asJson = await run([...args, "--json"])
+      assert.strictEqual(asJson.stderr, stderr)
+      assert.strictEqual(asJson.code, 1)
+      assert.deepStrictEqual(JSON.parse(asJson.stdout), {
+        event: "failed",
+        error: args[0] === "external" ? "NoExternalAddress" : "Unsupported",
+        message: stderr.slice("effect-nat: ".length).trim()
+      })
     }
+  })
+
+  it("a wrong call is one line of JSON too, where its flags could be read", async () => {
+    const { code, stdout } = await run(["serve", "--json", "--external-address", "11.22.33.1"])
+    const { message, ...rest } = JSON.parse(stdout)
+    assert.deepStrictEqual(rest, { event: "failed", error: "InvalidRequest" })
+    assert.match(message, /--external-address goes with --strategy manual/)
+    assert.strictEqual(code, 2)
   })
 })

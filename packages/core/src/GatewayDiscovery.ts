@@ -19,7 +19,8 @@ export class GatewayDiscovery extends Context.Service<
   {
     /**
      * Each gateway as it answers. The search starts when the stream is run and the stream ends when the search's own
-     * time is over; no gateway at all is an empty stream, not an error.
+     * time is over; no gateway at all is an empty stream, not an error. Fails with `AutomationOff` where nobody may be
+     * asked.
      */
     readonly gateways: Stream.Stream<Gateway.Gateway, NatError.NatError>
   }

@@ -225,6 +225,24 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("@effect-
 }
 
 /**
+ * Automation is forbidden (`Automation.Allowed`). Nothing was sent.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class AutomationOff extends Schema.TaggedError<AutomationOff>("@effect-nat/core/AutomationOff")(
+  "AutomationOff",
+  { detail }
+) {
+  override get message(): string {
+    return said(
+      "automation is switched off, so no gateway is asked: forward the port by hand and use the manual strategy with the address that the world sees",
+      this.detail
+    )
+  }
+}
+
+/**
  * Everything that can go wrong with a strategy.
  *
  * @category schemas
@@ -242,7 +260,8 @@ export const NatErrorReason = Schema.Union([
   Unreachable,
   NoExternalAddress,
   NoSuchMapping,
-  InvalidRequest
+  InvalidRequest,
+  AutomationOff
 ])
 
 /**

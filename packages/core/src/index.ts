@@ -1,6 +1,14 @@
 // Written by "npm run generate" from the modules' headers. Do not edit.
 
 /**
+ * One switch for all automation: where it is off, no strategy asks a gateway for anything, and no packet leaves the
+ * host.
+ *
+ * @since 0.1.0
+ */
+export * as Automation from "./Automation.ts"
+
+/**
  * A contact point: where a service can be reached, from inside and from outside.
  *
  * @since 0.1.0

@@ -10,9 +10,13 @@ import type * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 
+const isWithoutGateway = ({ reason }: NatError.NatError): boolean =>
+  reason._tag === "NoGateway" || reason._tag === "AutomationOff"
+
 /**
- * Maps by the first strategy, and where no gateway answers it (`NoGateway`), by the second. Everything else is left
- * to the first: a gateway that refuses is an error, not a reason to serve fewer people in silence.
+ * Maps by the first strategy, and where no gateway answers it (`NoGateway`) or none may be asked (`AutomationOff`), by
+ * the second. Everything else is left to the first: a gateway that refuses is an error, not a reason to serve fewer
+ * people in silence.
  *
  * @category combinators
  * @since 0.1.0
@@ -26,11 +30,7 @@ export const whenNoGateway = (
   map: (request) =>
     first
       .map(request)
-      .pipe(
-        Effect.catchReason("NatError", "NoGateway", (_reason, error) =>
-          Effect.andThen(onFallback(error), second.map(request))
-        )
-      )
+      .pipe(Effect.catchIf(isWithoutGateway, (error) => Effect.andThen(onFallback(error), second.map(request))))
 })
 
 /**

@@ -29,6 +29,7 @@
  *
  * @since 0.1.0
  */
+import * as Automation from "@effect-nat/core/Automation"
 import type * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import type * as Gateway from "@effect-nat/core/Gateway"
 import type * as NatError from "@effect-nat/core/NatError"
@@ -103,8 +104,8 @@ export const permanentLifetime: Duration.Duration = NatPmpLease.permanentLifetim
  * @category constructors
  * @since 0.1.0
  */
-export const makeOn = (environment: Environment.Environment, options: Options = {}): Strategy.Strategy =>
-  NatPmpStrategy.make(environment, Duration.fromInputUnsafe(options.requestTimeout ?? requestTimeout))
+export const makeOn = (environment: Environment.Environment, options: Options = {}): Effect.Effect<Strategy.Strategy> =>
+  Automation.guard(NatPmpStrategy.make(environment, Duration.fromInputUnsafe(options.requestTimeout ?? requestTimeout)))
 
 /**
  * The strategy with its probe, for as long as the scope is open. `Gateway.Selected` is read here, once, and by no call.
@@ -115,7 +116,7 @@ export const makeOn = (environment: Environment.Environment, options: Options = 
 export const makeStrategy = (
   options: Options = {}
 ): Effect.Effect<Strategy.Strategy, never, Udp.Udp | DefaultRoute.DefaultRoute | Scope.Scope> =>
-  Effect.map(Environment.make, (environment) => makeOn(environment, options))
+  Effect.flatMap(Environment.make, (environment) => makeOn(environment, options))
 
 /**
  * Asks the IPv4 default gateways for their external address, all at once, and returns the first that has one; changes
@@ -130,7 +131,7 @@ export const makeStrategy = (
  * @since 0.1.0
  */
 export const probe: Effect.Effect<Probe, NatError.NatError, Udp.Udp | DefaultRoute.DefaultRoute> =
-  Environment.make.pipe(Effect.flatMap(NatPmpStrategy.makeProbe), Effect.scoped)
+  Automation.check.pipe(Effect.andThen(Environment.make), Effect.flatMap(NatPmpStrategy.makeProbe), Effect.scoped)
 
 /**
  * The strategy with options.

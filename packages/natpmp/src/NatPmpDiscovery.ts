@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import * as Automation from "@effect-nat/core/Automation"
 import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as GatewayDiscovery from "@effect-nat/core/GatewayDiscovery"
@@ -55,6 +56,6 @@ export const layer: Layer.Layer<GatewayDiscovery.GatewayDiscovery, never, Udp.Ud
     Effect.gen(function* () {
       const context = yield* Effect.context<Udp.Udp | DefaultRoute.DefaultRoute>()
       const selected = yield* Gateway.Selected
-      return { gateways: Stream.unwrap(search(selected)).pipe(Stream.provideContext(context)) }
+      return { gateways: Automation.guardStream(Stream.unwrap(search(selected))).pipe(Stream.provideContext(context)) }
     })
   )

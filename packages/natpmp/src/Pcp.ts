@@ -40,6 +40,7 @@
  *
  * @since 0.1.0
  */
+import * as Automation from "@effect-nat/core/Automation"
 import type * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import type * as Gateway from "@effect-nat/core/Gateway"
 import type * as NatError from "@effect-nat/core/NatError"
@@ -108,12 +109,14 @@ export const requestTimeout: Duration.Duration = PcpLease.requestTimeout
  * @since 0.1.0
  */
 export const makeOn = (environment: Environment.Environment, options: Options = {}): Effect.Effect<Strategy.Strategy> =>
-  Effect.map(PcpClient.NonceSource, (makeNonce) =>
-    PcpStrategy.make(environment, {
-      makeNonce,
-      timeout: Duration.fromInputUnsafe(options.requestTimeout ?? requestTimeout),
-      thirdParty: options.thirdParty ?? false
-    })
+  Effect.flatMap(PcpClient.NonceSource, (makeNonce) =>
+    Automation.guard(
+      PcpStrategy.make(environment, {
+        makeNonce,
+        timeout: Duration.fromInputUnsafe(options.requestTimeout ?? requestTimeout),
+        thirdParty: options.thirdParty ?? false
+      })
+    )
   )
 
 /**
@@ -140,7 +143,7 @@ export const makeStrategy = (
  * @since 0.1.0
  */
 export const probe: Effect.Effect<Gateway.Gateway, NatError.NatError, Udp.Udp | DefaultRoute.DefaultRoute> =
-  Environment.make.pipe(Effect.flatMap(PcpStrategy.makeProbe), Effect.scoped)
+  Automation.check.pipe(Effect.andThen(Environment.make), Effect.flatMap(PcpStrategy.makeProbe), Effect.scoped)
 
 /**
  * The strategy with options.

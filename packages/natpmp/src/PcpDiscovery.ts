@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import * as Automation from "@effect-nat/core/Automation"
 import type * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as GatewayDiscovery from "@effect-nat/core/GatewayDiscovery"
@@ -68,7 +69,7 @@ export const layer: Layer.Layer<GatewayDiscovery.GatewayDiscovery, never, Udp.Ud
       const context = yield* Effect.context<Udp.Udp | DefaultRoute.DefaultRoute>()
       const selected = yield* Gateway.Selected
       return {
-        gateways: Stream.unwrap(search).pipe(
+        gateways: Automation.guardStream(Stream.unwrap(search)).pipe(
           Stream.provideContext(context),
           Stream.provideService(Gateway.Selected, selected)
         )

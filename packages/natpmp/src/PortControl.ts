@@ -65,6 +65,6 @@ export const makeStrategies = Effect.fnUntraced(function* (
   const environment = yield* Environment.make
   return {
     pcp: yield* Pcp.makeOn(environment, options.pcp),
-    natPmp: NatPmp.makeOn(environment, options.natPmp)
+    natPmp: yield* NatPmp.makeOn(environment, options.natPmp)
   }
 })

@@ -30,6 +30,7 @@
  *
  * @since 0.1.0
  */
+import * as Automation from "@effect-nat/core/Automation"
 import type * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import type * as Http from "@effect-nat/core/Http"
 import type * as NatError from "@effect-nat/core/NatError"
@@ -274,8 +275,8 @@ export class SsdpListener extends Context.Service<
   SsdpListener,
   {
     /**
-     * Begins to search and to listen. Does nothing where it has begun. What cannot be done, for example because another
-     * program does not share its port, is logged at debug level.
+     * Begins to search and to listen. Does nothing where it has begun, or where automation is not allowed. What cannot be
+     * done, for example because another program does not share its port, is logged at debug level.
      */
     readonly start: Effect.Effect<void>
     /**
@@ -294,8 +295,8 @@ export class SsdpListener extends Context.Service<
     readonly changes: Stream.Stream<Change>
     /**
      * A gateway, the default gateway if there is a choice. Starts the listener; where none is known, searches and waits
-     * for the first one: 3 seconds, and for a description on its way 4 more. Fails with `NoGateway`, or `Unreachable`
-     * where no socket can be opened.
+     * for the first one: 3 seconds, and for a description on its way 4 more. Fails with `NoGateway`, `Unreachable`
+     * where no socket can be opened, or `AutomationOff`.
      */
     readonly anyOne: Effect.Effect<KnownGateway, NatError.NatError>
   }
@@ -486,7 +487,7 @@ export const make: Effect.Effect<SsdpListener["Service"], never, Network | Scope
     )
 
   const begin = Effect.gen(function* () {
-    if (session !== undefined || isClosed) return
+    if (session !== undefined || isClosed || !(yield* Automation.Allowed)) return
     const own = yield* Scope.fork(scope)
     const watches = yield* Scope.provide(FiberMap.make<string>(), own)
     const current: Session = { scope: own, watches, search: undefined, failure: undefined }
@@ -546,6 +547,7 @@ export const make: Effect.Effect<SsdpListener["Service"], never, Network | Scope
   const start = controlled(begin)
 
   const anyOne = Effect.gen(function* () {
+    yield* Automation.check
     yield* start
     const current = session
     if (current === undefined) return yield* NoGateway.silent

@@ -51,6 +51,7 @@
  *
  * @since 0.1.0
  */
+import * as Automation from "@effect-nat/core/Automation"
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import * as MappingRequest from "@effect-nat/core/MappingRequest"
@@ -84,13 +85,14 @@ import type * as UpnpGateway from "./UpnpGateway.ts"
  * after the first of them, and where none has, the best of all when the search is over (3 seconds) and all that
  * answered it have been asked, which takes 7 seconds at most. A line that is up is better than one that is down, then a
  * public address is better than another. `Gateway.Selected` names the gateway in place of all that. Fails with
- * `NoGateway`, or `Unreachable` where no socket can be opened.
+ * `NoGateway`, `AutomationOff`, or `Unreachable` where no socket can be opened.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const probe: Effect.Effect<UpnpGateway.Usable, NatError.NatError, UpnpDiscovery.Network> = Effect.gen(
   function* () {
+    yield* Automation.check
     const client = yield* SoapClient.make
     return yield* UpnpProbe.probe({ client, selected: yield* Gateway.Selected, isSuspect: () => false })
   }
@@ -190,11 +192,11 @@ export const makeStrategy: Effect.Effect<Strategy.Strategy, never, UpnpDiscovery
       current.use((found) => UpnpLease.removeEntry(found, keyOf(key)))
     )
 
-    return {
+    return yield* Automation.guard({
       method: "upnp",
       probe: current.use((session) => Effect.succeed(session.gateway)),
       mapper: { map, externalAddress, list, remove }
-    }
+    })
   }
 )
 
@@ -244,6 +246,7 @@ export const mapAll = Effect.fn("Upnp.mapAll")(function* (
   request: MappingRequest.MappingRequest
 ): Effect.fn.Return<ReadonlyArray<OnGateway>, NatError.NatError, Scope.Scope | UpnpDiscovery.Network> {
   yield* MappingRequest.resolve(request)
+  yield* Automation.check
   if (request.family === "ipv6") {
     return yield* NatError.fromReason(
       new NatError.Unsupported({ operation: "map an IPv6 port on all gateways", detail: "one router has them all" })

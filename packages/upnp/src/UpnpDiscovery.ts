@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as Automation from "@effect-nat/core/Automation"
 import type * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import type * as Gateway from "@effect-nat/core/Gateway"
 import * as GatewayDiscovery from "@effect-nat/core/GatewayDiscovery"
@@ -43,7 +44,7 @@ export const described: Stream.Stream<
   Result.Result<UpnpGateway.Described, NatError.NatError>,
   NatError.NatError,
   Network
-> = SsdpSearch.search().pipe(
+> = Automation.guardStream(SsdpSearch.search()).pipe(
   Stream.mapEffect((answer) => Effect.result(UpnpGateway.describe(answer)), {
     concurrency: SsdpSearch.maximumAnswers,
     unordered: true

@@ -6,6 +6,7 @@ import * as Argument from "effect/cli/Argument"
 import * as Flag from "effect/cli/Flag"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
+import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 
 /** One port to map, as written on the command line. */
@@ -88,6 +89,23 @@ export const strategy = Flag.Literals("strategy", strategies).pipe(
   Flag.withDefault("auto")
 )
 
+/** The strategies that look for a gateway. */
+const searches = ["auto", "upnp", "natpmp", "pcp"] as const satisfies ReadonlyArray<StrategyName>
+
+/** The name of a strategy that looks for a gateway. */
+export type SearchName = (typeof searches)[number]
+
+export const search = Flag.Literals("strategy", searches).pipe(
+  Flag.withDescription("Whom to ask: auto asks by every protocol"),
+  Flag.withDefault("auto")
+)
+
+export const noAutomation = Flag.Boolean("no-automation").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription("Ask no gateway for anything: not a packet leaves this host on the way to a mapping"),
+  Flag.withDefault(false)
+)
+
 export const externalAddress = Flag.String("external-address").pipe(
   Flag.withMetavar("ADDR"),
   Flag.withDescription("The address that the world sees, for the manual strategy; empty where it is not known"),
@@ -117,10 +135,24 @@ export const description = Flag.String("description").pipe(
 )
 
 /** What every command that talks to a gateway takes. */
-export const choice = { json, strategy, externalAddress, gateway }
+export const choice = { json, strategy, noAutomation, externalAddress, gateway }
+
+/** What a search for gateways takes. */
+export const gatewaySearch = { json, strategy: search, noAutomation }
 
 /** What every command that maps takes. */
 export const mapping = { ...choice, lease, description }
+
+export const family = Flag.Literals("family", ["ipv4", "ipv6", "both"]).pipe(
+  Flag.withDescription(
+    "ipv4 maps a port of the router's address; ipv6 opens the port of this host's own address in the router's firewall, over PCP and UPnP; both does both"
+  ),
+  Flag.withDefault("ipv4")
+)
+
+/** What is asked for, one after the other: a mapping is of one family. */
+export const families = (family: MappingRequest.Family): ReadonlyArray<"ipv4" | "ipv6"> =>
+  family === "both" ? ["ipv4", "ipv6"] : [family]
 
 const sameExternal = (self: MappingSpec, that: MappingSpec): boolean =>
   self.protocol === that.protocol &&

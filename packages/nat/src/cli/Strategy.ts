@@ -1,6 +1,7 @@
 /**
  * From the flags to layers. Each strategy's code is loaded only when it is the one chosen.
  */
+import * as Automation from "@effect-nat/core/Automation"
 import * as Gateway from "@effect-nat/core/Gateway"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as NodeHost from "@effect-nat/core/NodeHost"
@@ -13,6 +14,8 @@ import type * as Flags from "./Flags.ts"
 /** The flags that choose a strategy. */
 export interface Choice {
   readonly strategy: Flags.StrategyName
+  /** Whether no gateway may be asked. */
+  readonly noAutomation: boolean
   readonly externalAddress: string
   readonly gateway: string | undefined
 }
@@ -28,15 +31,38 @@ const strategies: Record<Flags.StrategyName, (choice: Choice) => Promise<Strateg
   upnp: async () => (await import("@effect-nat/upnp/Upnp")).layer
 }
 
-const load = (choice: Choice) =>
-  choice.externalAddress !== "" && choice.strategy !== "manual"
-    ? Effect.fail(new Failure({ status: 2, message: "--external-address goes with --strategy manual" }))
-    : Effect.promise(() => strategies[choice.strategy](choice))
+/** The strategies that a person names in order to have a gateway asked. */
+const askers: ReadonlySet<Flags.StrategyName> = new Set(["upnp", "natpmp", "pcp"])
+
+/** Fails where a strategy was named that does nothing but what is forbidden. */
+export const checkAutomation = ({ noAutomation, strategy }: Pick<Choice, "noAutomation" | "strategy">) =>
+  noAutomation && askers.has(strategy)
+    ? Effect.fail(
+        new Failure({
+          status: 2,
+          message: `--no-automation forbids --strategy ${strategy}: leave one of them out, or use --strategy manual`
+        })
+      )
+    : Effect.void
+
+const load = Effect.fnUntraced(function* (choice: Choice) {
+  if (choice.externalAddress !== "" && choice.strategy !== "manual") {
+    return yield* new Failure({ status: 2, message: "--external-address goes with --strategy manual" })
+  }
+  yield* checkAutomation(choice)
+  return yield* Effect.promise(() => strategies[choice.strategy](choice))
+})
 
 /** The strategy chosen, on this host. */
 export const layer = (
   choice: Choice
 ): Layer.Layer<PortMapper.PortMapper | NodeHost.Host, NatError.NatError | Failure> =>
   Layer.unwrap(load(choice)).pipe(
-    Layer.provideMerge(Layer.merge(NodeHost.layer, Layer.succeed(Gateway.Selected, choice.gateway)))
+    Layer.provideMerge(
+      Layer.mergeAll(
+        NodeHost.layer,
+        Layer.succeed(Gateway.Selected, choice.gateway),
+        Layer.succeed(Automation.Allowed, !choice.noAutomation)
+      )
+    )
   )

@@ -12,17 +12,32 @@ import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import * as Predicate from "effect/Predicate"
 import packageJson from "../../package.json" with { type: "json" }
-import { Failure, oneLine } from "./Failure.ts"
+import { Failure, oneLine, printJson } from "./Failure.ts"
 import * as Flags from "./Flags.ts"
 
-/** Loads a command's code. */
-const load = <A>(module: () => Promise<A>) => Effect.promise(module)
+interface Input {
+  readonly json: boolean
+}
 
-const map = Command.make("map", { specs: Flags.mappingSpecs, ...Flags.mapping }, (input) =>
-  Effect.flatMap(
-    load(() => import("./commands/map.ts")),
-    (command) => command.run(input)
+/**
+ * Loads a command's code and runs it. Where JSON is wanted, a failure is one of its lines; the command itself tells those
+ * that are in `told`.
+ */
+const call = <I extends Input, E extends Error, R>(
+  module: () => Promise<{ readonly run: (input: I) => Effect.Effect<void, E, R> }>,
+  input: I,
+  told: (error: Error) => boolean = () => false
+) =>
+  Effect.promise(module).pipe(
+    Effect.flatMap((command) => command.run(input)),
+    Effect.tapError((error) => (input.json && !told(error) ? printJson(error) : Effect.void))
   )
+
+/** What came of a request is told with what was asked for. */
+const isOfRequest: (error: Error) => boolean = Predicate.isTagged("NatError")
+
+const map = Command.make("map", { specs: Flags.mappingSpecs, ...Flags.mapping, family: Flags.family }, (input) =>
+  call(() => import("./commands/map.ts"), input, isOfRequest)
 ).pipe(
   Command.withDescription("Map ports on the router and hold them until Ctrl-C"),
   Command.withExamples([
@@ -32,41 +47,25 @@ const map = Command.make("map", { specs: Flags.mappingSpecs, ...Flags.mapping },
 )
 
 const external = Command.make("external", Flags.choice, (input) =>
-  Effect.flatMap(
-    load(() => import("./commands/external.ts")),
-    (command) => command.run(input)
-  )
+  call(() => import("./commands/external.ts"), input)
 ).pipe(Command.withDescription("Print the address that the world sees"))
 
-const list = Command.make("list", Flags.choice, (input) =>
-  Effect.flatMap(
-    load(() => import("./commands/list.ts")),
-    (command) => command.run(input)
-  )
-).pipe(Command.withDescription("List the mappings on the router"))
+const list = Command.make("list", Flags.choice, (input) => call(() => import("./commands/list.ts"), input)).pipe(
+  Command.withDescription("List the mappings on the router")
+)
 
 const remove = Command.make("delete", { key: Flags.externalSpec, ...Flags.choice }, (input) =>
-  Effect.flatMap(
-    load(() => import("./commands/delete.ts")),
-    (command) => command.run(input)
-  )
+  call(() => import("./commands/delete.ts"), input)
 ).pipe(Command.withDescription("Delete one mapping on the router, whoever made it"))
 
-const gateways = Command.make("gateways", { json: Flags.json }, (input) =>
-  Effect.flatMap(
-    load(() => import("./commands/gateways.ts")),
-    (command) => command.run(input)
-  )
+const gateways = Command.make("gateways", Flags.gatewaySearch, (input) =>
+  call(() => import("./commands/gateways.ts"), input)
 ).pipe(Command.withDescription("List the gateways that answer on this network"))
 
 const serve = Command.make(
   "serve",
   { port: Flags.port, externalPort: Flags.externalPort, session: Flags.session, ...Flags.mapping },
-  (input) =>
-    Effect.flatMap(
-      load(() => import("./commands/serve.ts")),
-      (command) => command.run(input)
-    )
+  (input) => call(() => import("./commands/serve.ts"), input, isOfRequest)
 ).pipe(Command.withDescription("Run the dispatcher: a session that others join at one mapped port"))
 
 const effectNat = Command.make("effect-nat").pipe(

@@ -197,8 +197,9 @@ export const describeHeld = Effect.fnUntraced(function* ({ ledger, recovery }: E
   const holds = held.map(
     (mapping) => `${PortMapping.format(mapping)} to ${NetAddress.formatInet(PortMapping.internal(mapping))}`
   )
-  const own = held.length === 0 ? "this process holds no mapping over it now" : `this process holds ${describe(holds)}`
-  if (noted.length === 0) return own
+  const own = `this process holds ${describe(holds)}`
   const elsewhere = noted.map((entry) => `${NetAddress.formatInet(PortMapping.internal(entry))}/${entry.protocol}`)
-  return `${own}; other programs of this host may hold, or have left, those of ${describe(elsewhere)}`
+  const others = `programs of this host hold, or have left, those of ${describe(elsewhere)}`
+  if (held.length === 0) return noted.length === 0 ? "of this host's programs none is known to hold one" : others
+  return noted.length === 0 ? own : `${own}; other ${others}`
 })

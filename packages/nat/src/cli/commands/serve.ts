@@ -60,12 +60,13 @@ const printFinding =
     return Console.log(`tried ${method}: ${address}${name === address ? "" : ` (${name})`} answered`)
   }
 
-const printFallback = (asJson: boolean, error: NatError.NatError) =>
-  asJson
-    ? Output.json({ event: "fallback", method: "lan", error: error.reason._tag, message: error.message })
-    : Console.log(
-        "no gateway answered: serving this network only; forward the port by hand and use --strategy manual to serve the world"
-      )
+const printFallback = (asJson: boolean, { message, reason }: NatError.NatError) => {
+  if (asJson) return Output.json({ event: "fallback", method: "lan", error: reason._tag, message })
+  const why = reason._tag === "AutomationOff" ? "automation is switched off" : "no gateway answered"
+  return Console.log(
+    `${why}: serving this network only; forward the port by hand and use --strategy manual to serve the world`
+  )
+}
 
 /** The strategy chosen, with this host's own network to fall back on. */
 const layerMapper = (input: Input) =>
@@ -78,7 +79,8 @@ const layerMapper = (input: Input) =>
     })
   ).pipe(
     Layer.provideMerge(Strategy.layer(input)),
-    Layer.provide(Layer.succeed(Automatic.OnFinding, printFinding(input.json)))
+    // Where nobody is asked nothing is found.
+    Layer.provide(input.noAutomation ? Layer.empty : Layer.succeed(Automatic.OnFinding, printFinding(input.json)))
   )
 
 const printContactPoint = Effect.fnUntraced(function* (
