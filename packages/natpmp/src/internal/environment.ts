@@ -59,15 +59,14 @@ const hearNatPmp = Effect.fnUntraced(function* ({ natPmp }: Ways.Way, payload: U
 })
 
 /** What a gateway has announced over PCP (RFC 6887 §14.1), or says of a mapping (§14.2). */
-const hearPcp = Effect.fnUntraced(function* (
-  recovery: Recovery.Recovery,
-  { gateway, pcp }: Ways.Way,
-  payload: Uint8Array
-) {
+const hearPcp = Effect.fnUntraced(function* (recovery: Recovery.Recovery, way: Ways.Way, payload: Uint8Array) {
+  const { gateway, pcp } = way
   const decoded = PcpCodec.decodeResponse(payload)
   if (Result.isFailure(decoded)) return IgnoredDatagrams.malformed(decoded.failure.message)
   const response = decoded.success
-  if (response._tag === "AnnounceResponse") return yield* pcp.hear(response)
+  if (response._tag === "AnnounceResponse") {
+    return yield* Effect.tap(pcp.hear(response), recovery.announced(way, response.epoch))
+  }
   if (response._tag !== "MapResponse") return IgnoredDatagrams.mismatch("no announcement")
   // Its epoch counts only where the nonce shows that it comes from who knows the mapping.
   return (yield* recovery.updated(gateway, response)) === "unknown"

@@ -55,6 +55,11 @@ export interface Recovery {
   readonly moved: (gateway: string, from: NetAddress.IpAddress) => Effect.Effect<void>
   /** Something that may be the gateway has announced a restart: it is asked whether it has had one. */
   readonly suspected: (way: Ways.Way) => Effect.Effect<void>
+  /**
+   * A gateway has announced over PCP how old its epoch is, in seconds. Some that speak both say nothing over NAT-PMP:
+   * where a mapping of that is older, the gateway is asked in NAT-PMP whether it has restarted.
+   */
+  readonly announced: (way: Ways.Way, epoch: number) => Effect.Effect<void>
   /** A gateway says unasked what has become of a mapping (RFC 6887 §14.2). One that is another now is renewed. */
   readonly updated: (gateway: string, response: PcpCodec.MapResponse) => Effect.Effect<Update>
 }
@@ -226,6 +231,13 @@ export const make = Effect.fnUntraced(function* (
       wakeThose(gateway, ({ mapping }, { isBusy }) => !isBusy && textOf(mapping.externalAddress) === textOf(from)),
     suspected: ({ gateway, pcp }) =>
       limit(`${gateway} suspected`, later(Effect.ignore(pcp.announce({ timeout: askTimeout })))),
+    announced: Effect.fnUntraced(function* (way, epoch) {
+      const startedAt = Number(yield* Clock.monotonicTimeNanos) / nanosPerSecond - epoch
+      const isOlder = ({ begunAt, held }: Mapping) => held?.nonce === undefined && begunAt < startedAt - sameMoment
+      if (way.natPmp === undefined || !on(way.gateway).some(isOlder)) return
+      const ask = Effect.ignore(way.natPmp.externalAddress({ timeout: askTimeout }))
+      yield* limit(`${way.gateway} announced`, Effect.asVoid(Effect.forkIn(ask, scope)))
+    }),
     updated: Effect.fnUntraced(function* (gateway, response) {
       const named = [...mappings].find(
         ({ held }) => held !== undefined && held.way.gateway === gateway && isNamed(held, response)
