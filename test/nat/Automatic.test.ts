@@ -158,6 +158,18 @@ describe("Automatic", () => {
     })
   )
 
+  it.effect("asks nobody else where what it asked at once would fail everywhere", () =>
+    Effect.gen(function* () {
+      const conflict = NatError.fromReason(new NatError.Conflict({ externalPort: 80, detail: "" }))
+      const pcp = { ...(yield* candidate("pcp", { after: 0, map: conflict })), mapsAsProbe: true }
+      const other = yield* candidate("upnp", { after: 0 })
+      const mapper = yield* Automatic.make([pcp, other])
+      const error = yield* within("1 second", Effect.flip(mapped(mapper)))
+      assert.strictEqual(error.reason._tag, "Conflict")
+      assert.notInclude(yield* Ref.get(other.asked), "map")
+    })
+  )
+
   it.effect("adopts a late answer that comes while another one is still asked, and undoes that", () =>
     Effect.gen(function* () {
       const pcp = { ...(yield* candidate("pcp", { after: 0, mapsAfter: "300 millis" })), mapsAsProbe: true }

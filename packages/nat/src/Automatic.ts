@@ -164,6 +164,8 @@ interface Attempt {
   readonly probe: Strategy.Strategy["probe"]
   /** The mapping, whenever it is there; it never fails. */
   readonly adopted: Effect.Effect<PortMapper.Mapping>
+  /** Fails when it has failed in a way in which all others would. */
+  readonly decided: Effect.Effect<never, NatError.NatError>
   readonly result: Effect.Effect<PortMapper.Mapping, NatError.NatError>
   /** Undoes it, whatever has come of it: nothing is left. */
   readonly giveUp: Effect.Effect<void>
@@ -203,6 +205,7 @@ const attempt = Effect.fnUntraced(function* (
       Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.fail(silent) })
     ),
     adopted: Effect.catch(result, () => Effect.never),
+    decided: Effect.catchIf(result, Fallback.isWorthAnotherTry, () => Effect.never).pipe(Effect.andThen(Effect.never)),
     giveUp: Effect.andThen(Fiber.interrupt(fiber), Scope.close(own, Exit.void))
   }
 })
@@ -360,9 +363,10 @@ export const make = Effect.fnUntraced(function* (
     request: MappingRequest.MappingRequest
   ) {
     const begun = yield* attempt(first, request, scope)
-    const best = yield* seek(strategies, (strategy) =>
+    const others = seek(strategies, (strategy) =>
       strategy === first ? begun.probe : Effect.delay(strategy.probe, headStart)
-    ).pipe(
+    )
+    const best = yield* Effect.raceFirst(others, begun.decided).pipe(
       // The caller's error does not wait for it.
       Effect.tapError(() => Effect.forkIn(begun.giveUp, scope)),
       Effect.onInterrupt(() => begun.giveUp)
