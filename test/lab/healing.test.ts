@@ -53,7 +53,6 @@ for (const strategy of ["pcp", "natpmp", "upnp", "auto"] as const) {
           // A gateway's epoch tells a restart when it is some seconds old.
           yield* Effect.sleep("8 seconds")
           yield* lab.restartDaemon()
-          assert.deepStrictEqual(yield* lab.mappings, [])
           const probe = lab.tcpProbe("wan", lab.addresses.external, 12001, { timeout: "700 millis" })
           const isBack = Effect.repeat(probe, {
             until: (outcome) => outcome === "reachable",
