@@ -181,10 +181,8 @@ export const make = Effect.fnUntraced(function* ({ pause = Effect.sleep(interval
       const [before, now] = [clocks, yield* readClocks]
       clocks = now
       const known = seen
-      const next = yield* look(known)
-      // Whoever listens has an address already: a link that has just come up is not shown for a moment.
-      seen = known === undefined && next.addresses === "" ? undefined : next
-      const moved = known === undefined ? undefined : news(known, next)
+      seen = yield* look(known)
+      const moved = known === undefined ? undefined : news(known, seen)
       if (moved !== undefined) yield* tell(moved)
       else if (hasJumped(before, now)) yield* tell("this host has slept, or its clock was set")
       yield* pause
