@@ -28,7 +28,7 @@ export interface Report {
   /** In seconds. */
   readonly longestOutage: number
   readonly troubles: Readonly<Record<Trouble, number>>
-  /** Datagrams and connections to the router, by minute. */
+  /** Datagrams and connections to the router, searches by multicast with them, by minute. */
   readonly requests: ReadonlyArray<number>
   /** The program's resident memory in MiB, every 10 seconds. */
   readonly memory: ReadonlyArray<number>
@@ -55,6 +55,8 @@ const changeAddress = Effect.fnUntraced(function* (lab: Lab.LabService, times: n
   yield* Effect.sleep("1 second")
   yield* lab.exec("router", "ip", ["addr", "del", `${from}/${times === 0 ? 24 : 32}`, "dev", "wan0"])
   yield* lab.exec("router", "ip", ["route", "replace", "11.22.33.0/24", "dev", "wan0"])
+  // The router forwards what comes for the old address as well, as long as the wan host remembers where that was.
+  yield* lab.exec("wan", "ip", ["neigh", "flush", "all"])
 })
 
 /** A daemon that is held for a second or two, again and again, answers everything late. */
@@ -80,18 +82,48 @@ const byMinute = (times: ReadonlyArray<number>, from: number, seconds: number): 
   return minutes
 }
 
+/** A look of the wan host at the port. */
+interface Probe {
+  readonly isReached: boolean
+  /** When it began, in milliseconds since 1970. */
+  readonly time: number
+}
+
+/** From the first probe that failed to the next that did not, in seconds; to `end` where none did. */
+const longestOutage = (probes: ReadonlyArray<Probe>, end: number): number => {
+  let longest = 0
+  let from: number | undefined
+  for (const { isReached, time } of [...probes, { isReached: true, time: end }]) {
+    if (!isReached) from ??= time
+    else if (from !== undefined) {
+      longest = Math.max(longest, time - from)
+      from = undefined
+    }
+  }
+  return longest / 1000
+}
+
+/** The last one that the program told. */
+const toldAddress = (output: string) => {
+  const [, address = addresses[0], port = "12001"] = output.match(/[^]*"external":"([\d.]+):(\d+)"/) ?? []
+  return { address, port: Number(port) }
+}
+
 /** Runs it, in a lab of its own. */
 export const run = Effect.fnUntraced(function* ({ onProgress, pause, seconds, seed, strategy }: Options) {
   const random = SeededRandom.make(seed, "soak")
   const lab = yield* Lab.make({ daemon: { notifyInterval: 20, externalAddress: false } })
   yield* lab.tcpEcho("lan", 12_000)
   const { gateway, lan } = lab.addresses
-  const capture = yield* lab.capture("lan", `src ${lan} and dst ${gateway} and (udp or tcp[tcpflags] & tcp-syn != 0)`)
+  // Searches go to the multicast group as well.
+  const toRouter = `src ${lan} and (dst ${gateway} or dst net 224.0.0.0/4)`
+  const capture = yield* lab.capture("lan", `${toRouter} and (udp or tcp[tcpflags] & tcp-syn != 0)`)
   const words = ["map", "12000:12001", "--json", "--lease", "2m", "--strategy", strategy]
   const program = yield* lab.spawn("lan", process.execPath, [bin, ...words])
   yield* program.awaitLine('"event":"mapped"', { timeout: "30 seconds" })
   const startedAt = Date.now()
-  const isOver = () => Date.now() - startedAt > seconds * 1000
+  const end = startedAt + seconds * 1000
+  const isOver = () => Date.now() > end
 
   const counts: Record<Trouble, number> = { restart: 0, "another address": 0, loss: 0, "slow answers": 0 }
   const make = (trouble: Trouble) => {
@@ -108,8 +140,10 @@ export const run = Effect.fnUntraced(function* ({ onProgress, pause, seconds, se
   }
   const trouble = Effect.gen(function* () {
     const [shortest, longest] = pause
-    for (let turn = 0; !isOver(); turn++) {
-      yield* Effect.sleep({ seconds: random.between(shortest, longest) })
+    for (let turn = 0; ; turn++) {
+      const wait = random.between(shortest, longest)
+      if (Date.now() + wait * 1000 > end) return
+      yield* Effect.sleep({ seconds: wait })
       // Each comes once before chance decides.
       const next = troubles[turn] ?? random.pick(troubles)
       yield* onProgress(`${Math.round((Date.now() - startedAt) / 1000)} s: ${next}`)
@@ -118,18 +152,14 @@ export const run = Effect.fnUntraced(function* ({ onProgress, pause, seconds, se
     }
   })
 
-  const toldAddress = Effect.map(program.stdout, (text) => {
-    const [, address = addresses[0], port = "12001"] = text.match(/.*"external":"([\d.]+):(\d+)"[^]*$/) ?? []
-    return { address, port: Number(port) }
-  })
-  const outcomes: Array<boolean> = []
+  const probes: Array<Probe> = []
   const probing = Effect.gen(function* () {
     while (!isOver()) {
-      const next = Date.now() + 1000
-      const { address, port } = yield* toldAddress
+      const time = Date.now()
+      const { address, port } = toldAddress(yield* program.stdout)
       const outcome = yield* lab.tcpProbe("wan", address, port, { timeout: "1500 millis" })
-      outcomes.push(outcome === "reachable")
-      yield* Effect.sleep(Math.max(0, next - Date.now()))
+      probes.push({ isReached: outcome === "reachable", time })
+      yield* Effect.sleep(Math.max(0, time + 1000 - Date.now()))
     }
   })
 
@@ -141,13 +171,8 @@ export const run = Effect.fnUntraced(function* ({ onProgress, pause, seconds, se
     }
   })
 
-  yield* Effect.raceFirst(
-    Effect.all([probing, measuring], { concurrency: "unbounded" }),
-    Effect.andThen(trouble, Effect.never)
-  )
-  // Whatever was going on is over, so that the release has a router to talk to.
-  yield* lab.drop(0)
-  yield* Effect.flatMap(lab.daemon, (daemon) => daemon.signal("SIGCONT"))
+  // The last trouble goes on to its own end, so that the release has a router to talk to.
+  yield* Effect.all([trouble, probing, measuring], { concurrency: "unbounded" })
   yield* Effect.sleep("15 seconds")
   yield* program.signal("SIGTERM")
   const { exitCode } = yield* program.awaitExit("20 seconds")
@@ -155,17 +180,11 @@ export const run = Effect.fnUntraced(function* ({ onProgress, pause, seconds, se
     return yield* new SoakFailed({ message: `the program ended with ${exitCode}: ${yield* program.stderr}` })
   }
 
-  let outage = 0
-  let longestOutage = 0
-  for (const isReached of outcomes) {
-    outage = isReached ? 0 : outage + 1
-    longestOutage = Math.max(longestOutage, outage)
-  }
   const sentAt = (yield* capture.packets).map(({ time }) => time)
   const report: Report = {
-    probes: outcomes.length,
-    reached: outcomes.filter(Boolean).length,
-    longestOutage,
+    probes: probes.length,
+    reached: probes.filter((probe) => probe.isReached).length,
+    longestOutage: longestOutage(probes, end),
     troubles: counts,
     requests: byMinute(sentAt, startedAt, seconds),
     memory,
@@ -179,8 +198,8 @@ const median = (values: ReadonlyArray<number>): number => values.toSorted((a, b)
 const quarter = (values: ReadonlyArray<number>, index: number) =>
   values.slice(Math.floor((values.length * index) / 4), Math.ceil((values.length * (index + 1)) / 4))
 
-/** A search, a subscription and the renewals after a restart; more within a minute would be a flood. */
-const mostRequests = 240
+/** A search, a subscription and the renewals after a restart are some twenty; one a second would be a flood. */
+const mostRequests = 60
 /** The last quarter's memory, of the second quarter's. */
 const mostGrowth = 1.2
 
@@ -205,7 +224,7 @@ export const verdicts = ({
 /** The report, for people. */
 export const format = (report: Report): string =>
   [
-    `reached from the wan in ${((100 * report.reached) / report.probes).toFixed(1)} % of ${report.probes} probes, longest outage ${Duration.format(Duration.seconds(report.longestOutage))}`,
+    `reached from the wan in ${((100 * report.reached) / report.probes).toFixed(1)} % of ${report.probes} probes, longest outage ${Duration.format(Duration.seconds(Math.round(report.longestOutage)))}`,
     `troubles: ${troubles.map((trouble) => `${trouble} ${report.troubles[trouble]}`).join(", ")}`,
     `requests by minute: ${report.requests.join(" ")}`,
     `memory by 10 seconds, MiB: ${report.memory.map((value) => value.toFixed(0)).join(" ")}`
