@@ -38,12 +38,12 @@ const host = (opened: Without.Opened) =>
     Layer.succeed(Automation.Allowed, false)
   )
 
-type Asking = Effect.Effect<unknown, NatError.NatError, Automatic.Network | Scope.Scope>
+type Asking = Effect.Effect<unknown, NatError.NatError, UpnpDiscovery.Network | Scope.Scope>
 
-const made = (layer: Layer.Layer<PortMapper.PortMapper, NatError.NatError, Automatic.Network>) =>
+const made = (layer: Layer.Layer<PortMapper.PortMapper, NatError.NatError, UpnpDiscovery.Network>) =>
   Effect.map(Layer.build(layer), (context) => Context.get(context, PortMapper.PortMapper))
 
-const asked = (layer: Layer.Layer<PortMapper.PortMapper, NatError.NatError, Automatic.Network>) =>
+const asked = (layer: Layer.Layer<PortMapper.PortMapper, NatError.NatError, UpnpDiscovery.Network>) =>
   Effect.map(made(layer), (mapper): ReadonlyArray<readonly [string, Asking]> => [
     ["map", mapper.map(request)],
     ["externalAddress", mapper.externalAddress],
@@ -51,7 +51,7 @@ const asked = (layer: Layer.Layer<PortMapper.PortMapper, NatError.NatError, Auto
     ["remove", mapper.remove({ protocol: "tcp", externalPort: 12000 })]
   ])
 
-const found = (layer: Layer.Layer<GatewayDiscovery.GatewayDiscovery, never, Automatic.Network>): Asking =>
+const found = (layer: Layer.Layer<GatewayDiscovery.GatewayDiscovery, never, UpnpDiscovery.Network>): Asking =>
   GatewayDiscovery.GatewayDiscovery.use(({ gateways }) => Stream.runCollect(gateways)).pipe(Effect.provide(layer))
 
 const portControl = Effect.map(PortControl.makeStrategies(), ({ natPmp, pcp }) => [natPmp, pcp])

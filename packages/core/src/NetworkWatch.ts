@@ -46,7 +46,7 @@ import * as Queue from "effect/Queue"
 import * as RcRef from "effect/RcRef"
 import type * as Scope from "effect/Scope"
 import * as DefaultRoute from "./DefaultRoute.ts"
-import * as Monotonic from "./internal/monotonic.ts"
+import * as Monotonic from "./Monotonic.ts"
 import * as NetworkInterfaces from "./NetworkInterfaces.ts"
 
 /**

@@ -136,9 +136,8 @@ export const format = (self: PortMapping): string => {
 }
 
 /**
- * Whether a peer would notice the difference: address, port, gateway, status or what stands before the gateway
- * changed. The lifetime of a renewed
- * lease does not count.
+ * Whether a peer would notice the difference: address, port, gateway, status or what stands before the gateway changed.
+ * The lifetime of a renewed lease does not count.
  *
  * @category comparisons
  * @since 0.1.0

@@ -28,7 +28,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import * as Monotonic from "./internal/monotonic.ts"
+import * as Monotonic from "./Monotonic.ts"
 
 /** Between the first two; doubled with each further one. */
 const firstPause = Duration.seconds(5)

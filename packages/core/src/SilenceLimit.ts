@@ -35,7 +35,7 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Monotonic from "./internal/monotonic.ts"
+import * as Monotonic from "./Monotonic.ts"
 import * as NatError from "./NatError.ts"
 
 /** So long a gateway that was silent is taken to be so still. */

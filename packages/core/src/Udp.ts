@@ -8,6 +8,7 @@
 import type * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as NetAddress from "effect/net/NetAddress"
 import type * as Scope from "effect/Scope"
 import type * as DatagramSocket from "effect/socket/DatagramSocket"
@@ -92,6 +93,31 @@ export const localAddressTowards = Effect.fn("Udp.localAddressTowards")(function
   const socket = yield* Effect.scoped(udp.open({ connect: NetAddress.inetAddressUnsafe(remote, 9) }))
   return socket.address.address
 })
+
+/**
+ * Whether an address is one of this host's: a socket can be bound to it. Nothing is sent.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const isOwn = (address: NetAddress.IpAddress): Effect.Effect<boolean, never, Udp> =>
+  Udp.use((udp) => Effect.isSuccess(Effect.scoped(udp.open({ bind: { address } }))))
+
+/**
+ * Whether an address is the one that this host uses towards another host or, where there is no way to that, any of its
+ * own: a route may be gone for a while, and the address with it or not. Nothing is sent.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const isOwnTowards = (
+  remote: NetAddress.IpAddress,
+  address: NetAddress.IpAddress
+): Effect.Effect<boolean, never, Udp> =>
+  localAddressTowards(remote).pipe(
+    Effect.map((own) => Equal.equals(own, address)),
+    Effect.catch(() => isOwn(address))
+  )
 
 const causeText = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause ?? ""))
 

@@ -116,6 +116,13 @@ export * as Manual from "./Manual.ts"
 export * as MappingRequest from "./MappingRequest.ts"
 
 /**
+ * The clock for whatever has to last: nobody can set it.
+ *
+ * @since 0.1.0
+ */
+export * as Monotonic from "./Monotonic.ts"
+
+/**
  * The one error of every strategy, with a `reason` that a caller can act on.
  *
  * @since 0.1.0

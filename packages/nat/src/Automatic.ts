@@ -25,11 +25,8 @@ import * as NetAddress from "effect/net/NetAddress"
  */
 import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as Gateway from "@effect-nat/core/Gateway"
-import type * as Http from "@effect-nat/core/Http"
-import type * as HttpListener from "@effect-nat/core/HttpListener"
 import * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
-import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as Strategy from "@effect-nat/core/Strategy"
 import * as Udp from "@effect-nat/core/Udp"
@@ -37,11 +34,11 @@ import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as PortControl from "@effect-nat/natpmp/PortControl"
 import * as Upnp from "@effect-nat/upnp/Upnp"
 import * as UpnpDiscovery from "@effect-nat/upnp/UpnpDiscovery"
+import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
@@ -109,19 +106,6 @@ const whichToTell = (first: NatError.NatError, other: NatError.NatError): NatErr
   first.reason._tag === "Unsupported" && other.reason._tag !== "NoGateway" ? other : first
 
 type Strategies = ReadonlyArray<Strategy.Strategy>
-
-/**
- * What the strategies of all protocols need of a host.
- *
- * @category models
- * @since 0.1.0
- */
-export type Network =
-  | Udp.Udp
-  | Http.Http
-  | HttpListener.HttpListener
-  | NetworkInterfaces.NetworkInterfaces
-  | DefaultRoute.DefaultRoute
 
 type Probe = (strategy: Strategy.Strategy) => Strategy.Strategy["probe"]
 
@@ -396,38 +380,24 @@ export const make = Effect.fnUntraced(function* (
     )
   })
 
-  /** The first of all strategies that supports an operation; which one maps does not matter for it. */
-  const firstSupporting = Stream.unwrap(
-    Effect.map(Effect.flatMap(network, current), (best) =>
-      strategies
-        .filter((other) => other !== best)
-        .reduce(
-          (stream, other) =>
-            Stream.catchIf(
-              stream,
-              (error) => error.reason._tag === "Unsupported",
-              () => other.mapper.list
-            ),
-          best.mapper.list
-        )
-    )
+  /** Of the first strategy that can list; which one maps does not matter for it. */
+  const list = Stream.unwrap(
+    Effect.map(Effect.flatMap(network, current), (best) => {
+      const others = strategies.filter((other) => other !== best)
+      return Fallback.inOrder([best.mapper, ...others.map(({ mapper }) => mapper)]).list
+    })
   )
 
   return {
     map,
     externalAddress: onBest((mapper) => mapper.externalAddress),
-    list: firstSupporting,
+    list,
     remove: (key) => onBest((mapper) => mapper.remove(key))
   }
 })
 
-/**
- * The strategies of all protocols, the preferred first: what PCP maps takes one exchange, and nobody else can change it.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const makeStrategies: Effect.Effect<Strategies, never, Network | Scope.Scope> = Effect.gen(function* () {
+/** The preferred first: what PCP maps takes one exchange, and nobody else can change it. */
+const makeStrategies: Effect.Effect<Strategies, never, UpnpDiscovery.Network | Scope.Scope> = Effect.gen(function* () {
   const { natPmp, pcp } = yield* PortControl.makeStrategies()
   return [pcp, natPmp, yield* Upnp.makeStrategy]
 })
@@ -451,7 +421,7 @@ const makeNetwork = Effect.gen(function* () {
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<PortMapper.PortMapper, never, Network> = Layer.effect(
+export const layer: Layer.Layer<PortMapper.PortMapper, never, UpnpDiscovery.Network> = Layer.effect(
   PortMapper.PortMapper,
   Effect.flatMap(Effect.all([makeStrategies, makeNetwork]), ([strategies, network]) => make(strategies, { network }))
 )
@@ -472,8 +442,7 @@ const everyGateway = Effect.gen(function* () {
   const { routes } = yield* DefaultRoute.DefaultRoute
   const defaults = (yield* routes).map((route) => route.gateway).filter(NetAddress.isIpv4Address)
   const found = yield* Stream.runCollect(UpnpDiscovery.gateways)
-  const all = [...defaults, ...found.map((gateway) => gateway.address)]
-  return all.filter((one, index) => all.findIndex((other) => Equal.equals(one, other)) === index)
+  return Arr.dedupe([...defaults, ...found.map((gateway) => gateway.address)])
 })
 
 /** What the strategies open when they are first asked is closed after the mapping that needs it for its release. */
@@ -514,7 +483,7 @@ const mapOn = Effect.fnUntraced(function* (gateway: NetAddress.IpAddress, reques
  */
 export const mapAll = Effect.fn("Automatic.mapAll")(function* (
   request: MappingRequest.MappingRequest
-): Effect.fn.Return<ReadonlyArray<OnGateway>, NatError.NatError, Network | Scope.Scope> {
+): Effect.fn.Return<ReadonlyArray<OnGateway>, NatError.NatError, UpnpDiscovery.Network | Scope.Scope> {
   yield* MappingRequest.resolve(request)
   const gateways = yield* everyGateway
   if (gateways.length === 0) return yield* whyNone([])

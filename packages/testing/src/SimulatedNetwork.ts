@@ -3,9 +3,9 @@
  * happens following from one seed.
  *
  * It stands in for core's seams (UDP, HTTP, interfaces, routes) and for the clock, so the protocol clients run in it as
- * they are, with core's watch over the network of their host. Routers announce themselves to its groups, and send events to the hosts that subscribe to them. Time passes
- * only when every program waits, and then jumps to the next event: a day takes milliseconds. The
- * same seed and the same calls give the same trace, byte for byte.
+ * they are, with core's watch over the network of their host. Routers announce themselves to its groups, and send events
+ * to the hosts that subscribe to them. Time passes only when every program waits, and then jumps to the next event: a day
+ * takes milliseconds. The same seed and the same calls give the same trace, byte for byte.
  *
  * A network does nothing by itself: `run` and `runUntil` let time pass, on the caller's stack.
  *

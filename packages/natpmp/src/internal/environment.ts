@@ -42,6 +42,8 @@ export interface Environment {
   readonly localAddress: (remote: NetAddress.IpAddress) => Effect.Effect<NetAddress.IpAddress, NatError.NatError>
   /** Whether an address is this host's, whichever it would use. */
   readonly isOwn: (address: NetAddress.IpAddress) => Effect.Effect<boolean>
+  /** Whether it is the one that this host uses towards another host, or any of its own where there is no way to that. */
+  readonly isOwnTowards: (remote: NetAddress.IpAddress, address: NetAddress.IpAddress) => Effect.Effect<boolean>
   /** Once for each gateway and address: behind another NAT a mapping works, and yet nobody outside reaches it. */
   readonly warnOfNat: (gateway: NetAddress.IpAddress, external: NetAddress.IpAddress) => Effect.Effect<void>
 }
@@ -159,7 +161,8 @@ export const make: Effect.Effect<Environment, never, Udp.Udp | DefaultRoute.Defa
       candidates: Effect.map(routes, (known) => ({ gateways: Gateways.usable(known, selected), selected })),
       routes,
       localAddress: (remote) => Gateways.localAddressTowards(remote).pipe(Effect.provideService(Udp.Udp, udp)),
-      isOwn: (address) => Effect.isSuccess(Effect.scoped(udp.open({ bind: { address } }))),
+      isOwn: (address) => Effect.provideService(Udp.isOwn(address), Udp.Udp, udp),
+      isOwnTowards: (remote, address) => Effect.provideService(Udp.isOwnTowards(remote, address), Udp.Udp, udp),
       warnOfNat: (gateway, external) =>
         Effect.suspend(() => {
           const [name, address] = [NetAddress.formatIp(gateway), NetAddress.formatIp(external)]

@@ -182,7 +182,7 @@ export const make = (
   { page, registration, releasing }: Own,
   timeout: Duration.Duration
 ): NatPmpLease => {
-  const { candidates, isOwn, localAddress } = environment
+  const { candidates, isOwnTowards, localAddress } = environment
   /**
    * The gateway that may hold the mapping: from before the request is sent until the gateway has said no or has deleted
    * it. A request can be interrupted even after its answer has come.
@@ -280,13 +280,8 @@ export const make = (
     return yield* leaseOf(resolved, way, externalAddress, granted)
   })
 
-  /** Without a way to the gateway the address may still be there. */
   const isStale = ({ handle, mapping }: Lease) =>
-    localAddress(handle.way.natPmp.gateway).pipe(
-      Effect.map((own) => Equal.equals(own, mapping.internalAddress)),
-      Effect.catch(() => isOwn(mapping.internalAddress)),
-      Effect.map((isHere) => !isHere)
-    )
+    Effect.map(isOwnTowards(handle.way.natPmp.gateway, mapping.internalAddress), (is) => !is)
 
   const deleteOn = ({ natPmp }: Ways.Ipv4Way, end: NatPmpClient.InternalEnd) => natPmp.delete(end, { timeout })
 

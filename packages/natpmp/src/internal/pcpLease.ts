@@ -8,9 +8,9 @@ import * as Ipv6Scope from "@effect-nat/core/Ipv6Scope"
 import type * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import type * as Ledger from "@effect-nat/core/Ledger"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
+import * as Monotonic from "@effect-nat/core/Monotonic"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapping from "@effect-nat/core/PortMapping"
-import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -97,9 +97,6 @@ const isNonce = Schema.is(PcpCodec.Nonce)
 /** Time for one retransmission. */
 const unheardTimeout = Duration.seconds(4)
 
-/** In milliseconds. */
-const monotonicTime = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
-
 /** Renewals are at least so far apart (RFC 6887 §11.2.1). */
 const betweenRenewals = Duration.seconds(4)
 
@@ -110,7 +107,7 @@ export const make = (
   makeNonce: Effect.Effect<PcpCodec.Nonce>,
   settings: Settings
 ): LeaseEngine.LeaseProtocol<Handle> => {
-  const { candidates, isOwn, localAddress, recovery, ways } = environment
+  const { candidates, isOwn, isOwnTowards, localAddress, recovery, ways } = environment
   const { page, registration, releasing } = own
   const natPmp = NatPmpLease.make(environment, own, Duration.min(settings.timeout, NatPmpLease.requestTimeout))
   /** Where the mapping may be: from before the request is sent until the gateway has said no or has deleted it. */
@@ -305,7 +302,7 @@ export const make = (
     )
   )
 
-  const noteFailure = Effect.map(monotonicTime, (now) => {
+  const noteFailure = Effect.map(Monotonic.millis, (now) => {
     failedAt = now
   })
 
@@ -315,7 +312,7 @@ export const make = (
     resolved: MappingRequest.Resolved
   ) {
     yield* registration.begin
-    const wait = Math.max(failedAt + Duration.toMillis(betweenRenewals) - (yield* monotonicTime), 0)
+    const wait = Math.max(failedAt + Duration.toMillis(betweenRenewals) - (yield* Monotonic.millis), 0)
     if (wait > 0) yield* Effect.sleep(wait)
     if (resolved.family === "ipv6") return yield* requestOn(yield* overIpv6(resolved), resolved, mapping)
     const { gateways } = yield* candidates
@@ -333,12 +330,8 @@ export const make = (
   const isStale = ({ handle, mapping }: Lease, { family, internalAddress }: MappingRequest.Resolved) => {
     if (handle._tag === "pcp" && handle.other !== undefined) return Effect.succeed(false)
     if (internalAddress !== undefined) return Effect.map(isOwn(internalAddress), (is) => !is)
-    // Without a way there the address may still be this host's.
-    return localAddress(family === "ipv6" ? Ipv6Scope.world : handle.way.peer.address).pipe(
-      Effect.map((own) => Equal.equals(own, mapping.internalAddress)),
-      Effect.catch(() => isOwn(mapping.internalAddress)),
-      Effect.map((isHere) => !isHere)
-    )
+    const remote = family === "ipv6" ? Ipv6Scope.world : handle.way.peer.address
+    return Effect.map(isOwnTowards(remote, mapping.internalAddress), (is) => !is)
   }
 
   const deleteOn = (

@@ -7,9 +7,9 @@
  * send an announcement in the gateway's name, restarts are believed ever more rarely while there are more of them (see
  * core's `RestartLimit`).
  */
+import * as Monotonic from "@effect-nat/core/Monotonic"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as RestartLimit from "@effect-nat/core/RestartLimit"
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -77,6 +77,8 @@ const askTimeout = Duration.seconds(24)
 
 /** Two moments are one where they are counted in whole seconds, and packets take their time. */
 const sameMoment = 2
+
+const monotonicSeconds = Effect.map(Monotonic.millis, (millis) => millis / 1000)
 
 interface Mapping {
   held: Held | undefined
@@ -204,15 +206,15 @@ export const make = Effect.fnUntraced(function* (
         })
     )
     const registration: Registration = {
-      begin: Effect.flatMap(Clock.monotonicTimeNanos, (now) => {
+      begin: Effect.flatMap(monotonicSeconds, (now) => {
         mapping.isBusy = true
-        mapping.begunAt = Number(now) / nanosPerSecond
+        mapping.begunAt = now
         return Effect.asVoid(Queue.clear(woken))
       }),
       hold: (held) =>
-        Effect.flatMap(Clock.monotonicTimeNanos, (now) => {
+        Effect.flatMap(monotonicSeconds, (now) => {
           mapping.held = held
-          mapping.heldAt = Number(now) / nanosPerSecond
+          mapping.heldAt = now
           mapping.isBusy = false
           // Only of PCP's mappings more is said there.
           return Effect.andThen(held.nonce === undefined ? socket.letGo : socket.keep(held.way), listen)
@@ -232,7 +234,7 @@ export const make = Effect.fnUntraced(function* (
     suspected: ({ gateway, pcp }) =>
       limit(`${gateway} suspected`, later(Effect.ignore(pcp.announce({ timeout: askTimeout })))),
     announced: Effect.fnUntraced(function* (way, epoch) {
-      const startedAt = Number(yield* Clock.monotonicTimeNanos) / nanosPerSecond - epoch
+      const startedAt = (yield* monotonicSeconds) - epoch
       const isOlder = ({ begunAt, held }: Mapping) => held?.nonce === undefined && begunAt < startedAt - sameMoment
       if (way.natPmp === undefined || !on(way.gateway).some(isOlder)) return
       const ask = Effect.ignore(way.natPmp.externalAddress({ timeout: askTimeout }))
@@ -243,7 +245,7 @@ export const make = Effect.fnUntraced(function* (
         ({ held }) => held !== undefined && held.way.gateway === gateway && isNamed(held, response)
       )
       if (named?.held === undefined) return "unknown"
-      const age = Number(yield* Clock.monotonicTimeNanos) / nanosPerSecond - named.heldAt
+      const age = (yield* monotonicSeconds) - named.heldAt
       if (isAsHeld(named.held, age, response)) return "same"
       yield* limit(`${gateway} ${response.nonce}`, named.wake)
       return "changed"

@@ -4,12 +4,12 @@
 import * as DoubleNat from "@effect-nat/core/DoubleNat"
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as Ledger from "@effect-nat/core/Ledger"
+import * as Monotonic from "@effect-nat/core/Monotonic"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as NetworkWatch from "@effect-nat/core/NetworkWatch"
 import * as RestartLimit from "@effect-nat/core/RestartLimit"
 import * as SilenceLimit from "@effect-nat/core/SilenceLimit"
 import * as Udp from "@effect-nat/core/Udp"
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -115,9 +115,6 @@ interface Surroundings {
   readonly changes: number
 }
 
-/** In milliseconds. */
-const monotonicTime = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
-
 /** So long "there is none" is believed: many requests at once must not search one after the other. */
 const disbelief = Duration.seconds(5)
 
@@ -140,7 +137,7 @@ const openSession = Effect.fnUntraced(function* (found: UpnpGateway.Usable, habi
   const udp = yield* Udp.Udp
   const reported = yield* Ref.make<Reported>({ address: undefined, at: undefined })
   const report = Effect.fnUntraced(function* (address: NetAddress.IpAddress | undefined) {
-    const at = yield* monotonicTime
+    const at = yield* Monotonic.millis
     const before = yield* Ref.getAndSet(reported, { address, at })
     if (before.at === undefined || !sameAddress(before.address, address)) yield* warnOfNat(found, address)
   })
@@ -151,7 +148,7 @@ const openSession = Effect.fnUntraced(function* (found: UpnpGateway.Usable, habi
   )
   const askOrKnow = Effect.gen(function* () {
     const { address, at } = yield* Ref.get(reported)
-    const isFresh = at !== undefined && (yield* monotonicTime) - at < Duration.toMillis(freshness)
+    const isFresh = at !== undefined && (yield* Monotonic.millis) - at < Duration.toMillis(freshness)
     return isFresh && address !== undefined ? address : yield* ask
   })
   // Whoever comes while it is asked for waits for that answer.
@@ -162,7 +159,6 @@ const openSession = Effect.fnUntraced(function* (found: UpnpGateway.Usable, habi
       Effect.map((known) => known.address)
     )
   )
-  const towards = Effect.provideService(Udp.localAddressTowards(found.gateway.address), Udp.Udp, udp)
   const session: Session = {
     ...found,
     habits,
@@ -171,12 +167,11 @@ const openSession = Effect.fnUntraced(function* (found: UpnpGateway.Usable, habi
     askAgain: ask,
     report,
     unlessSilent: yield* SilenceLimit.make(patience),
-    ownAddress: Effect.orElseSucceed(towards, () => found.gateway.localAddress),
-    isOwn: (address) =>
-      Effect.matchEffect(towards, {
-        onFailure: () => Effect.isSuccess(Effect.scoped(udp.open({ bind: { address } }))),
-        onSuccess: (own) => Effect.succeed(sameAddress(own, address))
-      })
+    ownAddress: Udp.localAddressTowards(found.gateway.address).pipe(
+      Effect.provideService(Udp.Udp, udp),
+      Effect.orElseSucceed(() => found.gateway.localAddress)
+    ),
+    isOwn: (address) => Effect.provideService(Udp.isOwnTowards(found.gateway.address, address), Udp.Udp, udp)
   }
   return session
 })
@@ -251,14 +246,14 @@ export const makeFrom = Effect.fnUntraced(function* ({
       Effect.flatMap((usable) => openSession(usable, habitsOf(usable.gateway))),
       Effect.result
     )
-    const sought: Sought = { result, surroundings, at: yield* monotonicTime }
+    const sought: Sought = { result, surroundings, at: yield* Monotonic.millis }
     return sought
   }).pipe(Effect.provideContext(context))
 
   if (found !== undefined) {
     const first = yield* openSession(found, habitsOf(found.gateway))
     const surroundings = yield* surroundingsNow
-    yield* SynchronizedRef.set(state, { result: Result.succeed(first), surroundings, at: yield* monotonicTime })
+    yield* SynchronizedRef.set(state, { result: Result.succeed(first), surroundings, at: yield* Monotonic.millis })
   }
 
   /** What was found still is what would be looked for, or else nothing. The gateway of an earlier network may answer. */
@@ -267,7 +262,7 @@ export const makeFrom = Effect.fnUntraced(function* ({
     const { result, surroundings } = sought
     const isNews = changes !== surroundings.changes
     if (Result.isFailure(result)) {
-      const isFresh = (yield* monotonicTime) - sought.at < Duration.toMillis(disbelief)
+      const isFresh = (yield* Monotonic.millis) - sought.at < Duration.toMillis(disbelief)
       return isFresh && !isNews ? sought : undefined
     }
     if (!isNews || selected !== undefined) return sought
