@@ -235,6 +235,15 @@ describe("Automatic", () => {
     })
   )
 
+  it.effect("lets a slow one finish where another answers only that it cannot help", () =>
+    Effect.gen(function* () {
+      const slow = yield* candidate("upnp", { after: 0, mapsAfter: "6 seconds" })
+      const other = yield* candidate("natpmp", { after: "10 millis", probe: refused })
+      const mapper = yield* Automatic.make([slow, other])
+      assert.strictEqual(yield* within("6 seconds", mapped(mapper)), "upnp")
+    })
+  )
+
   it.effect("waits for no grace when the preferred strategy has failed", () =>
     Effect.gen(function* () {
       const preferred = yield* candidate("natpmp", { after: "5 millis", probe: noGateway })

@@ -280,10 +280,11 @@ export const make = Effect.fnUntraced(function* (
   const whenAnotherAnswers = (others: Strategies) =>
     seek(others).pipe(
       Effect.delay(patience),
+      // Whoever says that it cannot help is no better than one that is slow.
+      Effect.catch(() => Effect.never),
       Effect.flatMap(({ method }) =>
         Effect.fail(NatError.fromReason(new NatError.TimedOut({ detail: `it is silent, and ${method} answers` })))
-      ),
-      Effect.catchReason("NatError", "NoGateway", () => Effect.never)
+      )
     )
 
   type Run<A, R> = (mapper: PortMapper.PortMapper["Service"]) => Effect.Effect<A, NatError.NatError, R>
