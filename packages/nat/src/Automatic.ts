@@ -27,9 +27,9 @@ import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
+import * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as Strategy from "@effect-nat/core/Strategy"
-import * as Udp from "@effect-nat/core/Udp"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as PortControl from "@effect-nat/natpmp/PortControl"
 import * as Upnp from "@effect-nat/upnp/Upnp"
@@ -43,6 +43,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
+import * as IpNetwork from "effect/net/IpNetwork"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import type * as Result from "effect/Result"
@@ -403,21 +404,27 @@ const makeStrategies: Effect.Effect<Strategies, never, UpnpDiscovery.Network | S
   return [pcp, natPmp, yield* Upnp.makeStrategy]
 })
 
-/** The default gateway's address and this host's own towards it, or that there is none. */
+/** Without a socket: every mapping asks. */
+const ownTowards = (interfaces: ReadonlyArray<NetworkInterfaces.NetworkInterface>, gateway: NetAddress.IpAddress) =>
+  interfaces
+    .flatMap(({ addresses }) => addresses)
+    .filter((own) => IpNetwork.contains(IpNetwork.fromInterface(own), gateway))
+    .map((own) => NetAddress.formatIp(own.address))
+
+/** The default gateway's address and this host's own in its network, or that there is none. */
 const makeNetwork = Effect.gen(function* () {
-  const udp = yield* Udp.Udp
+  const { list } = yield* NetworkInterfaces.NetworkInterfaces
   const { routes } = yield* DefaultRoute.DefaultRoute
   return Effect.gen(function* () {
     const gateway = (yield* routes).map((route) => route.gateway).find(NetAddress.isIpv4Address)
     if (gateway === undefined) return "no gateway"
-    const own = yield* Effect.provideService(Udp.localAddressTowards(gateway), Udp.Udp, udp)
-    return `${NetAddress.formatIp(gateway)} ${NetAddress.formatIp(own)}`
-  }).pipe(Effect.orElseSucceed(() => "no way to the gateway"))
+    return [NetAddress.formatIp(gateway), ...ownTowards(yield* list, gateway)].join(" ")
+  })
 })
 
 /**
  * The strategy over what exists so far: PCP, then NAT-PMP, then UPnP. What works is remembered for each network: a
- * default gateway and this host's own address towards it.
+ * default gateway and this host's own address in its network.
  *
  * @category layers
  * @since 0.1.0
