@@ -5,6 +5,7 @@ import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
+import * as Strategy from "@effect-nat/core/Strategy"
 import * as Pcp from "@effect-nat/natpmp/Pcp"
 import * as PcpClient from "@effect-nat/natpmp/PcpClient"
 import * as Codec from "@effect-nat/natpmp/PcpCodec"
@@ -750,6 +751,15 @@ describe("Pcp", () => {
           assert.strictEqual((yield* entries(router)).length, 1)
           assert.strictEqual(network.opened, 1)
         })
+    )
+
+    it.effect("is not asked in NAT-PMP by an attempt: who makes one asks there as well, and holds what it gets", () =>
+      Effect.gen(function* () {
+        const { mapper, router } = yield* withRouter(natPmpOnly)
+        const attempt = mapper.map(wish).pipe(Effect.provideService(Strategy.IsAttempt, true))
+        assert.strictEqual((yield* reason(attempt))._tag, "Unsupported")
+        assert.deepStrictEqual(router.asked, ["map 6 12000 12001 7200"])
+      })
     )
 
     it.effect("renews in NAT-PMP, and asks in PCP again when it has started over [RFC 6886 1.1-d]", () =>

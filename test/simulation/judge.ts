@@ -172,6 +172,8 @@ const announcing: ReadonlySet<Quirk.Quirk | undefined> = new Set([
 ])
 
 const restless: ReadonlySet<Quirk.Quirk | undefined> = new Set([
+  // Another address looks like a restart in the next answer, also to the one whose renewal shows it.
+  "EpochStartsOver",
   "EpochStandsStill",
   "EpochJumpsBack",
   "PreferFailureUnsupported",
@@ -194,8 +196,8 @@ export class Judge {
   /** When a PCP request was last sent that nobody has answered, and how long after the time before. */
   readonly #unanswered = new Map<string, { readonly at: number; readonly pause: number }>()
   readonly #refused = new Map<string, Refused>()
-  /** Those with which something was deleted. */
-  readonly #deletedNonces = new Set<string>()
+  /** Those with which something was deleted or refused. */
+  readonly #overNonces = new Set<string>()
   /** Called when the program could know of the last restart. */
   #expectRecovery: (() => void) | undefined = undefined
   /** When the gateway's epoch last started over, by whatever. */
@@ -268,6 +270,8 @@ export class Judge {
     if (asked[0] !== Wire.pcpVersion || program === undefined) return
     this.#unanswered.delete(requestOf(from, asked))
     const { code, lasts, version } = Wire.resultOf(answer)
+    const name = Wire.nameOf(asked)
+    if (code !== 0 && name !== undefined) this.#overNonces.add(name)
     // What bars a mapping may be gone before the next look.
     for (const held of this.#world.helds) this.#isBarred(held)
     if (code === 0 || unheard.has(this.#world.plan.quirk) || !this.isCalm) return
@@ -298,7 +302,7 @@ export class Judge {
     if (kind === "delete") {
       if (!this.#nonces.has(name))
         this.#world.violate("nonce-kept", `${port}/${protocol} is deleted with a nonce of nobody's`)
-      this.#deletedNonces.add(name)
+      this.#overNonces.add(name)
       return
     }
     this.#nonces.add(name)
@@ -306,9 +310,9 @@ export class Judge {
     if (held === undefined) return
     const place = `${format(to.address)} from ${format(from.address)}`
     const last = held.nonces.get(place) ?? nonce
-    // An attempt of the automatic strategy that was undone is over: what follows is another mapping.
-    const isUndone = this.#world.plan.protocol === "automatic" && this.#deletedNonces.has(`${port}/${protocol} ${last}`)
-    const known = isUndone ? nonce : last
+    // An attempt of the automatic strategy that was refused or undone is over: what follows is another mapping.
+    const isOver = this.#world.plan.protocol === "automatic" && this.#overNonces.has(`${port}/${protocol} ${last}`)
+    const known = isOver ? nonce : last
     held.nonces.set(place, known)
     if (known !== nonce) this.#world.violate("nonce-kept", `mapping ${held.index} has another nonce than it had`)
   }
@@ -365,7 +369,9 @@ export class Judge {
 
   /** Nothing but this host itself tells that it has moved: its mappings follow it. */
   expectToFollow(before: ReadonlyArray<Before>) {
-    const { nextAddress, unhealthyUntil } = this.#world
+    const { nextAddress, plan, unhealthyUntil } = this.#world
+    // What this host had at its former address has the one port that it may have, until that lease is over.
+    if (plan.quirk === "SamePortValuesRequired") return
     const movedAt = this.#world.now
     this.#world.network.after(following, () => {
       const { addressChangedAt, isOver } = this.#world

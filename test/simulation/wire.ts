@@ -49,6 +49,12 @@ const ofPcp = (payload: Uint8Array, view: DataView): Said => {
   }
 }
 
+/** The mapping that a PCP request is about: its internal end and its nonce. */
+export const nameOf = (payload: Uint8Array): string | undefined => {
+  const said = ofPcp(payload, new DataView(payload.buffer, payload.byteOffset, payload.byteLength))
+  return said.kind === "map" || said.kind === "delete" ? `${said.port}/${said.protocol} ${said.nonce}` : undefined
+}
+
 /** A PCP request but for its lifetime and its nonce: what a refusal is a refusal of. */
 export const wishOf = (payload: Uint8Array): string =>
   `${hex(payload.subarray(0, 4))} ${hex(payload.subarray(8, 24))} ${hex(payload.subarray(36))}`

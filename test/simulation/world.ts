@@ -903,9 +903,15 @@ export class World {
     this.attacks = undefined
   }
 
+  /** What is known of who maps is known of one network only: in another one, or with another address, it is asked again. */
+  #forgetNetwork() {
+    if (this.plan.protocol === "automatic") this.program.foundAt = undefined
+  }
+
   #changeNetwork() {
     const before = this.judge.beforeMove()
     this.happened.add("networkChange")
+    this.#forgetNetwork()
     this.forgotAt = this.now
     this.hasMoved = true
     this.mayLeavePermanent = true
@@ -926,6 +932,7 @@ export class World {
   #renewAddress() {
     const before = this.judge.beforeMove()
     this.happened.add("addressRenewal")
+    this.#forgetNetwork()
     this.hasMoved = true
     this.mayLeavePermanent = true
     this.nextAddress += 1

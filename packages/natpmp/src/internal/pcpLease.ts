@@ -105,7 +105,8 @@ export const make = (
   environment: Environment.Environment,
   own: NatPmpLease.Own,
   makeNonce: Effect.Effect<PcpCodec.Nonce>,
-  settings: Settings
+  settings: Settings,
+  isAttempt = false
 ): LeaseEngine.LeaseProtocol<Handle> => {
   const { candidates, isOwn, isOwnTowards, localAddress, recovery, ways } = environment
   const { page, registration, releasing } = own
@@ -114,6 +115,8 @@ export const make = (
   let mayHold: Pick<Target, "way" | "other"> | undefined
   /** By gateway (RFC 6887 §11.2): who knows one gateway's nonce must not be able to speak for this host to another. */
   const nonces = new Map<string, PcpCodec.Nonce>()
+  /** Whoever makes attempts asks over NAT-PMP as well, and may hold a mapping of the same port there. */
+  let isPcpOnly = isAttempt
   /** When the last renewal failed, in milliseconds of the monotonic clock. */
   let failedAt = Number.NEGATIVE_INFINITY
 
@@ -280,10 +283,13 @@ export const make = (
   ): Effect.fn.Return<Lease, NatError.NatError> {
     const before = renewed?.externalAddress
     const outcome = yield* Effect.result(grant(target, request, before, renewed !== undefined))
-    if (outcome._tag === "Success") return yield* leaseOf(request, target, outcome.success, before)
+    if (outcome._tag === "Success") {
+      isPcpOnly = false
+      return yield* leaseOf(request, target, outcome.success, before)
+    }
     const { way } = target
     if (!Ways.isIpv4(way)) return yield* outcome.failure
-    const isNatPmp = (yield* PcpGateways.otherVersion(way)) === NatPmpCodec.version
+    const isNatPmp = !isPcpOnly && (yield* PcpGateways.otherVersion(way)) === NatPmpCodec.version
     // A renewal has no user who waits for an explanation.
     if (!isNatPmp) return yield* renewed === undefined ? explain(way, outcome.failure) : outcome.failure
     return fromNatPmp(yield* natPmp.requestOn(way, request))
