@@ -728,11 +728,17 @@ export class Judge {
     }
     if (wrong.startsWith("forged")) return this.#world.violate("live-or-lost", `mapping ${held.index}: ${wrong}`)
     if (mapping.lifetime === undefined) return
+    if (wrong.startsWith(otherAddress) && this.#mayBeOnOtherLine(held)) return
     this.#checkHearsOfAddress(held, mapping, wrong)
     held.badSince ??= this.#world.now
     held.goneSince = isGone ? (held.goneSince ?? this.#world.now) : undefined
     const isPermanent = !Duration.isFinite(mapping.lifetime)
     this.#checkNotTooLong(held, held.badSince, wrong, isPermanent ? permanentLease : this.#leaseMillis(held))
+  }
+
+  /** Which line leads to the world is known by asking both, and the one that answers too late is not chosen. */
+  #mayBeOnOtherLine({ heldSince }: World.Held): boolean {
+    return this.#world.plan.quirk === "PrivateServiceFirst" && heldSince < this.troubleEnd
   }
 
   /** The router says so as soon as it happens: to its subscribers, to all hosts, or to those that have mappings. */
