@@ -753,15 +753,6 @@ describe("Pcp", () => {
         })
     )
 
-    it.effect("is not asked in NAT-PMP by an attempt: who makes one asks there as well, and holds what it gets", () =>
-      Effect.gen(function* () {
-        const { mapper, router } = yield* withRouter(natPmpOnly)
-        const attempt = mapper.map(wish).pipe(Effect.provideService(Strategy.IsAttempt, true))
-        assert.strictEqual((yield* reason(attempt))._tag, "Unsupported")
-        assert.deepStrictEqual(router.asked, ["map 6 12000 12001 7200"])
-      })
-    )
-
     it.effect("renews in NAT-PMP, and asks in PCP again when it has started over [RFC 6886 1.1-d]", () =>
       Effect.gen(function* () {
         let respond: PcpResponder.Responder = NatPmpResponder.respond
@@ -778,6 +769,24 @@ describe("Pcp", () => {
         yield* TestClock.adjust("10 minutes")
         const udp = yield* mapper.map({ ...wish, protocol: "udp" })
         assert.strictEqual(fields(yield* udp.current).method, "pcp")
+      })
+    )
+
+    it.effect("is asked nothing in NAT-PMP by an attempt, until the attempt is a mapping", () =>
+      Effect.gen(function* () {
+        let respond: PcpResponder.Responder = NatPmpResponder.respond
+        const { mapper, router } = yield* withRouter({ respond: (...asked) => respond(...asked) })
+        const attempt = Effect.provideService(mapper.map({ ...wish, lifetime: "10 minutes" }), Strategy.IsAttempt, true)
+        assert.strictEqual((yield* reason(attempt))._tag, "Unsupported")
+        assert.deepStrictEqual(router.asked, ["map 6 12000 12001 600"])
+        respond = PcpResponder.respond
+        // What a gateway speaks is asked anew after half an hour.
+        yield* TestClock.adjust("31 minutes")
+        const mapping = yield* attempt
+        assert.strictEqual((yield* mapping.current).method, "pcp")
+        respond = NatPmpResponder.respond
+        yield* TestClock.adjust("10 minutes")
+        assert.strictEqual((yield* mapping.current).method, "natpmp")
       })
     )
 

@@ -5,7 +5,7 @@ import * as Ipv6Scope from "@effect-nat/core/Ipv6Scope"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
 import type * as PortMapper from "@effect-nat/core/PortMapper"
-import * as Strategy from "@effect-nat/core/Strategy"
+import type * as Strategy from "@effect-nat/core/Strategy"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
@@ -100,7 +100,7 @@ const makeMapper = (environment: Environment.Environment, settings: Settings): P
   const map = Effect.fn("Pcp.map")(function* (request: MappingRequest.MappingRequest) {
     yield* PcpLease.checkHost(request)
     const own = yield* NatPmpLease.makeOwn(environment)
-    const protocol = PcpLease.make(environment, own, settings.makeNonce, settings, yield* Strategy.IsAttempt)
+    const protocol = PcpLease.make(environment, own, settings.makeNonce, settings)
     return yield* NatPmpStrategy.mapWith(environment, request, yield* endOf(environment, request), protocol)
   })
   return {
