@@ -208,7 +208,7 @@ describe("a line that was chosen while another one did not answer", () => {
   it.effect.each([
     ["is given up for a better one when it is renewed", "11.22.33.1", "11.22.33.1"],
     ["is kept where the other one is no better", "0.0.0.0", "10.0.0.3"]
-  ])("%s", ([, other, address]) => {
+  ] as const)("%s", ([, other, address]) => {
     const router = Router.makeRouter({
       services: [line(Router.wanIp1, "/ctl/ip", "10.0.0.3"), line(Router.wanPpp1, "/ctl/ppp", other)]
     })
