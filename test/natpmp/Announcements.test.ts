@@ -244,6 +244,25 @@ describe("announcements", () => {
       })
     )
 
+    it.effect("that a mapping's own renewal shows does not have it renewed once more", () =>
+      Effect.gen(function* () {
+        for (const method of ["pcp", "natPmp"] as const) {
+          const router = Router.make()
+          let isSlow = false
+          const peer: Net.Peer = (sent) => (isSlow ? Effect.delay(router.peer(sent), "20 millis") : router.peer(sent))
+          const { [method]: mapper } = yield* withStrategies({ ...router, peer })
+          yield* mapper.map({ ...wish, lifetime: "10 minutes" })
+          yield* TestClock.adjust("1 minute")
+          yield* reboot(router)
+          isSlow = true
+          yield* TestClock.adjust("7 minutes")
+          isSlow = false
+          assert.deepStrictEqual(yield* entries(router), [12001])
+          assert.strictEqual(maps(router), 2)
+        }
+      })
+    )
+
     it.effect("that NAT-PMP's answer shows has what PCP holds renewed, and the other way round", () =>
       Effect.gen(function* () {
         for (const isPcpFirst of [true, false]) {

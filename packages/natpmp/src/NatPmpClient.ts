@@ -252,6 +252,11 @@ const noteAddress =
       ? [false, state]
       : [state.said !== undefined, { ...state, said: address, externalAddress: undefined }]
 
+const grantedIn = (response: Codec.Response): Notices.Granted | undefined =>
+  response._tag === "MapResponse" && response.lifetime > 0
+    ? { protocol: response.protocol, internalPort: response.internalPort, nonce: undefined }
+    : undefined
+
 /**
  * A client on a way to the gateway that others may use as well; for whoever speaks both protocols of the port.
  *
@@ -267,11 +272,11 @@ export const makeOn = Effect.fnUntraced(function* (
   const track = EpochTrack.make(Epoch.hasRestarted)
   const addressTurn = yield* Semaphore.make(1)
 
-  const learn = Effect.fnUntraced(function* (epoch: Epoch.Epoch, isAnnounced: boolean) {
+  const learn = Effect.fnUntraced(function* (epoch: Epoch.Epoch, isAnnounced: boolean, answer?: Codec.Response) {
     if (!track.note(epoch, isAnnounced)) return
     // A restarted gateway may have another external address as well.
     yield* Ref.update(state, (known) => ({ ...known, externalAddress: undefined }))
-    yield* notices.restarted(epoch)
+    yield* notices.restarted(epoch, answer === undefined ? undefined : grantedIn(answer))
   })
 
   const learnAddress = Effect.fnUntraced(function* (address: NetAddress.Ipv4Address, isAnnounced: boolean) {
@@ -304,7 +309,7 @@ export const makeOn = Effect.fnUntraced(function* (
       timeout: options?.timeout ?? fullTimeout,
       takesTurn: true
     })
-    if (value.epoch !== undefined) yield* learn({ seconds: value.epoch, receivedAt }, false)
+    if (value.epoch !== undefined) yield* learn({ seconds: value.epoch, receivedAt }, false, value)
     return { response: value, localAddress, receivedAt }
   })
 

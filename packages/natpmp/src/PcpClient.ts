@@ -407,6 +407,12 @@ const grantedOf = (
   internalAddress
 })
 
+const grantedIn = (response: Codec.Response): Notices.Granted | undefined => {
+  if (response._tag !== "MapResponse" || response.lifetime === 0) return undefined
+  const { internalPort, nonce, protocol } = response
+  return { protocol: protocol === ProtocolNumber.udp ? "udp" : "tcp", internalPort, nonce }
+}
+
 /**
  * A client on a way to the server that others may use as well; for whoever speaks both protocols of the port.
  *
@@ -424,14 +430,19 @@ export const makeOn = (channel: GatewayChannel.GatewayChannel, notices: Notices.
     version = undefined
   })
 
-  const learn = Effect.fnUntraced(function* (seconds: number, receivedAt: bigint, isAnnounced: boolean) {
+  const learn = Effect.fnUntraced(function* (
+    seconds: number,
+    receivedAt: bigint,
+    isAnnounced: boolean,
+    answer?: Codec.Response
+  ) {
     const epoch: Epoch.Epoch = { seconds, receivedAt }
     // Whatever was heard before of another version: this one is spoken now.
     if (version !== Codec.version) yield* forget
     version = Codec.version
     if (!track.note(epoch, isAnnounced)) return
     refusals.clear()
-    yield* notices.restarted(epoch)
+    yield* notices.restarted(epoch, answer === undefined ? undefined : grantedIn(answer))
   })
 
   const reading =
@@ -487,7 +498,7 @@ export const makeOn = (channel: GatewayChannel.GatewayChannel, notices: Notices.
       takesTurn: false
     })
     if (value._tag !== "ErrorResponse") {
-      yield* learn(value.epoch, receivedAt, false)
+      yield* learn(value.epoch, receivedAt, false, value)
       return { response: value, localAddress }
     }
     if (value.epoch !== undefined) yield* learn(value.epoch, receivedAt, false)

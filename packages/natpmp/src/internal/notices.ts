@@ -1,8 +1,10 @@
 /**
  * What the clients of a gateway notice by the way, in any answer or announcement, that concerns every mapping on it.
  */
+import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Effect from "effect/Effect"
 import type * as NetAddress from "effect/net/NetAddress"
+import type * as PcpCodec from "../PcpCodec.ts"
 
 /** A count of seconds that began when the mapping table was empty, and when it was received. */
 export interface Count {
@@ -11,13 +13,21 @@ export interface Count {
   readonly receivedAt: bigint
 }
 
+/** What names a mapping in a gateway's answer. */
+export interface Granted {
+  readonly protocol: PortMapping.Protocol
+  readonly internalPort: number
+  /** `undefined` over NAT-PMP. */
+  readonly nonce: PcpCodec.Nonce | undefined
+}
+
 /**
  * An announcement can come from anybody in the network who forges the gateway's address; an answer only from whoever
  * sees the question.
  */
 export interface Notices {
-  /** The gateway has lost its mappings. */
-  readonly restarted: (count: Count) => Effect.Effect<void>
+  /** The gateway has lost its mappings, but for the one that the answer which shows it has just granted. */
+  readonly restarted: (count: Count, granted: Granted | undefined) => Effect.Effect<void>
   /** The gateway has another external address than it had. */
   readonly readdressed: (address: NetAddress.Ipv4Address, isAnnounced: boolean) => Effect.Effect<void>
 }

@@ -99,6 +99,13 @@ const isNamed = (held: Held, { internalPort, nonce, protocol }: PcpCodec.Mapping
   held.mapping.internalPort === internalPort &&
   PcpCodec.ProtocolNumber[held.mapping.protocol] === protocol
 
+/** Whether it is what an answer has granted. */
+const isGranted = ({ mapping, nonce }: Held, granted: Notices.Granted | undefined): boolean =>
+  granted !== undefined &&
+  granted.nonce === nonce &&
+  granted.internalPort === mapping.internalPort &&
+  granted.protocol === mapping.protocol
+
 const isAsHeld = (
   { mapping }: Held,
   age: number,
@@ -159,7 +166,7 @@ export const make = Effect.fnUntraced(function* (
     )
 
   const noticesOf = (gateway: string): Notices.Notices => ({
-    restarted: Effect.fnUntraced(function* ({ receivedAt, seconds }) {
+    restarted: Effect.fnUntraced(function* ({ receivedAt, seconds }, granted) {
       const toldAt = Number(receivedAt) / nanosPerSecond
       const startedAt = toldAt - seconds
       const known = restarts.get(gateway)
@@ -167,8 +174,8 @@ export const make = Effect.fnUntraced(function* (
       restarts.set(gateway, startedAt)
       yield* Effect.logDebug(`${gateway} has lost its mappings`)
       // What is asked for before it is acted upon is there. One that was asked for before may have been granted before.
-      const isLost = ({ begunAt }: Mapping) => begunAt < toldAt
-      const wakeAll = later(wakeThose(gateway, (_, one) => isLost(one)))
+      const isLost = (held: Held, { begunAt }: Mapping) => begunAt < toldAt && !isGranted(held, granted)
+      const wakeAll = later(wakeThose(gateway, isLost))
       yield* limit(gateway, wakeAll)
     }),
     readdressed: Effect.fnUntraced(function* (address, isAnnounced) {

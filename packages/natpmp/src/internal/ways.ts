@@ -87,7 +87,7 @@ export const make = Effect.fnUntraced(function* (
     const natPmp = yield* NatPmpClient.makeOn(address, channel, {
       ...notices,
       // A restarted gateway may speak more than before.
-      restarted: (count) => Effect.andThen(pcp.forget, notices.restarted(count))
+      restarted: (count, granted) => Effect.andThen(pcp.forget, notices.restarted(count, granted))
     })
     const { keepOpen, localAddress: ownAddress } = channel
     const heard = { natPmp: false, pcp: false }
