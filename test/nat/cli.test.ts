@@ -57,7 +57,7 @@ const wrongCalls: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: Reg
   [["delete", "x/tcp"], /"x" is not a port/],
   [["delete"], /port/],
   [["serve", "--port", "0"], /"0" is not a port/],
-  [["serve", "--session", "abc"], /"abc" is not a session id/],
+  [["serve", "--session", "abc"], /"abc" is not a session/],
   [["frobnicate"], /Unknown subcommand "frobnicate"/],
   [[], /which command\? \(see: effect-nat --help\)/]
 ]

@@ -1,12 +1,14 @@
 /**
- * Listening TCP sockets of Node.
+ * Listening TCP sockets of Node, with WebSockets on the same port.
  *
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
+import * as Http from "node:http"
 import * as Net from "node:net"
+import * as WebSocket from "ws"
 import * as TcpListener from "./TcpListener.ts"
 
 type ListenOptions = Parameters<TcpListener.TcpListener["Service"]["listen"]>[0]
@@ -40,44 +42,139 @@ const addressOf = (host: string | undefined, port: number | undefined): NetAddre
 
 const noop = () => {}
 
-const writeAll = (socket: Net.Socket, blocks: ReadonlyArray<Uint8Array>, flushed: () => void) => {
-  const last = blocks.length - 1
-  socket.cork()
-  blocks.forEach((block, index) => {
-    socket.write(block, index === last ? (error) => (error ? undefined : flushed()) : undefined)
-  })
-  socket.uncork()
+/** What carries the bytes: the socket itself, or WebSocket messages on it. */
+interface Carrier {
+  readonly write: (block: Uint8Array, flushed: (() => void) | undefined) => void
+  readonly end: () => void
 }
 
-const fromSocket = (socket: Net.Socket): TcpListener.Connection => ({
-  get remoteAddress() {
-    return addressOf(socket.remoteAddress, socket.remotePort)
-  },
-  get localAddress() {
-    return addressOf(socket.localAddress, socket.localPort)
-  },
-  write: (blocks, flushed) => writeAll(socket, blocks, flushed),
-  pause: () => {
-    socket.pause()
-  },
-  resume: () => {
-    socket.resume()
+const overTcp = (socket: Net.Socket): Carrier => ({
+  write: (block, flushed) => {
+    socket.write(block, flushed === undefined ? undefined : (error) => (error ? undefined : flushed()))
   },
   end: () => {
     socket.end()
-  },
-  destroy: () => {
-    socket.destroy()
   }
 })
 
-const accept = (socket: Net.Socket, open: Set<Net.Socket>, options: ListenOptions) => {
+const overWebSocket = (webSocket: WebSocket.WebSocket): Carrier => ({
+  write: (block, flushed) => {
+    webSocket.send(block, (error) => (error ? undefined : flushed?.()))
+  },
+  end: () => webSocket.close()
+})
+
+/** A class, so that an idle connection costs one object and no closures. */
+class NodeConnection implements TcpListener.Connection {
+  readonly socket: Net.Socket
+  carrier: Carrier | undefined = undefined
+
+  constructor(socket: Net.Socket) {
+    this.socket = socket
+  }
+
+  get remoteAddress() {
+    return addressOf(this.socket.remoteAddress, this.socket.remotePort)
+  }
+
+  get localAddress() {
+    return addressOf(this.socket.localAddress, this.socket.localPort)
+  }
+
+  write(blocks: ReadonlyArray<Uint8Array>, flushed: () => void): void {
+    const { socket } = this
+    const carrier = this.carrier ?? overTcp(socket)
+    const last = blocks.length - 1
+    socket.cork()
+    blocks.forEach((block, index) => carrier.write(block, index === last ? flushed : undefined))
+    socket.uncork()
+  }
+
+  pause(): void {
+    this.socket.pause()
+  }
+
+  resume(): void {
+    this.socket.resume()
+  }
+
+  end(): void {
+    if (this.carrier === undefined) this.socket.end()
+    else this.carrier.end()
+  }
+
+  destroy(): void {
+    this.socket.destroy()
+  }
+}
+
+/** The first byte of a request that asks for a WebSocket: `GET`. */
+const firstOfHttp = 0x47
+
+/** An HTTP server that never listens: it is handed the connections that begin like one of its own. */
+interface Web {
+  readonly serve: (connection: NodeConnection, handler: TcpListener.ConnectionHandler, first: Uint8Array) => void
+}
+
+const onlyWebSockets = "This is the port of a session dispatcher: it speaks WebSocket, and its own protocol over TCP.\n"
+
+const refuseRequest = (_request: Http.IncomingMessage, response: Http.ServerResponse) => {
+  const headers = { connection: "close", upgrade: "websocket", "content-type": "text/plain; charset=utf-8" }
+  response.writeHead(426, headers).end(onlyWebSockets)
+}
+
+const makeWeb = (maxMessageBytes: number): Web => {
+  const upgrades = new WebSocket.WebSocketServer({
+    noServer: true,
+    clientTracking: false,
+    perMessageDeflate: false,
+    maxPayload: maxMessageBytes
+  })
+  const asked = new WeakMap<object, (webSocket: WebSocket.WebSocket) => void>()
+  const server = Http.createServer(refuseRequest)
+  server.on("clientError", (_error, socket) => socket.destroy())
+  server.on("upgrade", (request, socket, head) => {
+    const then = asked.get(socket)
+    if (then === undefined) socket.destroy()
+    else upgrades.handleUpgrade(request, socket, head, then)
+  })
+  const serve: Web["serve"] = (connection, handler, first) => {
+    const { socket } = connection
+    asked.set(socket, (webSocket) => {
+      connection.carrier = overWebSocket(webSocket)
+      webSocket.on("error", noop)
+      webSocket.on("message", (data, isBinary) => {
+        if (isBinary && data instanceof Uint8Array) handler.onData(data)
+        else socket.destroy()
+      })
+    })
+    socket.pause()
+    socket.unshift(first)
+    server.emit("connection", socket)
+    process.nextTick(() => socket.resume())
+  }
+  return { serve }
+}
+
+const accept = (socket: Net.Socket, open: Set<Net.Socket>, web: Web, options: ListenOptions) => {
   open.add(socket)
   // Whatever the error is, "close" follows it.
   socket.on("error", noop)
-  const handler = options.onConnection(fromSocket(socket))
-  socket.on("data", (chunk: Uint8Array) => handler.onData(chunk))
-  socket.once("end", () => handler.onEnd())
+  const connection = new NodeConnection(socket)
+  const handler = options.onConnection(connection)
+  let isFirst = true
+  const onData = (chunk: Uint8Array) => {
+    if (!isFirst || chunk[0] !== firstOfHttp) {
+      isFirst = false
+      return handler.onData(chunk)
+    }
+    socket.off("data", onData)
+    socket.off("end", onEnd)
+    web.serve(connection, handler, chunk)
+  }
+  const onEnd = () => handler.onEnd()
+  socket.on("data", onData)
+  socket.once("end", onEnd)
   socket.once("close", () => {
     open.delete(socket)
     handler.onClose()
@@ -114,11 +211,12 @@ const closeAll = (server: Net.Server, open: ReadonlySet<Net.Socket>) =>
 
 const listen = Effect.fnUntraced(function* (options: ListenOptions) {
   const open = new Set<Net.Socket>()
+  const web = makeWeb(options.maxMessageBytes)
   const server = yield* Effect.acquireRelease(
     Effect.sync(() => Net.createServer({ noDelay: true, keepAlive: true, allowHalfOpen: true })),
     (server) => closeAll(server, open)
   )
-  server.on("connection", (socket) => accept(socket, open, options))
+  server.on("connection", (socket) => accept(socket, open, web, options))
   yield* bind(server, options)
   server.on("error", (error) => options.onAcceptError(error.message))
   const bound = server.address()
@@ -130,7 +228,9 @@ const listen = Effect.fnUntraced(function* (options: ListenOptions) {
 })
 
 /**
- * The real network. `TCP_NODELAY` and keep-alive are set on every connection.
+ * The real network. `TCP_NODELAY` and keep-alive are set on every connection. A connection whose first byte is that of
+ * an HTTP request becomes a WebSocket, whose binary messages carry the same bytes; other requests are answered with 426
+ * (Upgrade Required).
  *
  * @category layers
  * @since 0.1.0

@@ -21,6 +21,7 @@ export class Outbox {
   private readonly connection: TcpListener.Connection
   private readonly maxBacklogBytes: number
   private readonly listener: Listener
+  private readonly traffic: { bytesOut: number }
   /** What is left of a block that has been written in part. */
   private rest: Uint8Array = nothing
   private waiting: Array<Uint8Array> = []
@@ -28,7 +29,13 @@ export class Outbox {
   private inFlight = 0
   private ended = false
 
-  constructor(connection: TcpListener.Connection, maxBacklogBytes: number, listener: Listener) {
+  constructor(
+    connection: TcpListener.Connection,
+    maxBacklogBytes: number,
+    listener: Listener,
+    traffic: { bytesOut: number }
+  ) {
+    this.traffic = traffic
     this.connection = connection
     this.maxBacklogBytes = maxBacklogBytes
     this.listener = listener
@@ -95,6 +102,7 @@ export class Outbox {
 
   private flushed(): void {
     this._backlog -= this.inFlight
+    this.traffic.bytesOut += this.inFlight
     this.inFlight = 0
     this.listener.onProgress()
     if (this.rest.length > 0 || this.waiting.length > 0) return this.writeNext()

@@ -6,7 +6,9 @@ import * as ContactPointResolver from "@effect-nat/core/ContactPointResolver"
 import * as Lan from "@effect-nat/core/Lan"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
+import * as Capability from "@effect-nat/dispatcher/Capability"
 import * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
+import * as Invitation from "@effect-nat/dispatcher/Invitation"
 import * as NodeDispatcher from "@effect-nat/dispatcher/NodeDispatcher"
 import * as SessionId from "@effect-nat/dispatcher/SessionId"
 import * as Cause from "effect/Cause"
@@ -30,7 +32,7 @@ import * as Strategy from "../Strategy.ts"
 export interface Input extends Strategy.Choice {
   readonly port: number
   readonly externalPort: number | undefined
-  /** 32 hexadecimal digits. */
+  /** A session's id, or an invitation. */
   readonly session: string | undefined
   readonly lease: Duration.Duration
   readonly description: string
@@ -85,12 +87,22 @@ const layerMapper = (input: Input) =>
 
 const printContactPoint = Effect.fnUntraced(function* (
   input: Input,
-  session: string,
+  invitation: Invitation.Invitation,
   contactPoint: ContactPoint.ContactPoint
 ) {
-  if (!input.json) return yield* Console.log(`contact point: ${ContactPoint.format(contactPoint)}; session ${session}`)
-  yield* Output.json({ event: "serving", contactPoint: yield* encodeContactPoint(contactPoint), session })
+  const word = Invitation.format(invitation)
+  if (!input.json) return yield* Console.log(`contact point: ${ContactPoint.format(contactPoint)}; invitation ${word}`)
+  yield* Output.json({ event: "serving", contactPoint: yield* encodeContactPoint(contactPoint), invitation: word })
 })
+
+const sessionOf = (text: string | undefined): Dispatcher.RegisterOptions => {
+  if (text === undefined) return {}
+  const [id = "", secret] = text.split(".")
+  return {
+    sessionId: SessionId.SessionId.make(id),
+    capability: secret === undefined ? undefined : Capability.Capability.make(secret)
+  }
+}
 
 const requestOf = (input: Input) =>
   ({ protocol: "tcp", internalPort: input.port, externalPort: input.externalPort }) as const
@@ -112,9 +124,7 @@ export const run = (input: Input) =>
       )
     )
     yield* released(dispatcher.mapping)
-    const session = yield* dispatcher.register(
-      input.session === undefined ? undefined : SessionId.SessionId.make(input.session)
-    )
+    const invitation = yield* dispatcher.register(sessionOf(input.session))
     const mapping = yield* dispatcher.mapping.current
     yield* Output.mappingEvent(input.json, "mapped", mapping)
     yield* Hold.warnOfOtherPort(input.externalPort ?? input.port, mapping)
@@ -122,7 +132,7 @@ export const run = (input: Input) =>
       [
         Hold.watch(input.json, dispatcher.mapping, mapping),
         Stream.runForEach(Stream.changes(dispatcher.changes), (contactPoint) =>
-          printContactPoint(input, session, contactPoint)
+          printContactPoint(input, invitation, contactPoint)
         )
       ],
       { concurrency: "unbounded", discard: true }
