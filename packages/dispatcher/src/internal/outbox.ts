@@ -104,10 +104,12 @@ export class Outbox {
     this._backlog -= this.inFlight
     this.traffic.bytesOut += this.inFlight
     this.inFlight = 0
+    const isDrained = this.rest.length === 0 && this.waiting.length === 0
+    if (!isDrained) this.writeNext()
+    else if (this.ended) this.connection.end()
+    // Last of all: whoever is told may send.
     this.listener.onProgress()
-    if (this.rest.length > 0 || this.waiting.length > 0) return this.writeNext()
-    if (this.ended) this.connection.end()
-    this.listener.onDrained()
+    if (isDrained) this.listener.onDrained()
   }
 }
 
