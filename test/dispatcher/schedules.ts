@@ -14,6 +14,7 @@ import * as Wire from "@effect-nat/dispatcher/Wire"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
 import * as Follower from "../../packages/dispatcher/src/internal/follower.ts"
+import * as SeededRandom from "../../packages/testing/src/internal/seededRandom.ts"
 
 /** What is broken, in words. */
 export class Violation extends Error {}
@@ -21,24 +22,6 @@ export class Violation extends Error {}
 const check = (holds: boolean, what: () => string) => {
   if (!holds) throw new Violation(what())
 }
-
-/** mulberry32: small, and the same everywhere. */
-export const makeRandom = (seed: number) => {
-  let state = seed >>> 0
-  const next = (): number => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 0x1_0000_0000
-  }
-  return {
-    /** From 0 to below `limit`. */
-    below: (limit: number) => Math.floor(next() * limit),
-    chance: (share: number) => next() < share
-  }
-}
-
-type Random = ReturnType<typeof makeRandom>
 
 /** Both directions of one connection, as queues that the schedule empties. */
 class Wires implements TcpListener.Connection {
@@ -349,7 +332,8 @@ const mostInPart = 100
 
 /** Runs one schedule; fails with a `Violation`. */
 export const run = Effect.fnUntraced(function* (seed: number, steps: number, around: Surroundings) {
-  const random = makeRandom(seed)
+  const random = SeededRandom.make(seed, "schedule")
+  const below = (limit: number) => random.between(0, limit - 1)
   const invitation = yield* around.dispatcher.register()
   let returns = 0
 
@@ -375,7 +359,7 @@ export const run = Effect.fnUntraced(function* (seed: number, steps: number, aro
     }
   }
 
-  const chunk = () => (random.chance(0.2) ? 1 + random.below(30) : 1_000_000)
+  const chunk = () => (random.chance(0.2) ? 1 + below(30) : 1_000_000)
 
   const sendSome = (member: Member, count: number) => {
     for (let i = 0; i < count; i++) {
@@ -384,17 +368,17 @@ export const run = Effect.fnUntraced(function* (seed: number, steps: number, aro
   }
 
   const step = (member: Member, what: number) => {
-    if (what < 25) return sendSome(member, 1 + random.below(6))
-    if (what < 60) return member.isStalled ? undefined : settle(member, 1 + random.below(8), chunk)
+    if (what < 25) return sendSome(member, 1 + below(6))
+    if (what < 60) return member.isStalled ? undefined : settle(member, 1 + below(8), chunk)
     if (what < 62) return void (member.isStalled = !member.isStalled)
     if (what < 63) return member.leave()
-    if (what < 65) return member.lose(random.below(5) / 5)
+    if (what < 65) return member.lose(below(5) / 5)
     if (what < 74) {
       if (!member.connection.isOpen && !member.isGone) returns++
       return member.comeBack()
     }
     if (what < 80) return member.serve()
-    if (what < 83) return member.beat(10 + random.below(40))
+    if (what < 83) return member.beat(10 + below(40))
     member.connection.pump(chunk())
   }
 
@@ -403,10 +387,10 @@ export const run = Effect.fnUntraced(function* (seed: number, steps: number, aro
     if (alive.length < mostMembers && random.chance(0.1)) {
       members.push(new Member(`m${named++}`, invitation, open, random.chance(0.6)))
     }
-    const member = members[random.below(members.length)]
-    if (member !== undefined) step(member, random.below(90))
+    const member = members[below(members.length)]
+    if (member !== undefined) step(member, below(90))
     if (random.chance(0.3)) around.endTurn()
-    if (random.chance(0.1)) yield* TestClock.adjust(random.below(random.chance(0.05) ? 6000 : 60))
+    if (random.chance(0.1)) yield* TestClock.adjust(below(random.chance(0.05) ? 6000 : 60))
     settle(recorder, 3, () => 1_000_000)
     if (i % 50 === 10) recorder.serve()
   }

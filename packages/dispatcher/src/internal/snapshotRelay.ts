@@ -98,13 +98,14 @@ export class SnapshotRelay {
 
   /** What a server sends to a reply facet; whether the facet is one that it was given. */
   answer(server: Member, bytes: Uint8Array, start: number, end: number): boolean {
+    const envelope = this.around.envelope()
     const facet = bytes.subarray(start + 8, start + Wire.headerLength)
     let found: Request | undefined
     for (const request of this.requests.values()) {
       if (request.server === server && Bytes.equals(request.replyFacet, facet)) found = request
     }
     if (found === undefined) return this.isForgiven(server, facet)
-    this.take(found, bytes, start, end)
+    this.take(found, server, bytes.subarray(start, end), envelope)
     return true
   }
 
@@ -141,16 +142,21 @@ export class SnapshotRelay {
   }
 
   private ask(request: Request, server: Member): void {
+    // To number the question is to deliver what was pending, and that may have been too much for one of the two.
+    const envelope = this.around.envelope()
+    if (!this.isCurrent(request, server)) return
     request.isAwaited = true
     request.cancel = this.around.after(this.settings.timeout, () => this.askNext(request))
-    server.deliver(Wire.encodeServe(this.around.envelope(), request.replyFacet, request.offset))
+    server.deliver(Wire.encodeServe(envelope, request.replyFacet, request.offset))
   }
 
-  private take(request: Request, bytes: Uint8Array, start: number, end: number): void {
-    const { server } = request
-    if (server === undefined) return
-    const part = Wire.decodeSnapshotPart(bytes.subarray(start + Wire.headerLength, end))
-    if (part === undefined || !request.isAwaited || !this.fits(request, part)) {
+  private isCurrent(request: Request, server: Member): boolean {
+    return this.requests.get(request.member) === request && request.server === server
+  }
+
+  private take(request: Request, server: Member, bytes: Uint8Array, envelope: Envelope): void {
+    const part = Wire.decodeSnapshotPart(bytes.subarray(Wire.headerLength))
+    if (part === undefined || !request.isAwaited || !this.fits(request, part, envelope)) {
       // It leaves, and with that the next one is asked.
       return server.close("Malformed")
     }
@@ -158,21 +164,20 @@ export class SnapshotRelay {
     request.cancel()
     request.snapshot = { sequence: part.sequence, size: part.size }
     request.offset += part.data.length
-    const { sequence, stamp } = this.around.envelope()
-    Wire.stampFrame(bytes, start, Wire.frameTypes.Snapshot, sequence, stamp)
-    request.member.deliver(bytes.subarray(start, end))
+    Wire.stampFrame(bytes, 0, Wire.frameTypes.Snapshot, envelope.sequence, envelope.stamp)
+    request.member.deliver(bytes)
+    if (!this.isCurrent(request, server)) return
     if (request.offset === part.size) return this.finish(request, "Complete")
-    const at = request.replyFacet
     request.member.whenReady(() => {
-      if (this.requests.get(request.member) === request && request.replyFacet === at) this.ask(request, server)
+      if (this.isCurrent(request, server)) this.ask(request, server)
     })
   }
 
   /** A snapshot cannot include what nobody has sent. */
-  private fits({ least, offset, snapshot }: Request, part: Wire.SnapshotPart): boolean {
+  private fits({ least, offset, snapshot }: Request, part: Wire.SnapshotPart, { sequence }: Envelope): boolean {
     if (part.offset !== offset || part.size > this.settings.maxBytes) return false
     if (snapshot !== undefined) return part.sequence === snapshot.sequence && part.size === snapshot.size
-    return part.sequence >= least && part.sequence <= this.around.envelope().sequence
+    return part.sequence >= least && part.sequence <= sequence
   }
 
   private fail(request: Request): void {
