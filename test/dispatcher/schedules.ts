@@ -382,6 +382,9 @@ export const run = Effect.fnUntraced(function* (seed: number, steps: number, aro
     member.connection.pump(chunk())
   }
 
+  settle(recorder, 8, () => 1_000_000)
+  check(recorder.isLive, () => "the recorder is not the first")
+
   for (let i = 0; i < steps; i++) {
     const alive = members.filter(({ isGone }) => !isGone)
     if (alive.length < mostMembers && random.chance(0.1)) {

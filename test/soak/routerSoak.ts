@@ -115,11 +115,16 @@ interface Audience {
 
 const mine = "from-a-good-one:"
 
+/** In bytes: in the first session whoever stalls is soon behind. */
+const large = 32_768
+const small = 64
+
 /** Joins, sends a message a second until told to stop, and notes what it and its like have said. */
 const behave = Effect.fnUntraced(function* (
   place: Place,
   invitation: Invitation.Invitation,
   name: string,
+  size: number,
   sent: Array<string>,
   heard: Array<string>,
   isOver: () => boolean
@@ -137,8 +142,7 @@ const behave = Effect.fnUntraced(function* (
   const talking = Effect.gen(function* () {
     for (let count = 0; !isOver(); count++) {
       const text = `${mine}${name}:${count}`
-      // Some large ones, so that whoever stalls is soon behind.
-      const data = new Uint8Array(count % 3 === 0 ? 32_768 : 64)
+      const data = new Uint8Array(size)
       data.set(Buffer.from(text))
       sent.push(text)
       yield* session.send(data)
@@ -160,7 +164,7 @@ const gather = Effect.fnUntraced(function* (
   const heard = Array.from({ length: wellBehaved }, () => Array<string>())
   const fibers = yield* Effect.forEach(sent, (own, member) =>
     // One of them comes by WebSocket.
-    behave(place, invitation, `${index}.${member}`, own, heard[member] ?? [], isOver).pipe(
+    behave(place, invitation, `${index}.${member}`, index === 0 ? large : small, own, heard[member] ?? [], isOver).pipe(
       Effect.provide(member === 0 ? WebConnector.layer : NodeConnector.layer),
       Effect.forkScoped
     )
@@ -260,7 +264,7 @@ const crowd = (place: Place, size: number, random: Random) =>
         came[kind]++
         const socket = Net.connect({ host: "127.0.0.1", port: place.port, noDelay: true })
         // The quick kinds are gone soon, so most of those that are there chat or stall.
-        const stay = random.between(100, 20_000)
+        const stay = random.between(100, kind === "stalls" ? 60_000 : 20_000)
         sockets.set(
           socket,
           setTimeout(() => socket.destroy(), stay)
@@ -336,6 +340,8 @@ export const run = Effect.fnUntraced(function* (options: Options) {
   yield* Fiber.joinAll(fibers).pipe(
     Effect.mapError((error) => new SoakFailed({ message: `one that behaved was sent away: ${String(error)}` }))
   )
+  // The metrics are brought up to date once a second.
+  yield* Effect.sleep("3 seconds")
   looks.push(yield* look)
   const count = (pick: (audience: Audience) => ReadonlyArray<ReadonlyArray<string>>) =>
     audiences.flatMap(pick).reduce((sum, { length }) => sum + length, 0)
