@@ -81,8 +81,8 @@ export class Outbox {
   }
 
   private writeNext(): void {
-    const first = this.rest.subarray(0, pieceBytes)
-    this.rest = this.rest.subarray(first.length)
+    const first = this.rest.length <= pieceBytes ? this.rest : this.rest.subarray(0, pieceBytes)
+    this.rest = first === this.rest ? nothing : this.rest.subarray(first.length)
     const blocks = first.length === 0 ? [] : [first]
     let size = first.length
     let whole = 0
