@@ -27,8 +27,7 @@ import * as Report from "./router/report.ts"
 import * as Scenarios from "./router/scenarios.ts"
 
 const rounds = Math.max(1, Math.floor(Number(process.argv[2] ?? 3)) || 3)
-const seconds = Math.max(0.5, Number(process.argv[3] ?? 2) || 2)
-const warmUp = seconds / 2
+const seconds = Math.max(0.5, Number(process.argv[3] ?? 1.5) || 1.5)
 const memoryRounds = Math.min(rounds, 2)
 /** Nothing takes so long, whatever happens. */
 const longest = Duration.minutes(3 + rounds * (1 + seconds * 2))
@@ -37,12 +36,13 @@ const kinds = [Processes.overTcp, Processes.overWebSocket, Processes.nats, Proce
 const idleKinds = [Processes.overTcp, Processes.overWebSocket, Processes.bare]
 
 /** What two tables show is measured once. */
-const scenarios = [
+const flows = [
   ...Scenarios.byClients,
   ...Scenarios.bySessions,
-  ...Scenarios.bySize.filter(({ size }) => size !== Scenarios.ten.size),
-  Scenarios.paced
+  ...Scenarios.bySize.filter(({ size }) => size !== Scenarios.ten.size)
 ]
+/** Times are short: many short looks at them, spread over the whole run, say more than one long look. */
+const scenarios = flows.flatMap((flow, index) => (index % 2 === 0 ? [flow, Scenarios.paced] : [flow]))
 const sessions = scenarios.reduce((sum, scenario) => sum + scenario.sessions, 0)
 
 const inTurn = <A>(all: ReadonlyArray<A>, turn: number): ReadonlyArray<A> => {
@@ -53,6 +53,7 @@ const inTurn = <A>(all: ReadonlyArray<A>, turn: number): ReadonlyArray<A> => {
 const runOnce = (server: Processes.Server, scenario: Scenarios.Scenario, firstSession: number) => {
   const { clients, pace, size, window } = scenario
   const { name, pid, port, protocol, session } = server
+  const length = pace > 0 ? seconds / 2 : seconds
   return Processes.load(`${name}, ${scenario.name}`, {
     protocol,
     port,
@@ -62,8 +63,8 @@ const runOnce = (server: Processes.Server, scenario: Scenarios.Scenario, firstSe
     size,
     window,
     pace,
-    warmUp,
-    seconds
+    warmUp: length / 2,
+    seconds: length
   })
 }
 
@@ -94,7 +95,7 @@ const benchmark = Effect.gen(function* () {
   const memory = yield* measureMemory
   const sheet: Report.Sheet = { results, kinds, peer: Processes.nats }
   console.log(`Node ${process.version}, ${process.platform} ${process.arch}, ${Os.availableParallelism()} cores`)
-  console.log(`${rounds} rounds of ${seconds} s after ${warmUp} s that do not count`)
+  console.log(`${rounds} rounds of ${seconds} s each, after half of that which does not count`)
   console.log(Report.tables(sheet))
   console.log(`\n\n${Report.memoryTable(memory, Memory.connections)}\n`)
   const verdicts = Report.verdicts(sheet, memory, Processes.overTcp, Processes.bare)

@@ -154,10 +154,13 @@ const verdictOnFlow = (sheet: Sheet, own: Processes.Kind, scenario: Scenarios.Sc
   return [of("deliveries/s", perSecond), of("deliveries per CPU-second", perCpuSecond)]
 }
 
-const verdictOnLatency = ({ peer, results }: Sheet, own: Processes.Kind, which: "p50" | "p99"): Verdict => {
-  const of = (kind: Processes.Kind) => median(results.of(kind, Scenarios.paced).map(latency(which)))
-  const text = `paced, ${which}: ${of(own).toFixed(3)} ms, ${peer.name} ${of(peer).toFixed(3)} ms`
-  return [of(own) <= of(peer) + resolution, `${text} (at most that and ${resolution} ms, the resolution)`]
+const verdictOnLatency = (sheet: Sheet, own: Processes.Kind, which: "p50" | "p99"): Verdict => {
+  const { peer, results } = sheet
+  const of = (kind: Processes.Kind) => results.of(kind, Scenarios.paced).map(latency(which))
+  const others = of(peer)
+  const later = median(of(own).map((value, index) => value - (others[index] ?? NaN)))
+  const text = `paced, ${which}: ${later.toFixed(3)} ms later than ${peer.name}, measured next to it`
+  return [later <= resolution, `${text} (at most ${resolution} ms, the resolution)`]
 }
 
 const verdictOnMemory = (memory: Memory, own: Processes.Kind, least: Processes.Kind): Verdict => {
