@@ -42,33 +42,12 @@ const addressOf = (host: string | undefined, port: number | undefined): NetAddre
 
 const noop = () => {}
 
-/** What carries the bytes: the socket itself, or WebSocket messages on it. */
-interface Carrier {
-  readonly write: (block: Uint8Array, flushed: (() => void) | undefined) => void
-  readonly end: () => void
-}
-
-const overTcp = (socket: Net.Socket): Carrier => ({
-  write: (block, flushed) => {
-    socket.write(block, flushed === undefined ? undefined : (error) => (error ? undefined : flushed()))
-  },
-  end: () => {
-    socket.end()
-  }
-})
-
-const overWebSocket = (webSocket: WebSocket.WebSocket): Carrier => ({
-  write: (block, flushed) => {
-    webSocket.send(block, (error) => (error ? undefined : flushed?.()))
-  },
-  end: () => webSocket.close()
-})
-
 /** A class, so that an idle connection costs one object and no closures. */
 class NodeConnection implements TcpListener.Connection {
   readonly socket: Net.Socket
   readonly handler: TcpListener.ConnectionHandler
-  carrier: Carrier | undefined = undefined
+  /** Where the bytes are messages of one. */
+  webSocket: WebSocket.WebSocket | undefined = undefined
   /** Whether nothing has come yet. */
   isNew = true
 
@@ -87,11 +66,14 @@ class NodeConnection implements TcpListener.Connection {
 
   write(blocks: ReadonlyArray<Uint8Array>, flushed: () => void): void {
     const { socket } = this
-    const carrier = this.carrier ?? overTcp(socket)
+    const written = (error?: Error | null) => {
+      if (!error) flushed()
+    }
     const last = blocks.length - 1
-    socket.cork()
-    blocks.forEach((block, index) => carrier.write(block, index === last ? flushed : undefined))
-    socket.uncork()
+    // To cork a socket for one write costs more than it saves.
+    if (last > 0) socket.cork()
+    blocks.forEach((block, index) => this.writeOne(block, index === last ? written : undefined))
+    if (last > 0) socket.uncork()
   }
 
   pause(): void {
@@ -103,12 +85,17 @@ class NodeConnection implements TcpListener.Connection {
   }
 
   end(): void {
-    if (this.carrier === undefined) this.socket.end()
-    else this.carrier.end()
+    if (this.webSocket === undefined) this.socket.end()
+    else this.webSocket.close()
   }
 
   destroy(): void {
     this.socket.destroy()
+  }
+
+  private writeOne(block: Uint8Array, written: ((error?: Error | null) => void) | undefined): void {
+    if (this.webSocket === undefined) this.socket.write(block, written)
+    else this.webSocket.send(block, written)
   }
 }
 
@@ -145,7 +132,7 @@ const makeWeb = (maxMessageBytes: number): Web => {
   const serve: Web["serve"] = (connection, first) => {
     const { handler, socket } = connection
     asked.set(socket, (webSocket) => {
-      connection.carrier = overWebSocket(webSocket)
+      connection.webSocket = webSocket
       webSocket.on("error", noop)
       webSocket.on("message", (data, isBinary) => {
         if (isBinary && data instanceof Uint8Array) handler.onData(data)
