@@ -104,10 +104,11 @@ export class Outbox {
     this._backlog -= this.inFlight
     this.traffic.bytesOut += this.inFlight
     this.inFlight = 0
+    // Before the owner hears of it, who may send at once: there is one write under way, never two.
+    if (this.rest.length > 0 || this.waiting.length > 0) this.writeNext()
+    else if (this.ended) this.connection.end()
     this.listener.onProgress()
-    if (this.rest.length > 0 || this.waiting.length > 0) return this.writeNext()
-    if (this.ended) this.connection.end()
-    this.listener.onDrained()
+    if (this.inFlight === 0) this.listener.onDrained()
   }
 }
 
