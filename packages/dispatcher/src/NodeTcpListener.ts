@@ -42,35 +42,18 @@ const addressOf = (host: string | undefined, port: number | undefined): NetAddre
 
 const noop = () => {}
 
-/** What carries the bytes: the socket itself, or WebSocket messages on it. */
-interface Carrier {
-  readonly write: (block: Uint8Array, flushed: (() => void) | undefined) => void
-  readonly end: () => void
-}
-
-const overTcp = (socket: Net.Socket): Carrier => ({
-  write: (block, flushed) => {
-    socket.write(block, flushed === undefined ? undefined : (error) => (error ? undefined : flushed()))
-  },
-  end: () => {
-    socket.end()
-  }
-})
-
-const overWebSocket = (webSocket: WebSocket.WebSocket): Carrier => ({
-  write: (block, flushed) => {
-    webSocket.send(block, (error) => (error ? undefined : flushed?.()))
-  },
-  end: () => webSocket.close()
-})
-
 /** A class, so that an idle connection costs one object and no closures. */
 class NodeConnection implements TcpListener.Connection {
   readonly socket: Net.Socket
-  carrier: Carrier | undefined = undefined
+  readonly handler: TcpListener.ConnectionHandler
+  /** Where the bytes are messages of one. */
+  webSocket: WebSocket.WebSocket | undefined = undefined
+  /** Whether nothing has come yet. */
+  isNew = true
 
-  constructor(socket: Net.Socket) {
+  constructor(socket: Net.Socket, onConnection: ListenOptions["onConnection"]) {
     this.socket = socket
+    this.handler = onConnection(this)
   }
 
   get remoteAddress() {
@@ -83,11 +66,14 @@ class NodeConnection implements TcpListener.Connection {
 
   write(blocks: ReadonlyArray<Uint8Array>, flushed: () => void): void {
     const { socket } = this
-    const carrier = this.carrier ?? overTcp(socket)
+    const written = (error?: Error | null) => {
+      if (!error) flushed()
+    }
     const last = blocks.length - 1
-    socket.cork()
-    blocks.forEach((block, index) => carrier.write(block, index === last ? flushed : undefined))
-    socket.uncork()
+    // To cork a socket for one write costs more than it saves.
+    if (last > 0) socket.cork()
+    blocks.forEach((block, index) => this.writeOne(block, index === last ? written : undefined))
+    if (last > 0) socket.uncork()
   }
 
   pause(): void {
@@ -99,12 +85,17 @@ class NodeConnection implements TcpListener.Connection {
   }
 
   end(): void {
-    if (this.carrier === undefined) this.socket.end()
-    else this.carrier.end()
+    if (this.webSocket === undefined) this.socket.end()
+    else this.webSocket.close()
   }
 
   destroy(): void {
     this.socket.destroy()
+  }
+
+  private writeOne(block: Uint8Array, written: ((error?: Error | null) => void) | undefined): void {
+    if (this.webSocket === undefined) this.socket.write(block, written)
+    else this.webSocket.send(block, written)
   }
 }
 
@@ -113,7 +104,7 @@ const firstOfHttp = 0x47
 
 /** An HTTP server that never listens: it is handed the connections that begin like one of its own. */
 interface Web {
-  readonly serve: (connection: NodeConnection, handler: TcpListener.ConnectionHandler, first: Uint8Array) => void
+  readonly serve: (connection: NodeConnection, first: Uint8Array) => void
 }
 
 const onlyWebSockets = "This is the port of a session dispatcher: it speaks WebSocket, and its own protocol over TCP.\n"
@@ -138,10 +129,10 @@ const makeWeb = (maxMessageBytes: number): Web => {
     if (then === undefined) socket.destroy()
     else upgrades.handleUpgrade(request, socket, head, then)
   })
-  const serve: Web["serve"] = (connection, handler, first) => {
-    const { socket } = connection
+  const serve: Web["serve"] = (connection, first) => {
+    const { handler, socket } = connection
     asked.set(socket, (webSocket) => {
-      connection.carrier = overWebSocket(webSocket)
+      connection.webSocket = webSocket
       webSocket.on("error", noop)
       webSocket.on("message", (data, isBinary) => {
         if (isBinary && data instanceof Uint8Array) handler.onData(data)
@@ -156,29 +147,37 @@ const makeWeb = (maxMessageBytes: number): Web => {
   return { serve }
 }
 
-const accept = (socket: Net.Socket, open: Set<Net.Socket>, web: Web, options: ListenOptions) => {
-  open.add(socket)
-  // Whatever the error is, "close" follows it.
-  socket.on("error", noop)
-  const connection = new NodeConnection(socket)
-  const handler = options.onConnection(connection)
-  let isFirst = true
-  const onData = (chunk: Uint8Array) => {
-    if (!isFirst || chunk[0] !== firstOfHttp) {
-      isFirst = false
-      return handler.onData(chunk)
+type OpenSockets = Map<Net.Socket, NodeConnection>
+
+/** The listeners of all sockets: none of its own for each, of which there may be many. */
+const makeAccept = (open: OpenSockets, web: Web, options: ListenOptions) => {
+  function onData(this: Net.Socket, chunk: Uint8Array) {
+    const connection = open.get(this)
+    if (connection === undefined) return
+    if (!connection.isNew || chunk[0] !== firstOfHttp) {
+      connection.isNew = false
+      return connection.handler.onData(chunk)
     }
-    socket.off("data", onData)
-    socket.off("end", onEnd)
-    web.serve(connection, handler, chunk)
+    this.off("data", onData)
+    this.off("end", onEnd)
+    web.serve(connection, chunk)
   }
-  const onEnd = () => handler.onEnd()
-  socket.on("data", onData)
-  socket.once("end", onEnd)
-  socket.once("close", () => {
-    open.delete(socket)
-    handler.onClose()
-  })
+  function onEnd(this: Net.Socket) {
+    open.get(this)?.handler.onEnd()
+  }
+  function onClose(this: Net.Socket) {
+    const connection = open.get(this)
+    open.delete(this)
+    connection?.handler.onClose()
+  }
+  return (socket: Net.Socket) => {
+    // Whatever the error is, "close" follows it.
+    socket.on("error", noop)
+    open.set(socket, new NodeConnection(socket, options.onConnection))
+    socket.on("data", onData)
+    socket.on("end", onEnd)
+    socket.on("close", onClose)
+  }
 }
 
 const bind = (server: Net.Server, options: ListenOptions) =>
@@ -200,9 +199,9 @@ const stop = (server: Net.Server) =>
     if (server.listening) server.close()
   })
 
-const closeAll = (server: Net.Server, open: ReadonlySet<Net.Socket>) =>
+const closeAll = (server: Net.Server, open: ReadonlyMap<Net.Socket, unknown>) =>
   Effect.callback<void>((resume) => {
-    for (const socket of open) {
+    for (const socket of open.keys()) {
       socket.destroy()
     }
     // On a server that is not listening (any more) this only waits for the last connection to be gone.
@@ -210,13 +209,13 @@ const closeAll = (server: Net.Server, open: ReadonlySet<Net.Socket>) =>
   })
 
 const listen = Effect.fnUntraced(function* (options: ListenOptions) {
-  const open = new Set<Net.Socket>()
+  const open: OpenSockets = new Map()
   const web = makeWeb(options.maxMessageBytes)
   const server = yield* Effect.acquireRelease(
     Effect.sync(() => Net.createServer({ noDelay: true, keepAlive: true, allowHalfOpen: true })),
     (server) => closeAll(server, open)
   )
-  server.on("connection", (socket) => accept(socket, open, web, options))
+  server.on("connection", makeAccept(open, web, options))
   yield* bind(server, options)
   server.on("error", (error) => options.onAcceptError(error.message))
   const bound = server.address()

@@ -81,8 +81,8 @@ export class Outbox {
   }
 
   private writeNext(): void {
-    const first = this.rest.subarray(0, pieceBytes)
-    this.rest = this.rest.subarray(first.length)
+    const first = this.rest.length <= pieceBytes ? this.rest : this.rest.subarray(0, pieceBytes)
+    this.rest = first === this.rest ? nothing : this.rest.subarray(first.length)
     const blocks = first.length === 0 ? [] : [first]
     let size = first.length
     let whole = 0
@@ -104,12 +104,11 @@ export class Outbox {
     this._backlog -= this.inFlight
     this.traffic.bytesOut += this.inFlight
     this.inFlight = 0
-    const isDrained = this.rest.length === 0 && this.waiting.length === 0
-    if (!isDrained) this.writeNext()
+    // Before the owner hears of it, who may send at once: there is one write under way, never two.
+    if (this.rest.length > 0 || this.waiting.length > 0) this.writeNext()
     else if (this.ended) this.connection.end()
-    // Last of all: whoever is told may send.
     this.listener.onProgress()
-    if (isDrained) this.listener.onDrained()
+    if (this.inFlight === 0) this.listener.onDrained()
   }
 }
 

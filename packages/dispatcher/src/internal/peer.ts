@@ -68,7 +68,7 @@ const pauseAtBacklogBytes = 262_144
 const mostBeforeTick = 65_536
 
 const nothing = new Uint8Array(0)
-const noFacets = new Int32Array(0)
+const noFacets: ReadonlyArray<number> = []
 const noop = () => {}
 
 export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member {
@@ -81,8 +81,8 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
   private handshake: Handshake | undefined = undefined
   private router: MessageRouter.MessageRouter | undefined = undefined
   private decoder: Wire.FrameDecoder | undefined = undefined
-  /** The facets of this connection, four words each, one after the other. */
-  private facets: Int32Array = noFacets
+  /** The facets of this connection, four words each, one after the other. No typed array: that costs more than it holds. */
+  private facets: ReadonlyArray<number> = noFacets
   private paused = false
   /** When this member was paused, or last took something. */
   private progressAt = 0
@@ -259,7 +259,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
       if (facets.has(facet)) granted[facet] = bytes
       else bytes.fill(0)
     })
-    this.facets = Int32Array.from({ length: random.length / 4 }, (_, index) => wordAt(random, index * 4))
+    this.facets = Array.from({ length: random.length / 4 }, (_, index) => wordAt(random, index * 4))
     this.deliver(Wire.encodeWelcome(router.envelope(), granted, router.life, this.host.limits.maxDataBytes))
   }
 
@@ -407,13 +407,13 @@ const wordAt = (bytes: Uint8Array, offset: number): number =>
   (bytes[offset + 3] as number)
 
 const facetWords = Facet.byteLength / 4
-const wordOf = (facets: Int32Array, index: number): number => facets[index] as number
+const wordOf = (facets: ReadonlyArray<number>, index: number): number => facets[index] as number
 
 /**
  * Which facet stands at an offset, or -1. Every facet is compared to its end, so that the time says nothing about how
  * much of one was right. All zero is what was not granted, and names none.
  */
-const facetAt = (facets: Int32Array, bytes: Uint8Array, offset: number): number => {
+const facetAt = (facets: ReadonlyArray<number>, bytes: Uint8Array, offset: number): number => {
   const a = wordAt(bytes, offset)
   const b = wordAt(bytes, offset + 4)
   const c = wordAt(bytes, offset + 8)
