@@ -115,7 +115,9 @@ export class SnapshotRelay {
     const own = this.requests.get(member)
     if (own !== undefined) this.finish(own, "Gone")
     for (const request of Array.from(this.requests.values())) {
-      if (request.server === member) this.askNext(request)
+      if (request.server !== member) continue
+      request.server = undefined
+      this.askNext(request)
     }
   }
 
@@ -161,6 +163,8 @@ export class SnapshotRelay {
     const { sequence, stamp } = this.around.envelope()
     Wire.stampFrame(bytes, start, Wire.frameTypes.Snapshot, sequence, stamp)
     request.member.deliver(bytes.subarray(start, end))
+    // The part may have been too much for the one who asked.
+    if (this.requests.get(request.member) !== request) return
     if (request.offset === part.size) return this.finish(request, "Complete")
     const at = request.replyFacet
     request.member.whenReady(() => {
@@ -193,7 +197,7 @@ export class SnapshotRelay {
   private retire(request: Request): void {
     const { replyFacet, server } = request
     request.server = undefined
-    if (server === undefined || !this.servers.has(server)) return
+    if (server === undefined) return
     const past = this.past.get(server) ?? []
     past.push(replyFacet)
     if (past.length > mostForgiven) past.shift()
