@@ -281,8 +281,16 @@ export const makeSimulatedListener = Effect.gen(function* () {
     }
     return tasks.length
   }
-  const connectFrom = (ends: Ends) => Effect.map(Queue.peek(accepted), (onConnection) => simulate(onConnection, ends))
-  return { listener, endTurn, connectFrom, connect: connectFrom({}) }
+  const connections: Array<SimulatedConnection> = []
+  const connectFrom = (ends: Ends) =>
+    Effect.map(Queue.peek(accepted), (onConnection) => {
+      const connection = simulate(onConnection, ends)
+      connections.push(connection)
+      return connection
+    })
+  /** Lets everybody take what waits: a dispatcher that ends waits for that, and time stands still. */
+  const release = Effect.sync(() => connections.forEach(({ stall }) => stall(false)))
+  return { listener, endTurn, connectFrom, connect: connectFrom({}), release }
 })
 
 const inetOf = (address: string | undefined) =>
@@ -408,10 +416,11 @@ export const enterAndJoin = Effect.fnUntraced(function* (
 
 /** A dispatcher without sockets, with one session. */
 export const simulated = Effect.fnUntraced(function* (limits?: Partial<Dispatcher.Limits>) {
-  const { connect, connectFrom, endTurn, listener } = yield* makeSimulatedListener
+  const { connect, connectFrom, endTurn, listener, release } = yield* makeSimulatedListener
   const dispatcher = yield* Dispatcher.make({ port: 12000, limits }).pipe(
     Effect.provide(Layer.mergeAll(Layer.succeed(TcpListener.TcpListener, listener), mapperLayer, resolverLayer))
   )
+  yield* Effect.addFinalizer(() => release)
   const invitation = yield* dispatcher.register()
   const id = invitation.sessionId
   return {
