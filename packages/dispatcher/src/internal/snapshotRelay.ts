@@ -78,9 +78,14 @@ export class SnapshotRelay {
     else this.servers.delete(member)
   }
 
+  /** Whether a request of this member is under way. */
+  isAsking(member: Member): boolean {
+    return this.requests.has(member)
+  }
+
   /** Begins a request, unless one of this member is under way. */
   sync(member: Member): void {
-    if (this.requests.has(member)) return
+    if (this.isAsking(member)) return
     const request: Request = {
       member,
       least: this.around.envelope().sequence,
