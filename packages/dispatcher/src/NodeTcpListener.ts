@@ -114,11 +114,15 @@ const refuseRequest = (_request: Http.IncomingMessage, response: Http.ServerResp
   response.writeHead(426, headers).end(onlyWebSockets)
 }
 
+/** Whoever asks and does not read gets no more answers, which would pile up here. */
+const mostBeforePong = 65_536
+
 const makeWeb = (maxMessageBytes: number): Web => {
   const upgrades = new WebSocket.WebSocketServer({
     noServer: true,
     clientTracking: false,
     perMessageDeflate: false,
+    autoPong: false,
     maxPayload: maxMessageBytes
   })
   const asked = new WeakMap<object, (webSocket: WebSocket.WebSocket) => void>()
@@ -134,6 +138,9 @@ const makeWeb = (maxMessageBytes: number): Web => {
     asked.set(socket, (webSocket) => {
       connection.webSocket = webSocket
       webSocket.on("error", noop)
+      webSocket.on("ping", (data) => {
+        if (socket.writableLength < mostBeforePong) webSocket.pong(data)
+      })
       webSocket.on("message", (data, isBinary) => {
         if (isBinary && data instanceof Uint8Array) handler.onData(data)
         else socket.destroy()

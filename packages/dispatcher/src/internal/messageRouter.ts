@@ -212,7 +212,7 @@ export class MessageRouter {
     if (this.run === undefined) return
     this.endRun()
     const [only] = this.pending
-    const block = only !== undefined && this.pending.length === 1 ? only : Bytes.concat(this.pending)
+    const block = only !== undefined && this.pending.length === 1 ? compact(only) : Bytes.concat(this.pending)
     this.pending = []
     this.busyAt = this.stamp
     this.around.traffic.messages += this.sequence - this.firstPending + 1
@@ -248,3 +248,7 @@ export class MessageRouter {
     }
   }
 }
+
+/** A block is kept, in the log and for whoever is behind: not with all of a large chunk, for the sake of a small part. */
+const compact = (block: Uint8Array): Uint8Array =>
+  block.buffer.byteLength > 2 * block.length ? new Uint8Array(block) : block

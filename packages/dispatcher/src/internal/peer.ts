@@ -289,7 +289,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
       case "join":
         return this.join(router, data)
       case "sync":
-        this.syncBeganAt = this.host.now()
+        if (!router.snapshots.isAsking(this)) this.syncBeganAt = this.host.now()
         return router.snapshots.sync(this)
       case "heartbeat":
         return this.setHeartbeat(router, data)

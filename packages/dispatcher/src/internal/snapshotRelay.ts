@@ -78,9 +78,14 @@ export class SnapshotRelay {
     else this.servers.delete(member)
   }
 
+  /** Whether a request of this member is under way. */
+  isAsking(member: Member): boolean {
+    return this.requests.has(member)
+  }
+
   /** Begins a request, unless one of this member is under way. */
   sync(member: Member): void {
-    if (this.requests.has(member)) return
+    if (this.isAsking(member)) return
     const request: Request = {
       member,
       least: this.around.envelope().sequence,
@@ -116,7 +121,9 @@ export class SnapshotRelay {
     const own = this.requests.get(member)
     if (own !== undefined) this.finish(own, "Gone")
     for (const request of Array.from(this.requests.values())) {
-      if (request.server === member) this.askNext(request)
+      if (request.server !== member) continue
+      request.server = undefined
+      this.askNext(request)
     }
   }
 
@@ -198,7 +205,7 @@ export class SnapshotRelay {
   private retire(request: Request): void {
     const { replyFacet, server } = request
     request.server = undefined
-    if (server === undefined || !this.servers.has(server)) return
+    if (server === undefined) return
     const past = this.past.get(server) ?? []
     past.push(replyFacet)
     if (past.length > mostForgiven) past.shift()
