@@ -187,6 +187,11 @@ export const externalPort = portFlag("external-port").pipe(
   Flag.withDefault(undefined)
 )
 
+export const metricsPort = portFlag("metrics-port").pipe(
+  Flag.withDescription("Tell Prometheus what is counted: GET /metrics at this port of 127.0.0.1; by default not"),
+  Flag.withDefault(undefined)
+)
+
 const parseSession = (text: string): string => {
   if (/^[0-9a-f]{32}(\.[0-9a-f]{32})?$/i.test(text)) return text.toLowerCase()
   throw new Error(

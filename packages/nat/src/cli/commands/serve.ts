@@ -34,6 +34,8 @@ export interface Input extends Strategy.Choice {
   readonly externalPort: number | undefined
   /** A session's id, or an invitation. */
   readonly session: string | undefined
+  /** The port on loopback where the metrics are told. */
+  readonly metricsPort: number | undefined
   readonly lease: Duration.Duration
   readonly description: string
   readonly json: boolean
@@ -104,12 +106,27 @@ const sessionOf = (text: string | undefined): Dispatcher.RegisterOptions => {
   }
 }
 
+const cannotTell = (port: number, cause: unknown) => {
+  const isTaken = cause instanceof Error && "code" in cause && cause.code === "EADDRINUSE"
+  const detail = `port ${port} for the metrics: ${cause instanceof Error ? cause.message : String(cause)}`
+  return new Dispatcher.DispatcherError({
+    reason: isTaken ? new Dispatcher.AddressInUse({ port }) : new Dispatcher.ListenFailed({ detail })
+  })
+}
+
+/** Loaded only where it is wanted: an HTTP server takes a start its time. */
+const serveMetrics = Effect.fnUntraced(function* (port: number) {
+  const { layer } = yield* Effect.promise(() => import("../Metrics.ts"))
+  yield* Effect.mapError(Layer.build(layer(port)), ({ cause }) => cannotTell(port, cause))
+})
+
 const requestOf = (input: Input) =>
   ({ protocol: "tcp", internalPort: input.port, externalPort: input.externalPort }) as const
 
 /** Serves one session until it is interrupted. */
 export const run = (input: Input) =>
   Effect.gen(function* () {
+    if (input.metricsPort !== undefined) yield* serveMetrics(input.metricsPort)
     const released = yield* Hold.printReleaseAtEnd(input.json)
     const dispatcher = yield* Dispatcher.Dispatcher.pipe(
       Effect.provideContext(
