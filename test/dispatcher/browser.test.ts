@@ -95,17 +95,23 @@ LabSuite.suiteNeeding({ who: "the browser's test", missing: Browser.missing }, "
         // The snapshot takes several parts.
         const past = ["a", "b", "c"].map((letter) => letter.repeat(60_000))
         yield* Effect.forEach(past, world.send)
-        yield* world.session.serve(
-          Effect.sync(() => ({
-            sequence: world.heard.length,
-            data: Support.bytesOf(textsOf(world.heard).join(" "))
-          }))
-        )
+        // Said while the snapshot is made: it is in it, and the page has heard it already.
+        const state = Effect.gen(function* () {
+          yield* Effect.orDie(world.send("d"))
+          yield* Support.until(Effect.sync(() => world.heard.length === 4))
+          return { sequence: 4, data: Support.bytesOf(textsOf(world.heard).join(" ")) }
+        })
+        yield* world.session.serve(state)
         yield* world.join(world.dispatcher.address.port)
-        yield* world.send("d")
+        yield* world.send("e")
         const [snapshot, ...more] = yield* pageHears(world.page, 2)
-        assert.deepStrictEqual(snapshot, { _tag: "Snapshot", sequence: 3, text: past.join(" "), stamp: undefined })
-        assert.deepStrictEqual(more, world.heard.slice(3))
+        assert.deepStrictEqual(snapshot, {
+          _tag: "Snapshot",
+          sequence: 4,
+          text: [...past, "d"].join(" "),
+          stamp: undefined
+        })
+        assert.deepStrictEqual(more, world.heard.slice(4))
       })
     )
 
