@@ -51,6 +51,8 @@ const join = Effect.fnUntraced(function* (address: string, invitation: string) {
   yield* chat(inetAddress, yield* Effect.fromOption(Invitation.fromString(invitation)))
 })
 
-const [command, address = "", invitation = ""] = process.argv.slice(2)
-const program = command === "join" ? join(address, invitation) : host
+const program = Effect.gen(function* () {
+  const [command, address = "", invitation = ""] = process.argv.slice(2)
+  yield* command === "join" ? join(address, invitation) : host
+})
 program.pipe(Effect.provide([NodeHost.layer, NodeConnector.layer, NodeStdio.layer]), NodeRuntime.runMain)

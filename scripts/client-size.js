@@ -12,7 +12,7 @@ const { code, modules } = await bundleForBrowser(Path.join(root, "scripts/lib/br
 const kilobytes = (bytes) => `${(bytes / 1000).toFixed(1)} kB`
 
 /** @param {string} path */
-const packageOf = (path) => /(?:^|\/)(?:node_modules|packages)\/((?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1] ?? "the program"
+const packageOf = (path) => /(?:^|\/)(?:node_modules|packages)\/((?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1] ?? "the bundler"
 
 /** @type {Map<string, number>} */
 const sizes = new Map()
@@ -23,7 +23,9 @@ for (const [path, { renderedLength }] of Object.entries(modules)) {
 const total = [...sizes.values()].reduce((sum, size) => sum + size, 0)
 const shares = [...sizes]
   .toSorted(([, a], [, b]) => b - a)
-  .map(([name, size]) => `${name} ${Math.round((100 * size) / total)} %`)
+  .map(([name, size]) => /** @type {const} */ ([name, Math.round((100 * size) / total)]))
+  .filter(([, percent]) => percent > 0)
+  .map(([name, percent]) => `${name} ${percent} %`)
 
 console.log(
   `browser client: ${kilobytes(Buffer.byteLength(code))} minified, ${kilobytes(Zlib.gzipSync(code).length)} gzipped`
