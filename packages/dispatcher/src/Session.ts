@@ -38,7 +38,6 @@
 import type * as ContactPoint from "@effect-nat/core/ContactPoint"
 import * as Arr from "effect/Array"
 import type * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -357,7 +356,7 @@ const watch = <A>(following: Effect.Effect<A, SessionError.SessionError>, link: 
     Effect.gen(function* () {
       while (true) {
         yield* Effect.sleep(silenceLimit)
-        const silent = (yield* Clock.currentTimeMillis) - link.heardAt()
+        const silent = yield* link.silence
         if (silent >= 2 * Duration.toMillis(silenceLimit)) return yield* closed(undefined)
         if (silent >= Duration.toMillis(silenceLimit)) yield* Effect.ignore(link.request("timeStamp"))
       }

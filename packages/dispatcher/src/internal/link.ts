@@ -1,7 +1,7 @@
 /** One connection of a client to a message router, from the handshake to its end. */
+import * as Monotonic from "@effect-nat/core/Monotonic"
 import type * as Arr from "effect/Array"
 import * as WebCrypto from "effect/crypto/WebCrypto"
-import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Socket from "effect/socket/Socket"
@@ -24,8 +24,8 @@ export interface Link {
   readonly pull: Effect.Effect<ReadonlyArray<Wire.Frame>, SessionError.SessionError>
   /** Fails with `Closed` when the connection has ended. */
   readonly ended: Effect.Effect<never, SessionError.SessionError>
-  /** When something was heard last, in milliseconds of the wall clock. */
-  readonly heardAt: () => number
+  /** For how many milliseconds something has been waited for, and nothing came; 0 while nobody waits. */
+  readonly silence: Effect.Effect<number>
 }
 
 type Pull = Effect.Effect<Arr.NonEmptyReadonlyArray<Uint8Array>, Socket.SocketError>
@@ -153,13 +153,16 @@ export const open = Effect.fnUntraced(function* (socket: Socket.Socket, invitati
   const welcome = yield* handshake(source, write, invitation)
   const read = makeReader(Math.max(welcome.maxDataBytes, Wire.snapshotHeaderLength + longestWelcome))
   const rest = [source.held()]
-  let heardAt = yield* Clock.currentTimeMillis
+  let waitingSince: number | undefined
   /** A failed read is the end for whoever writes, too. */
-  const received = Effect.mapError(pull, () => closed(undefined)).pipe(
+  const received = Effect.flatMap(Monotonic.millis, (now) => {
+    waitingSince = now
+    return Effect.mapError(pull, () => closed(undefined))
+  }).pipe(
     Effect.tapError((error) => Deferred.fail(ended, error)),
-    Effect.tap(
-      Effect.map(Clock.currentTimeMillis, (now) => {
-        heardAt = now
+    Effect.ensuring(
+      Effect.sync(() => {
+        waitingSince = undefined
       })
     )
   )
@@ -179,7 +182,7 @@ export const open = Effect.fnUntraced(function* (socket: Socket.Socket, invitati
       return Effect.map(received, read)
     }),
     ended: Deferred.await(ended),
-    heardAt: () => heardAt
+    silence: Effect.map(Monotonic.millis, (now) => (waitingSince === undefined ? 0 : now - waitingSince))
   }
   return link
 })
