@@ -95,6 +95,8 @@ const benchmark = Effect.gen(function* () {
   const memory = yield* measureMemory
   const sheet: Report.Sheet = { results, kinds, peer: Processes.nats }
   console.log(`Node ${process.version}, ${process.platform} ${process.arch}, ${Os.availableParallelism()} cores`)
+  const busy = Os.loadavg().map((value) => value.toFixed(1))
+  console.log(`load average ${busy.join(", ")}: with more than the cores, the numbers tell of what else runs here`)
   console.log(`${rounds} rounds of ${seconds} s each, after half of that which does not count`)
   console.log(Report.tables(sheet))
   console.log(`\n\n${Report.memoryTable(memory)}\n`)
