@@ -9,8 +9,8 @@
  *
  * Deliveries per second tell what the server and the load together can do on this machine; deliveries for each second of
  * the server's own CPU time, all its threads together, tell what they cost. The CPU of both is printed, so that it shows
- * who was the limit. Memory is what becomes resident with 10,000 idle connections, garbage collected, beside a server in
- * Node that only accepts.
+ * who was the limit. Memory is what becomes resident with 10,000 idle connections, beside a server in Node that
+ * only accepts: what is in use, once Node was made to give back the rest.
  *
  * Ends with status 1 where a verdict at the end fails, or a run does.
  *
@@ -82,7 +82,7 @@ const measureRound = Effect.fnUntraced(function* (round: number, results: Report
 }, Effect.scoped)
 
 const measureMemory = Effect.gen(function* () {
-  const memory = new Map(idleKinds.map((kind) => [kind, [] as Array<number>]))
+  const memory = new Map(idleKinds.map((kind) => [kind, [] as Array<Memory.Memory>]))
   for (let round = 0; round < memoryRounds; round++) {
     for (const kind of inTurn(idleKinds, round)) memory.get(kind)?.push(yield* Memory.measure(kind))
   }
@@ -95,9 +95,11 @@ const benchmark = Effect.gen(function* () {
   const memory = yield* measureMemory
   const sheet: Report.Sheet = { results, kinds, peer: Processes.nats }
   console.log(`Node ${process.version}, ${process.platform} ${process.arch}, ${Os.availableParallelism()} cores`)
+  const busy = Os.loadavg().map((value) => value.toFixed(1))
+  console.log(`load average ${busy.join(", ")}: with more than the cores, the numbers tell of what else runs here`)
   console.log(`${rounds} rounds of ${seconds} s each, after half of that which does not count`)
   console.log(Report.tables(sheet))
-  console.log(`\n\n${Report.memoryTable(memory, Memory.connections)}\n`)
+  console.log(`\n\n${Report.memoryTable(memory)}\n`)
   const verdicts = Report.verdicts(sheet, memory, Processes.overTcp, Processes.bare)
   for (const [holds, text] of verdicts) console.log(`${holds ? "holds" : "FAILS"}: ${text}`)
   if (!verdicts.every(([holds]) => holds)) process.exitCode = 1

@@ -8,6 +8,13 @@ const members = 250
 const warmUps = 250
 
 /** In bytes for each connection. */
+export interface Memory {
+  /** As they have just joined, with the garbage of that. */
+  readonly joined: number
+  /** Of what is in use. */
+  readonly used: number
+}
+
 export const measure = Effect.fnUntraced(function* (kind: Processes.Kind) {
   const sessions = connections / members
   const { pid, port, protocol, session } = yield* Processes.serve(kind, sessions + 1)
@@ -19,9 +26,12 @@ export const measure = Effect.fnUntraced(function* (kind: Processes.Kind) {
       clients
     })
   yield* Effect.scoped(join(0, 1, warmUps))
-  yield* Processes.collectGarbage(pid)
+  yield* Processes.giveBack(pid)
   const before = yield* Processes.residentBytes(pid)
   yield* join(1, sessions, members)
-  yield* Processes.collectGarbage(pid)
-  return ((yield* Processes.residentBytes(pid)) - before) / connections
+  const joined = yield* Processes.residentBytes(pid)
+  yield* Processes.giveBack(pid)
+  const used = yield* Processes.residentBytes(pid)
+  const memory: Memory = { joined: (joined - before) / connections, used: (used - before) / connections }
+  return memory
 }, Effect.scoped)

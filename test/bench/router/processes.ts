@@ -142,11 +142,12 @@ export const residentBytes = (pid: number) =>
     return Number(found) * 1024
   })
 
-/** Has a server of Node collect its garbage: what is left is in use. */
-export const collectGarbage = (pid: number) =>
-  Effect.gen(function* () {
-    for (let i = 0; i < 3; i++) {
-      yield* Effect.sync(() => process.kill(pid, "SIGUSR2"))
-      yield* Effect.sleep("500 millis")
-    }
-  })
+/**
+ * Has a server of Node give back what is not in use, as it does when memory is short: until then it keeps pages for new
+ * objects, tens of megabytes once many have joined, however many connections there are.
+ */
+export const giveBack = (pid: number) =>
+  Effect.andThen(
+    Effect.sync(() => process.kill(pid, "SIGUSR2")),
+    Effect.sleep("1 second")
+  )

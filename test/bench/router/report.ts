@@ -1,5 +1,6 @@
 /** The outcomes of all rounds as tables, and whether what was promised holds. */
 import type * as Latencies from "./latencies.ts"
+import * as Memory from "./memory.ts"
 import type * as Processes from "./processes.ts"
 import * as Scenarios from "./scenarios.ts"
 import type * as Task from "./task.ts"
@@ -124,13 +125,15 @@ export const tables = (sheet: Sheet): string =>
     `500 messages/s of 100 bytes to 50 clients:\n\n${latencies(sheet)}`
   ].join("\n\n\n")
 
-/** By kind, in bytes for each connection, of each round. */
-export type Memory = ReadonlyMap<Processes.Kind, ReadonlyArray<number>>
+/** By kind, of each round. */
+export type Memories = ReadonlyMap<Processes.Kind, ReadonlyArray<Memory.Memory>>
 
-export const memoryTable = (memory: Memory, connections: number): string =>
+export const memoryTable = (memories: Memories): string =>
   [
-    row([`memory, ${connections} idle connections`, "bytes for each"]),
-    ...Array.from(memory, ([{ name }, values]) => row([name, median(values).toFixed(0)]))
+    row([`bytes/connection, ${Memory.connections} idle`, "in use", "just joined"]),
+    ...Array.from(memories, ([{ name }, all]) =>
+      row([name, median(all.map(({ used }) => used)).toFixed(0), median(all.map(({ joined }) => joined)).toFixed(0)])
+    )
   ].join("\n")
 
 /** Whether what was promised holds, and the numbers. */
@@ -163,8 +166,8 @@ const verdictOnLatency = (sheet: Sheet, own: Processes.Kind, which: "p50" | "p99
   return [later <= resolution, `${text} (at most ${resolution} ms, the resolution)`]
 }
 
-const verdictOnMemory = (memory: Memory, own: Processes.Kind, least: Processes.Kind): Verdict => {
-  const of = (kind: Processes.Kind) => median(memory.get(kind) ?? [])
+const verdictOnMemory = (memories: Memories, own: Processes.Kind, least: Processes.Kind): Verdict => {
+  const of = (kind: Processes.Kind) => median((memories.get(kind) ?? []).map(({ used }) => used))
   const value = of(own) / of(least)
   return [
     value <= mostMemory,
@@ -172,9 +175,9 @@ const verdictOnMemory = (memory: Memory, own: Processes.Kind, least: Processes.K
   ]
 }
 
-export const verdicts = (sheet: Sheet, memory: Memory, own: Processes.Kind, least: Processes.Kind) => [
+export const verdicts = (sheet: Sheet, memories: Memories, own: Processes.Kind, least: Processes.Kind) => [
   ...Scenarios.byClients.flatMap((scenario) => verdictOnFlow(sheet, own, scenario)),
   verdictOnLatency(sheet, own, "p50"),
   verdictOnLatency(sheet, own, "p99"),
-  verdictOnMemory(memory, own, least)
+  verdictOnMemory(memories, own, least)
 ]

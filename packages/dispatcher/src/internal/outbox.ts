@@ -52,8 +52,17 @@ export class Outbox {
     // A peer without a backlog takes a block of any size: the limit is on what waits, not on what arrives at once.
     if (this.inFlight > 0 && this._backlog + block.length > this.maxBacklogBytes) return false
     this._backlog += block.length
-    this.waiting.push(block)
-    if (this.inFlight === 0) this.writeNext()
+    if (this.inFlight > 0) {
+      this.waiting.push(block)
+      return true
+    }
+    // Where nothing is under way nothing waits, and most blocks are one piece.
+    if (block.length <= pieceBytes) {
+      this.write([block], block.length)
+      return true
+    }
+    this.rest = block
+    this.writeNext()
     return true
   }
 
@@ -96,6 +105,10 @@ export class Outbox {
       size += piece.length
     }
     this.waiting.splice(0, whole)
+    this.write(blocks, size)
+  }
+
+  private write(blocks: ReadonlyArray<Uint8Array>, size: number): void {
     this.inFlight = size
     this.connection.write(blocks, () => this.flushed())
   }

@@ -56,6 +56,8 @@ interface Handshake {
   /** What the client has to send, once it was challenged. */
   proof: Uint8Array
   grant: MessageRouter.Grant | undefined
+  /** The name of the grant's capability. */
+  name: string
 }
 
 /**
@@ -103,7 +105,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     if (this.host.handshakes >= this.host.limits.maxHandshakes) return this.refuse("TooManyHandshakes")
     this.phase = "hello"
     this.host.handshakes++
-    this.handshake = { beganAt: this.host.now(), bytes: nothing, proof: nothing, grant: undefined }
+    this.handshake = { beganAt: this.host.now(), bytes: nothing, proof: nothing, grant: undefined, name: "" }
     this.cancelTimer = this.host.after(this.host.limits.handshakeTimeout, () => this.onHandshakeTimeout())
   }
 
@@ -209,7 +211,8 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     if (hello.extensions.some(Wire.isRequired)) return this.refuse("UnsupportedExtension")
     const router = this.host.routerOf(hello.sessionId)
     if (router === undefined) return this.refuse("UnknownSession")
-    const grant = router.grants.get(Bytes.toHex(hello.capabilityName))
+    const name = Bytes.toHex(hello.capabilityName)
+    const grant = router.grants.get(name)
     if (grant === undefined) return this.refuse("NotGranted")
     const claim = {
       sessionId: SessionId.toBytes(hello.sessionId),
@@ -219,6 +222,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     const proof = Capability.prove(grant.capability, { ...claim, side: "router" })
     handshake.proof = Capability.prove(grant.capability, { ...claim, side: "client" })
     handshake.grant = grant
+    handshake.name = name
     handshake.bytes = nothing
     this.router = router
     this.phase = "proof"
@@ -234,13 +238,13 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     this.admit(handshake, bytes.subarray(proofLength))
   }
 
-  private admit({ grant }: Handshake, rest: Uint8Array): void {
+  private admit({ grant, name }: Handshake, rest: Uint8Array): void {
     const { router } = this
     // It may have been revoked meanwhile, and the session may be over.
     if (router === undefined || grant === undefined || this.host.routerOf(router.id) !== router) {
       return this.refuse("UnknownSession")
     }
-    if (router.grants.get(Bytes.toHex(Capability.name(grant.capability))) !== grant) return this.refuse("NotGranted")
+    if (router.grants.get(name) !== grant) return this.refuse("NotGranted")
     if (router.size >= this.host.limits.maxMembers) return this.refuse("SessionFull")
     this.endHandshake("Done")
     this.phase = "member"

@@ -1,5 +1,6 @@
 // The dispatcher as it was built, on a free port of loopback, with so many sessions. Prints one line of JSON: the port,
-// and an invitation to each session. Lives until it is ended; SIGUSR2 collects garbage (with --expose-gc).
+// and an invitation to each session. Lives until it is ended; SIGUSR2 gives back all memory that is not in use
+// (with --expose-gc).
 //
 //   effect-nat.mjs SESSIONS
 
@@ -29,5 +30,5 @@ const program = Effect.gen(function* () {
   Effect.provide(ContactPointResolver.layer.pipe(Layer.provideMerge(Lan.layer), Layer.provide(NodeHost.layer)))
 )
 
-process.on("SIGUSR2", () => globalThis.gc?.())
+process.on("SIGUSR2", () => globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" }))
 NodeRuntime.runMain(program)
