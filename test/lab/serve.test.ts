@@ -170,7 +170,7 @@ labSuite("effect-nat serve", () => {
       Effect.gen(function* () {
         const lab = yield* Lab.make({ daemon: false })
         const server = yield* start(lab, "--strategy manual --external-port 12001")
-        yield* server.awaitLine(/^contact point: internal 192\.168\.77\.2:12000; external unknown; session /, {
+        yield* server.awaitLine(/^contact point: internal 192\.168\.77\.2:12000; external unknown; invitation /, {
           timeout: "15 seconds"
         })
         const known = yield* start(
@@ -178,7 +178,7 @@ labSuite("effect-nat serve", () => {
           "--strategy manual --external-address 11.22.33.1 --port 12002 --external-port 12001"
         )
         yield* known.awaitLine(
-          /^contact point: internal 192\.168\.77\.2:12002; external 11\.22\.33\.1:12001; session /,
+          /^contact point: internal 192\.168\.77\.2:12002; external 11\.22\.33\.1:12001; invitation /,
           {
             timeout: "15 seconds"
           }
