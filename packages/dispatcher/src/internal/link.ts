@@ -24,8 +24,8 @@ export interface Link {
   readonly pull: Effect.Effect<ReadonlyArray<Wire.Frame>, SessionError.SessionError>
   /** Fails with `Closed` when the connection has ended. */
   readonly ended: Effect.Effect<never, SessionError.SessionError>
-  /** When something was heard last, in milliseconds of the wall clock. */
-  readonly heardAt: () => number
+  /** How long somebody has been waiting for the next frames, in milliseconds; 0 while nobody does. */
+  readonly silence: Effect.Effect<number>
 }
 
 type Pull = Effect.Effect<Arr.NonEmptyReadonlyArray<Uint8Array>, Socket.SocketError>
@@ -153,13 +153,18 @@ export const open = Effect.fnUntraced(function* (socket: Socket.Socket, invitati
   const welcome = yield* handshake(source, write, invitation)
   const read = makeReader(Math.max(welcome.maxDataBytes, Wire.snapshotHeaderLength + longestWelcome))
   const rest = [source.held()]
-  let heardAt = yield* Clock.currentTimeMillis
+  let waitingSince: number | undefined
   /** A failed read is the end for whoever writes, too. */
-  const received = Effect.mapError(pull, () => closed(undefined)).pipe(
+  const received = Clock.currentTimeMillis.pipe(
+    Effect.flatMap((now) => {
+      waitingSince = now
+      return pull
+    }),
+    Effect.mapError(() => closed(undefined)),
     Effect.tapError((error) => Deferred.fail(ended, error)),
-    Effect.tap(
-      Effect.map(Clock.currentTimeMillis, (now) => {
-        heardAt = now
+    Effect.ensuring(
+      Effect.sync(() => {
+        waitingSince = undefined
       })
     )
   )
@@ -179,7 +184,7 @@ export const open = Effect.fnUntraced(function* (socket: Socket.Socket, invitati
       return Effect.map(received, read)
     }),
     ended: Deferred.await(ended),
-    heardAt: () => heardAt
+    silence: Effect.map(Clock.currentTimeMillis, (now) => (waitingSince === undefined ? 0 : now - waitingSince))
   }
   return link
 })
