@@ -314,11 +314,7 @@ it.effect("cuts a member off at its limit, at the end of a whole frame, and with
 )
 
 /** Puts a member that takes nothing so far behind that it is not read from. */
-const leaveBehind = Effect.fnUntraced(function* (
-  slow: SimulatedMember,
-  other: SimulatedMember,
-  endTurn: () => number
-) {
+const leaveBehind = Effect.fnUntraced(function* (slow: SimulatedMember, other: SimulatedMember, endTurn: () => number) {
   slow.stall(true)
   for (let i = 0; i < 5; i++) {
     other.ask("send", new Uint8Array(100_000))

@@ -26,7 +26,13 @@ const sequenceOf = (member: SimulatedMember): number => {
 const answer = (member: SimulatedMember, text: string, change: Partial<Wire.SnapshotPart> = {}, length = 4) => {
   const { offset, replyFacet } = lastServe(member)
   const all = bytesOf(text)
-  const part = { sequence: sequenceOf(member), size: all.length, offset, data: all.subarray(offset, offset + length), ...change }
+  const part = {
+    sequence: sequenceOf(member),
+    size: all.length,
+    offset,
+    data: all.subarray(offset, offset + length),
+    ...change
+  }
   member.handler.onData(Wire.encodeRequest(replyFacet, Wire.encodeSnapshotPart(part)))
 }
 
@@ -183,7 +189,10 @@ describe("a snapshot", () => {
       assert.strictEqual(first.state(), "open")
       // With its own answer it could not pass for the other one either.
       first.handler.onData(
-        Wire.encodeRequest(lastServe(second).replyFacet, Wire.encodeSnapshotPart({ sequence: 2, size: 1, offset: 0, data: bytesOf("x") }))
+        Wire.encodeRequest(
+          lastServe(second).replyFacet,
+          Wire.encodeSnapshotPart({ sequence: 2, size: 1, offset: 0, data: bytesOf("x") })
+        )
       )
       yield* settle
       assert.strictEqual(first.heard().at(-1), "Close: UnknownFacet")

@@ -43,7 +43,10 @@ const webSocket = Effect.fnUntraced(function* (port: number) {
     send: (data: Uint8Array<ArrayBuffer> | string) => Effect.sync(() => socket.send(data)),
     received: Effect.sync(soFar),
     messages: Effect.sync(() => received.length),
-    closed: Effect.andThen(until(Effect.sync(() => closed !== undefined)), Effect.sync(() => closed))
+    closed: Effect.andThen(
+      until(Effect.sync(() => closed !== undefined)),
+      Effect.sync(() => closed)
+    )
   }
 })
 
@@ -76,10 +79,7 @@ it.live("a WebSocket client and a TCP client exchange messages, the same bytes f
     const large = new Uint8Array(300_000).fill(7)
     yield* web.send(
       owned(
-        Buffer.concat([
-          requestOf(web.welcome, "send", bytesOf("from the web")),
-          requestOf(web.welcome, "send", large)
-        ])
+        Buffer.concat([requestOf(web.welcome, "send", bytesOf("from the web")), requestOf(web.welcome, "send", large)])
       )
     )
     yield* until(Effect.map(tcp.frames, ({ length }) => length === 3))

@@ -355,8 +355,7 @@ describe("frames", () => {
   })
 
   it("may grow at their end, and be of types that are not known", () => {
-    const longer = (type: number, data: string) =>
-      Wire.decodeFrame(Wire.encodeFrame(type, at(1, 2), fromHex(data)))
+    const longer = (type: number, data: string) => Wire.decodeFrame(Wire.encodeFrame(type, at(1, 2), fromHex(data)))
     assert.deepInclude(longer(Wire.frameTypes.Close, "08ff"), { _tag: "Close", reason: "TooSlow" })
     assert.deepInclude(longer(Wire.frameTypes.Close, "ee"), { _tag: "Close", reason: "Unknown" })
     assert.deepInclude(longer(Wire.frameTypes.Close, ""), { _tag: "Close", reason: "Unknown" })
