@@ -214,7 +214,7 @@ it.effect("numbers messages from 1 and stamps each turn once, by a clock that ne
     const [sequence, stamp] = stamps()[4] ?? []
     assert.strictEqual(sequence, 4)
     assert.isAtLeast(stamp ?? 0, 5_003_000)
-    const [time] = member.frames().filter(({ _tag }) => _tag === "Time")
+    const time = member.frames().find(({ _tag }) => _tag === "Time")
     assert(time?._tag === "Time")
     assert.strictEqual(hex(time.echo), hex(bytesOf("?")))
   })
