@@ -123,6 +123,9 @@ const refuseRequest = (_request: Http.IncomingMessage, response: Http.ServerResp
   response.writeHead(426, headers).end(onlyWebSockets)
 }
 
+/** The code of a WebSocket whose connection broke (RFC 6455 §7.1.5). */
+const withoutGoodbye = 1006
+
 /** Whoever asks and does not read gets no more answers, which would pile up here. */
 const mostBeforePong = 65_536
 
@@ -154,6 +157,11 @@ const makeWeb = (maxMessageBytes: number): Web => {
         if (isBinary && data instanceof Uint8Array) handler.onData(data)
         else socket.destroy()
       })
+      webSocket.once("close", (code) => {
+        // Whoever closes it in order has ended what it sends.
+        if (code !== withoutGoodbye) handler.onEnd()
+        handler.onClose()
+      })
     })
     socket.pause()
     socket.unshift(first)
@@ -184,7 +192,8 @@ const accept = (socket: Net.Socket, open: Set<Net.Socket>, web: Web, options: Li
   socket.once("end", onEnd)
   socket.once("close", () => {
     open.delete(socket)
-    handler.onClose()
+    // A WebSocket knows better how it ended, and tells it after this.
+    if (connection.carrier === undefined) handler.onClose()
   })
 }
 
