@@ -5,7 +5,6 @@ import * as Invitation from "@effect-nat/dispatcher/Invitation"
 import * as NodeConnector from "@effect-nat/dispatcher/NodeConnector"
 import * as Session from "@effect-nat/dispatcher/Session"
 import type * as SessionError from "@effect-nat/dispatcher/SessionError"
-import * as SessionId from "@effect-nat/dispatcher/SessionId"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -793,5 +792,4 @@ it("needs nothing of Node on the way of a browser", () => {
     visit(new URL(`../../packages/dispatcher/src/${module}`, import.meta.url))
   }
   assert.isTrue([...seen].some((module) => module.endsWith("internal/link.ts")))
-  assert.isString(SessionId.SessionId.make("f".repeat(32)))
 })
