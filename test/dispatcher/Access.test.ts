@@ -51,10 +51,7 @@ const afterChallenge = (connection: SimulatedConnection) =>
 
 /** How often connections were closed for a reason, so far as the metrics have been told. */
 const closedFor = (reason: CloseReason.CloseReason) =>
-  Effect.map(
-    Metric.value(Metric.withAttributes(DispatcherMetrics.closed, { reason })),
-    ({ count }) => count
-  )
+  Effect.map(Metric.value(Metric.withAttributes(DispatcherMetrics.closed, { reason })), ({ count }) => count)
 
 const ownMetrics = Effect.provideService(Metric.CurrentMetricAttributes, { test: crypto.randomUUID() })
 
@@ -95,7 +92,8 @@ describe("coming in", () => {
         return afterChallenge(connection)
       })
       for (let bit = 0; bit < 128; bit++) {
-        const flipped = (proof: Uint8Array) => proof.map((byte, at) => (at === bit >> 3 ? byte ^ (1 << (bit & 7)) : byte))
+        const flipped = (proof: Uint8Array) =>
+          proof.map((byte, at) => (at === bit >> 3 ? byte ^ (1 << (bit & 7)) : byte))
         assert.deepStrictEqual(yield* attempt(flipped), ["Close: NotGranted"], `${bit}`)
       }
       assert.deepStrictEqual(yield* attempt((_proof, challenge) => challenge.subarray(24, 40)), ["Close: NotGranted"])
@@ -151,13 +149,7 @@ describe("coming in", () => {
       connection.handler.onData(handshake(invitation, Buffer.from(nonce)).hello)
       yield* settle
       const challenge = takenBy(connection)
-      const expected = proofOf(
-        invitation.capability,
-        "router",
-        invitation.sessionId,
-        nonce,
-        challenge.subarray(8, 24)
-      )
+      const expected = proofOf(invitation.capability, "router", invitation.sessionId, nonce, challenge.subarray(8, 24))
       assert.strictEqual(hex(challenge.subarray(24, 40)), hex(expected))
     })
   )

@@ -4,6 +4,7 @@ import * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
 import * as TcpListener from "@effect-nat/dispatcher/TcpListener"
 import * as Wire from "@effect-nat/dispatcher/Wire"
 import { assert, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -214,9 +215,38 @@ it.effect("numbers messages from 1 and stamps each turn once, by a clock that ne
     const [sequence, stamp] = stamps()[4] ?? []
     assert.strictEqual(sequence, 4)
     assert.isAtLeast(stamp ?? 0, 5_003_000)
-    const [time] = member.frames().filter(({ _tag }) => _tag === "Time")
+    const time = member.frames().find(({ _tag }) => _tag === "Time")
     assert(time?._tag === "Time")
     assert.strictEqual(hex(time.echo), hex(bytesOf("?")))
+  })
+)
+
+it.effect("never tells a time before one that it has told, whatever its clock does", () =>
+  Effect.gen(function* () {
+    let now = 5_000_000_000n
+    const base = yield* Clock.Clock
+    const unsteady: Clock.Clock = Object.create(base, { monotonicTimeNanosUnsafe: { value: () => now } })
+    const { endTurn, join } = yield* simulated().pipe(Effect.provideService(Clock.Clock, unsteady))
+    const member = yield* join
+    member.say("a")
+    endTurn()
+    now = 3_000_000_000n
+    member.ask("timeStamp")
+    member.say("b")
+    endTurn()
+    now = 6_000_000_000n
+    member.say("c")
+    endTurn()
+    yield* settle
+    assert.deepStrictEqual(
+      member.frames().map(({ _tag, stamp }) => [_tag, stamp]),
+      [
+        ["Message", 5_000_000],
+        ["Time", 5_000_000],
+        ["Message", 5_000_000],
+        ["Message", 6_000_000]
+      ]
+    )
   })
 )
 
@@ -314,11 +344,7 @@ it.effect("cuts a member off at its limit, at the end of a whole frame, and with
 )
 
 /** Puts a member that takes nothing so far behind that it is not read from. */
-const leaveBehind = Effect.fnUntraced(function* (
-  slow: SimulatedMember,
-  other: SimulatedMember,
-  endTurn: () => number
-) {
+const leaveBehind = Effect.fnUntraced(function* (slow: SimulatedMember, other: SimulatedMember, endTurn: () => number) {
   slow.stall(true)
   for (let i = 0; i < 5; i++) {
     other.ask("send", new Uint8Array(100_000))

@@ -26,7 +26,13 @@ const sequenceOf = (member: SimulatedMember): number => {
 const answer = (member: SimulatedMember, text: string, change: Partial<Wire.SnapshotPart> = {}, length = 4) => {
   const { offset, replyFacet } = lastServe(member)
   const all = bytesOf(text)
-  const part = { sequence: sequenceOf(member), size: all.length, offset, data: all.subarray(offset, offset + length), ...change }
+  const part = {
+    sequence: sequenceOf(member),
+    size: all.length,
+    offset,
+    data: all.subarray(offset, offset + length),
+    ...change
+  }
   member.handler.onData(Wire.encodeRequest(replyFacet, Wire.encodeSnapshotPart(part)))
 }
 
@@ -183,7 +189,10 @@ describe("a snapshot", () => {
       assert.strictEqual(first.state(), "open")
       // With its own answer it could not pass for the other one either.
       first.handler.onData(
-        Wire.encodeRequest(lastServe(second).replyFacet, Wire.encodeSnapshotPart({ sequence: 2, size: 1, offset: 0, data: bytesOf("x") }))
+        Wire.encodeRequest(
+          lastServe(second).replyFacet,
+          Wire.encodeSnapshotPart({ sequence: 2, size: 1, offset: 0, data: bytesOf("x") })
+        )
       )
       yield* settle
       assert.strictEqual(first.heard().at(-1), "Close: UnknownFacet")
@@ -308,7 +317,7 @@ describe("a hostile server", () => {
     })
   )
 
-  it.effect("that answers twice at once is closed", () =>
+  it.effect("that says the next part before it is asked for it is closed", () =>
     Effect.gen(function* () {
       const { joiner, servers } = yield* withServers(1)
       const [server] = servers
@@ -316,10 +325,17 @@ describe("a hostile server", () => {
       joiner.ask("sync")
       yield* settle
       joiner.stall(true)
-      for (let i = 0; i < 20 && server.state() === "open"; i++) {
-        answer(server, "x".repeat(3_000_000), {}, 100_000)
+      const text = "x".repeat(3_000_000)
+      let parts = 0
+      while (servesOf(server).length > parts) {
+        parts++
+        answer(server, text, {}, 100_000)
         yield* settle
       }
+      assert.isAbove(parts, 1)
+      assert.strictEqual(server.state(), "open")
+      answer(server, text, { offset: parts * 100_000 }, 100_000)
+      yield* settle
       assert.strictEqual(server.heard().at(-1), "Close: Malformed")
       assert.strictEqual(joiner.state(), "open")
     })

@@ -1,4 +1,5 @@
 /** The same port by WebSocket, with Node's own client and by hand. */
+import * as DispatcherMetrics from "@effect-nat/dispatcher/DispatcherMetrics"
 import * as NodeConnector from "@effect-nat/dispatcher/NodeConnector"
 import * as Session from "@effect-nat/dispatcher/Session"
 import * as WebConnector from "@effect-nat/dispatcher/WebConnector"
@@ -6,6 +7,7 @@ import * as Wire from "@effect-nat/dispatcher/Wire"
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Metric from "effect/Metric"
 import * as Stream from "effect/Stream"
 import {
   bytesOf,
@@ -43,7 +45,11 @@ const webSocket = Effect.fnUntraced(function* (port: number) {
     send: (data: Uint8Array<ArrayBuffer> | string) => Effect.sync(() => socket.send(data)),
     received: Effect.sync(soFar),
     messages: Effect.sync(() => received.length),
-    closed: Effect.andThen(until(Effect.sync(() => closed !== undefined)), Effect.sync(() => closed))
+    close: Effect.sync(() => socket.close()),
+    closed: Effect.andThen(
+      until(Effect.sync(() => closed !== undefined)),
+      Effect.sync(() => closed)
+    )
   }
 })
 
@@ -76,10 +82,7 @@ it.live("a WebSocket client and a TCP client exchange messages, the same bytes f
     const large = new Uint8Array(300_000).fill(7)
     yield* web.send(
       owned(
-        Buffer.concat([
-          requestOf(web.welcome, "send", bytesOf("from the web")),
-          requestOf(web.welcome, "send", large)
-        ])
+        Buffer.concat([requestOf(web.welcome, "send", bytesOf("from the web")), requestOf(web.welcome, "send", large)])
       )
     )
     yield* until(Effect.map(tcp.frames, ({ length }) => length === 3))
@@ -170,6 +173,32 @@ it.live("a request that never ends, and a WebSocket that says nothing, are under
     yield* silent.write(upgradeRequest)
     assert.match(textOf(yield* silent.all), /^HTTP\/1\.1 101 /)
   })
+)
+
+it.live("closing it in order is to leave, and a break is a break", () =>
+  Effect.gen(function* () {
+    const closedFor = (reason: string) =>
+      Effect.map(Metric.value(Metric.withAttributes(DispatcherMetrics.closed, { reason })), ({ count }) => count)
+    const { address, list, register } = yield* dispatcher()
+    const invitation = yield* register()
+    const [leaving, raw] = [yield* webMember(address.port, invitation), yield* rawClient(address.port)]
+    yield* raw.write(upgradeRequest)
+    yield* leaving.close
+    assert.strictEqual(yield* leaving.closed, 1005)
+    yield* until(Effect.map(list, ([session]) => session?.members === 0))
+    yield* until(Effect.map(closedFor("Done"), (count) => count === 1))
+    const { hello, proof } = handshake(invitation)
+    yield* until(Effect.map(raw.received, (bytes) => textOf(bytes).includes("\r\n\r\n")))
+    const start = (yield* raw.received).length
+    yield* raw.write(maskedFrame(2, hello))
+    yield* until(Effect.map(raw.received, ({ length }) => length === start + 2 + Wire.challengeLength))
+    yield* raw.write(maskedFrame(2, proof((yield* raw.received).subarray(start + 2))))
+    yield* until(Effect.map(list, ([session]) => session?.members === 1))
+    raw.socket.resetAndDestroy()
+    yield* until(Effect.map(list, ([session]) => session?.members === 0))
+    yield* until(Effect.map(closedFor("Unknown"), (count) => count === 1))
+    assert.strictEqual(yield* closedFor("Done"), 1)
+  }).pipe(Effect.provideService(Metric.CurrentMetricAttributes, { test: "leaving" }))
 )
 
 /** A masked frame of a client, with a mask of zeros. */

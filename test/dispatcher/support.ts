@@ -136,8 +136,7 @@ export const handshake = ({ capability, sessionId }: Invitation.Invitation, nonc
   hello: Uint8Array.from(
     Buffer.concat([fromHex("8e4e4154 01 00 0000"), fromHex(sessionId), nameOf(capability), nonce])
   ),
-  proof: (challenge: Uint8Array): Uint8Array =>
-    proofOf(capability, "client", sessionId, nonce, challenge.slice(8, 24))
+  proof: (challenge: Uint8Array): Uint8Array => proofOf(capability, "client", sessionId, nonce, challenge.slice(8, 24))
 })
 
 /** The frames in a run of bytes, as values. */
@@ -387,8 +386,7 @@ export const enter = Effect.fnUntraced(function* (
   yield* settle
   const welcome = welcomeIn(takenBy(connection).subarray(Wire.challengeLength))
   connection.taken.splice(0)
-  const ask = (facet: Facet.Facet, data?: Uint8Array) =>
-    connection.handler.onData(requestOf(welcome, facet, data))
+  const ask = (facet: Facet.Facet, data?: Uint8Array) => connection.handler.onData(requestOf(welcome, facet, data))
   const frames = () => framesIn(takenBy(connection))
   return {
     ...connection,

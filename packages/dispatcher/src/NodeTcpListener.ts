@@ -114,6 +114,9 @@ const refuseRequest = (_request: Http.IncomingMessage, response: Http.ServerResp
   response.writeHead(426, headers).end(onlyWebSockets)
 }
 
+/** The code of a WebSocket whose connection broke (RFC 6455 §7.1.5). */
+const withoutGoodbye = 1006
+
 /** Whoever asks and does not read gets no more answers, which would pile up here. */
 const mostBeforePong = 65_536
 
@@ -145,6 +148,11 @@ const makeWeb = (maxMessageBytes: number): Web => {
         if (isBinary && data instanceof Uint8Array) handler.onData(data)
         else socket.destroy()
       })
+      webSocket.once("close", (code) => {
+        // Whoever closes it in order has ended what it sends.
+        if (code !== withoutGoodbye) handler.onEnd()
+        handler.onClose()
+      })
     })
     socket.pause()
     socket.unshift(first)
@@ -175,7 +183,8 @@ const makeAccept = (open: OpenSockets, web: Web, options: ListenOptions) => {
   function onClose(this: Net.Socket) {
     const connection = open.get(this)
     open.delete(this)
-    connection?.handler.onClose()
+    // A WebSocket knows better how it ended, and tells it after this.
+    if (connection?.webSocket === undefined) connection?.handler.onClose()
   }
   return (socket: Net.Socket) => {
     // Whatever the error is, "close" follows it.

@@ -265,7 +265,7 @@ interface Own {
   readonly live: Ref.Ref<Deferred.Deferred<Connected, SessionError.SessionError>>
   readonly address: Ref.Ref<NetAddress.InetAddress>
   /** Questions for the time that have no answer yet, the oldest first. */
-  readonly questions: Array<Deferred.Deferred<number>>
+  questions: Array<Deferred.Deferred<number>>
 }
 
 const heartbeatOf = (milliseconds: number): Uint8Array => {
@@ -278,7 +278,7 @@ const heartbeatOf = (milliseconds: number): Uint8Array => {
 const goLive = Effect.fnUntraced(function* (own: Own, connected: Connected) {
   const { link } = connected
   if (own.options.tickInterval > 0) yield* link.request("heartbeat", heartbeatOf(own.options.tickInterval))
-  yield* own.server.volunteer(link)
+  if (own.server.isOffering()) yield* own.server.volunteer(link)
   yield* Deferred.succeed(yield* Ref.get(own.live), connected)
 })
 
@@ -293,6 +293,17 @@ const takeFrame = Effect.fnUntraced(function* (own: Own, { link }: Connected, fr
     yield* link.request(facet, data)
   }
   return taken
+})
+
+/** Asks for the router's time; the answers come in the order of the questions. */
+const askTime = Effect.fnUntraced(function* (own: Own, link: Link.Link) {
+  const question = yield* Deferred.make<number>()
+  own.questions.push(question)
+  const forget = Effect.sync(() => {
+    own.questions = own.questions.filter((one) => one !== question)
+  })
+  yield* Effect.tapError(link.request("timeStamp"), () => forget)
+  return question
 })
 
 /** Joins on a new connection and hears what comes, until the connection ends; fails with why. */
@@ -326,7 +337,7 @@ const follow = Effect.fnUntraced(function* (
 
 /** Whoever asks from now on waits for the next connection. */
 const goOffline = Effect.fnUntraced(function* (own: Own) {
-  own.questions.length = 0
+  own.questions = []
   const live = yield* Ref.get(own.live)
   if (yield* Deferred.isDone(live))
     yield* Ref.set(own.live, yield* Deferred.make<Connected, SessionError.SessionError>())
@@ -341,7 +352,7 @@ const run = Effect.fnUntraced(function* (
   let connected = first
   let connection = scope
   while (true) {
-    const broken = yield* Effect.flip(watch(follow(own, connected), connected.link))
+    const broken = yield* Effect.flip(watch(own, connected.link, follow(own, connected)))
     yield* goOffline(own)
     yield* Scope.close(connection, Exit.fail(broken))
     connection = yield* Scope.fork(yield* Effect.scope)
@@ -350,18 +361,20 @@ const run = Effect.fnUntraced(function* (
 })
 
 /** A connection may be dead without a word: whoever is silent for long is asked, and given up. */
-const watch = <A>(following: Effect.Effect<A, SessionError.SessionError>, link: Link.Link) =>
-  Effect.raceFirst(
-    following,
-    Effect.gen(function* () {
-      while (true) {
-        yield* Effect.sleep(silenceLimit)
-        const silent = yield* link.silence
-        if (silent >= 2 * Duration.toMillis(silenceLimit)) return yield* closed(undefined)
-        if (silent >= Duration.toMillis(silenceLimit)) yield* Effect.ignore(link.request("timeStamp"))
-      }
-    })
-  )
+const watch = <A>(own: Own, link: Link.Link, following: Effect.Effect<A, SessionError.SessionError>) => {
+  // Who may not ask cannot tell a quiet session from a dead connection.
+  if (link.welcome.facets.timeStamp === undefined) return following
+  const limit = Duration.toMillis(silenceLimit)
+  const giveUp = Effect.gen(function* () {
+    while (true) {
+      yield* Effect.sleep(silenceLimit)
+      const silent = yield* link.silence
+      if (silent >= 2 * limit) return yield* closed(undefined)
+      if (silent >= limit) yield* Effect.ignore(askTime(own, link))
+    }
+  })
+  return Effect.raceFirst(following, giveUp)
+}
 
 const makeSession = (own: Own, maxMessageBytes: number): Session => {
   const current = Effect.flatMap(Ref.get(own.live), Deferred.await)
@@ -376,9 +389,7 @@ const makeSession = (own: Own, maxMessageBytes: number): Session => {
   })
   const time = Effect.gen(function* () {
     const { link } = yield* current
-    const question = yield* Deferred.make<number>()
-    own.questions.push(question)
-    yield* link.request("timeStamp")
+    const question = yield* askTime(own, link)
     return yield* Effect.raceFirst(Deferred.await(question), link.ended)
   })
   return {
@@ -391,12 +402,27 @@ const makeSession = (own: Own, maxMessageBytes: number): Session => {
     time,
     serve: (state) =>
       Effect.gen(function* () {
-        yield* own.server.offer(state)
         const { link } = yield* current
-        yield* own.server.volunteer(link)
+        if (link.welcome.facets.beServer === undefined) {
+          return yield* SessionError.fromReason(new SessionError.NotGranted({ facet: "beServer" }))
+        }
+        yield* Effect.addFinalizer(() => tellWhetherServing(own))
+        yield* own.server.offer(state)
+        yield* tellWhetherServing(own)
       })
   }
 }
+
+/** Where there is no connection just now, the next one tells it. */
+const tellWhetherServing = Effect.fnUntraced(function* (own: Own) {
+  const live = yield* Ref.get(own.live)
+  if (!(yield* Deferred.isDone(live))) return
+  const told = Effect.flatMap(Deferred.await(live), ({ link }) => own.server.volunteer(link))
+  yield* told.pipe(Effect.timeoutOption(patience), Effect.ignore)
+})
+
+/** So long the end of serving waits for a connection that takes nothing. */
+const patience = Duration.seconds(1)
 
 const makeEvents: Effect.Effect<Events, never, Scope.Scope> = Effect.acquireRelease(
   Queue.bounded<Arr.NonEmptyReadonlyArray<SessionEvent.SessionEvent>, SessionError.SessionError | Cause.Done>(

@@ -34,7 +34,10 @@ export class Follower {
   private readonly maxSnapshotBytes: number
   /** The number of the last message that the program has, or has in a snapshot; `undefined` before the first joining. */
   private last: number | undefined = undefined
+  /** Which run of the session that number belongs to. */
   private life: Uint8Array = new Uint8Array(0)
+  /** The one that the connection belongs to: it takes the other's place with the first number of its own. */
+  private nextLife: Uint8Array = new Uint8Array(0)
   private state: "away" | "joining" | "syncing" | "live" = "away"
   private parts: Parts | undefined = undefined
   /** What came while the snapshot is on its way. */
@@ -54,7 +57,7 @@ export class Follower {
   /** A new connection: what the request to join says. */
   begin(life: Uint8Array): Uint8Array | undefined {
     const resume = this.last === undefined ? undefined : Wire.encodeResume(this.last, this.life)
-    this.life = life
+    this.nextLife = life
     this.state = "joining"
     this.waiting = []
     this.parts = undefined
@@ -94,7 +97,7 @@ export class Follower {
     if (isResumed) {
       // What was missed follows.
       if (this.last === undefined) return broken
-      this.state = "live"
+      this.goLive(this.last)
       return nothing
     }
     const { last } = this
@@ -103,12 +106,17 @@ export class Follower {
       return { ...nothing, failure: { _tag: "Missed", after: last, reason: "NotAsked" } }
     }
     if (!this.wantsSnapshots || sequence === 0) {
-      this.last = sequence
-      this.state = "live"
+      this.goLive(sequence)
       return nothing
     }
     this.state = "syncing"
     return { events: [], requests: [{ facet: "sync" }] }
+  }
+
+  private goLive(last: number): void {
+    this.last = last
+    this.life = this.nextLife
+    this.state = "live"
   }
 
   private takeMessage({ data, sequence, stamp }: Wire.Frame & { readonly _tag: "Message" }): Taken {
@@ -143,10 +151,9 @@ export class Follower {
     // The router passes no part on before the messages that it includes.
     if (sequence < this.joinedAfter || sequence > latest) return broken
     const newer = this.waiting.slice(sequence - this.joinedAfter)
-    this.last = latest
+    this.goLive(latest)
     this.waiting = []
     this.parts = undefined
-    this.state = "live"
     return { events: [{ _tag: "Snapshot", sequence, data: bytes }, ...newer], requests: [] }
   }
 

@@ -13,8 +13,9 @@ import type * as Link from "./link.ts"
 export interface Server {
   /** From now until the scope closes snapshots are made so. */
   readonly offer: (state: Effect.Effect<Session.State>) => Effect.Effect<void, never, Scope.Scope>
-  /** Tells the router on a connection, where snapshots are made. */
+  /** Tells the router on a connection whether snapshots are made. */
   readonly volunteer: (link: Link.Link) => Effect.Effect<void, SessionError.SessionError>
+  readonly isOffering: () => boolean
   /** Answers in its own time. */
   readonly answer: (link: Link.Link, frame: Serve) => Effect.Effect<void>
 }
@@ -81,7 +82,8 @@ export const make: Effect.Effect<Server, never, Scope.Scope> = Effect.gen(functi
             if (offered === state) offered = undefined
           })
       ),
-    volunteer: (link) => (offered === undefined ? Effect.void : link.request("beServer")),
+    volunteer: (link) => Effect.suspend(() => link.request("beServer", Uint8Array.of(offered === undefined ? 0 : 1))),
+    isOffering: () => offered !== undefined,
     answer: (link, frame) => Effect.sync(() => void fork(answer(link, frame)))
   }
 })
