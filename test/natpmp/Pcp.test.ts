@@ -5,6 +5,7 @@ import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
+import * as Strategy from "@effect-nat/core/Strategy"
 import * as Pcp from "@effect-nat/natpmp/Pcp"
 import * as PcpClient from "@effect-nat/natpmp/PcpClient"
 import * as Codec from "@effect-nat/natpmp/PcpCodec"
@@ -768,6 +769,24 @@ describe("Pcp", () => {
         yield* TestClock.adjust("10 minutes")
         const udp = yield* mapper.map({ ...wish, protocol: "udp" })
         assert.strictEqual(fields(yield* udp.current).method, "pcp")
+      })
+    )
+
+    it.effect("is asked nothing in NAT-PMP by an attempt, until the attempt is a mapping", () =>
+      Effect.gen(function* () {
+        let respond: PcpResponder.Responder = NatPmpResponder.respond
+        const { mapper, router } = yield* withRouter({ respond: (...asked) => respond(...asked) })
+        const attempt = Effect.provideService(mapper.map({ ...wish, lifetime: "10 minutes" }), Strategy.IsAttempt, true)
+        assert.strictEqual((yield* reason(attempt))._tag, "Unsupported")
+        assert.deepStrictEqual(router.asked, ["map 6 12000 12001 600"])
+        respond = PcpResponder.respond
+        // What a gateway speaks is asked anew after half an hour.
+        yield* TestClock.adjust("31 minutes")
+        const mapping = yield* attempt
+        assert.strictEqual((yield* mapping.current).method, "pcp")
+        respond = NatPmpResponder.respond
+        yield* TestClock.adjust("10 minutes")
+        assert.strictEqual((yield* mapping.current).method, "natpmp")
       })
     )
 

@@ -6,6 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Equal from "effect/Equal"
 import * as Fiber from "effect/Fiber"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
@@ -577,6 +578,19 @@ describe("PcpClient", () => {
           ["Unreachable", "Unreachable"]
         )
         assert.strictEqual(network.open, 0)
+      })
+    )
+
+    it.effect("a request from an address that has just gone is sent from the one that has come", () =>
+      Effect.gen(function* () {
+        const { client, network } = yield* withClient(willing)
+        yield* client.map(mapping)
+        const before = network.own
+        network.own = Net.ipv4("192.168.77.3")
+        network.isGone = (address) => Equal.equals(address, before)
+        yield* client.map({ ...mapping, internalPort: 1001 })
+        assert.strictEqual(network.opened, 2)
+        assert.strictEqual(network.sent.length, 2)
       })
     )
 

@@ -72,6 +72,8 @@ export interface Network {
   isDown: boolean
   /** Makes everything that is sent fail. */
   isCut: boolean
+  /** Whether what is sent from an address fails, since that is this host's no more. */
+  isGone: (address: NetAddress.IpAddress) => boolean
   /** Makes the opening of sockets on a given port fail. */
   isPortTaken: boolean
   /** The ones that may be bound to. */
@@ -166,12 +168,13 @@ export const make = Effect.fnUntraced(function* (peer: Peer) {
       reply: (payload, from = connected) => void Queue.offerUnsafe(inbox, { payload, address: from }),
       refuse: () => void Effect.runSync(Queue.fail(inbox, refused()))
     }
+    const address = NetAddress.inetAddressUnsafe(bound ?? ownTowards(connected.address), 40000 + number)
     return {
-      address: NetAddress.inetAddressUnsafe(bound ?? ownTowards(connected.address), 40000 + number),
+      address,
       receive: Queue.takeAll(inbox),
       send: Effect.fnUntraced(function* (payload) {
         const sent: Sent = { at: yield* Clock.currentTimeMillis, to: connected, payload, socket }
-        if (network.isCut) return yield* Effect.fail(unreachable())
+        if (network.isCut || network.isGone(address.address)) return yield* Effect.fail(unreachable())
         network.sent.push(sent)
         // Not in the test's scope: the gateway still answers while that closes and its mappings are released.
         yield* Effect.forkDetach(peer(sent))
@@ -204,6 +207,7 @@ export const make = Effect.fnUntraced(function* (peer: Peer) {
     ears: new Set(),
     isDown: false,
     isCut: false,
+    isGone: () => false,
     isPortTaken: false,
     isOwn: (address) => Equal.equals(address, network.own) || Equal.equals(address, network.ownIpv6)
   }

@@ -194,8 +194,8 @@ export class Judge {
   /** When a PCP request was last sent that nobody has answered, and how long after the time before. */
   readonly #unanswered = new Map<string, { readonly at: number; readonly pause: number }>()
   readonly #refused = new Map<string, Refused>()
-  /** Those with which something was deleted. */
-  readonly #deletedNonces = new Set<string>()
+  /** Those with which something was deleted, or which were refused. */
+  readonly #spentNonces = new Set<string>()
   /** Called when the program could know of the last restart. */
   #expectRecovery: (() => void) | undefined = undefined
   /** When the gateway's epoch last started over, by whatever. */
@@ -268,6 +268,7 @@ export class Judge {
     if (asked[0] !== Wire.pcpVersion || program === undefined) return
     this.#unanswered.delete(requestOf(from, asked))
     const { code, lasts, version } = Wire.resultOf(answer)
+    if (code !== 0) this.#noteRefused(asked)
     // What bars a mapping may be gone before the next look.
     for (const held of this.#world.helds) this.#isBarred(held)
     if (code === 0 || unheard.has(this.#world.plan.quirk) || !this.isCalm) return
@@ -275,6 +276,15 @@ export class Judge {
     const what = isOtherVersion ? "" : Wire.wishOf(asked)
     const until = now + Math.min(isOtherVersion ? Infinity : lasts * second, longestRefusal)
     this.#refused.set(`${format(from.address)} ${what}`, { at: now, until, program })
+  }
+
+  /** What is refused before anything is held has come to nothing, and its nonce with it. */
+  #noteRefused(asked: Uint8Array) {
+    const said = Wire.readDatagram(asked, 5351)
+    if (said.kind !== "map" || said.nonce === undefined) return
+    const held = this.#heldFor(said.protocol, said.port)
+    if (held !== undefined && held.mapping === undefined)
+      this.#spentNonces.add(`${said.port}/${said.protocol} ${said.nonce}`)
   }
 
   #sawPcp(sent: SimulatedNetwork.Sent, payload: Uint8Array, said: Wire.Said) {
@@ -298,7 +308,7 @@ export class Judge {
     if (kind === "delete") {
       if (!this.#nonces.has(name))
         this.#world.violate("nonce-kept", `${port}/${protocol} is deleted with a nonce of nobody's`)
-      this.#deletedNonces.add(name)
+      this.#spentNonces.add(name)
       return
     }
     this.#nonces.add(name)
@@ -306,9 +316,9 @@ export class Judge {
     if (held === undefined) return
     const place = `${format(to.address)} from ${format(from.address)}`
     const last = held.nonces.get(place) ?? nonce
-    // An attempt of the automatic strategy that was undone is over: what follows is another mapping.
-    const isUndone = this.#world.plan.protocol === "automatic" && this.#deletedNonces.has(`${port}/${protocol} ${last}`)
-    const known = isUndone ? nonce : last
+    // An attempt of the automatic strategy that was undone or refused is over: what follows is another mapping.
+    const isOver = this.#world.plan.protocol === "automatic" && this.#spentNonces.has(`${port}/${protocol} ${last}`)
+    const known = isOver ? nonce : last
     held.nonces.set(place, known)
     if (known !== nonce) this.#world.violate("nonce-kept", `mapping ${held.index} has another nonce than it had`)
   }
@@ -363,10 +373,14 @@ export class Judge {
     return now - this.troubleEnd > slack ? this.#rightNow() : []
   }
 
-  /** Nothing but this host itself tells that it has moved: its mappings follow it. */
-  expectToFollow(before: ReadonlyArray<Before>) {
+  /**
+   * Nothing but this host itself tells that it has moved: its mappings follow it. What leads to its earlier address may
+   * be in the way, and go only just before the look: such a mapping has its time from then on, by `recovers`.
+   */
+  expectToFollow(held: ReadonlyArray<Before>) {
     const { nextAddress, unhealthyUntil } = this.#world
     const movedAt = this.#world.now
+    const before = held.filter((one) => this.expectsMapping(one.held))
     this.#world.network.after(following, () => {
       const { addressChangedAt, isOver } = this.#world
       const isTroubled = this.troubleEnd > unhealthyUntil || addressChangedAt > movedAt

@@ -33,6 +33,9 @@ const repeat = (seed: number) => {
   process.exitCode = Campaign.isViolated(report) ? 1 : 0
 }
 
+/** Every violated seed has its line; the ends of some traces say what to look for. */
+const mostTraces = 3
+
 const campaign = async (seeds: number, from: number) => {
   const startedAt = performance.now()
   const tally = new Campaign.Tally()
@@ -56,12 +59,10 @@ const campaign = async (seeds: number, from: number) => {
   }
   for (const cell of missing) console.log(`NOT REACHED: ${cell}`)
   for (const name of mended) console.log(`NO LONGER FAILS: ${name}: take it out of test/simulation/expected.ts`)
-  for (const report of tally.violated.slice(0, 10)) {
-    Print.violations(report)
-    console.log(`  repeat it with its trace: npm run simulate -- --seed ${report.seed}`)
-  }
-  const [first] = tally.violated
-  if (first !== undefined) Print.tailOfTrace(first.seed)
+  // Reports come in no order.
+  const violated = tally.violated.toSorted((self, that) => self.seed - that.seed)
+  for (const report of violated) Print.violations(report)
+  for (const { seed } of violated.slice(0, mostTraces)) Print.tailOfTrace(seed)
   if (tally.violated.length > 0 || missing.length > 0 || mended.length > 0) process.exitCode = 1
   console.log(`seeds ${tally.seeds}, violated ${tally.violated.length}, seconds ${secondsSince(startedAt)}`)
 }

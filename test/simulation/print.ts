@@ -46,13 +46,14 @@ export const violations = ({ seed, violations }: Campaign.Report): void => {
 
 const tailLength = 40
 
-/** The end of the first failing world's trace, up to its first violation. */
+/** The end of a failing world's trace, up to its first violation, and how to have all of it. */
 export const tailOfTrace = (seed: number): void => {
   const { trace } = World.run(Plan.draw(seed), { keepsTrace: true })
   const found = trace.findIndex((line) => line.includes("VIOLATION"))
   const end = found < 0 ? trace.length : found + 1
   console.log(`The trace of seed ${seed} up to there, its last ${tailLength} lines:`)
   for (const line of trace.slice(Math.max(0, end - tailLength), end)) console.log(line.slice(0, 200))
+  console.log(`  repeat it with its whole trace: npm run simulate -- --seed ${seed}`)
 }
 
 const table = (

@@ -62,7 +62,8 @@ export const resultOf = (
   return { version: answer[0] ?? 0, code: answer[3] ?? 0, lasts: isWhole ? view.getUint32(4) : 0 }
 }
 
-const ofDatagram = (payload: Uint8Array, port: number): Said => {
+/** What a datagram to this port says. */
+export const readDatagram = (payload: Uint8Array, port: number): Said => {
   if (port === 1900) return { kind: "search" }
   if (port !== 5351) return { kind: "other" }
   const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength)
@@ -74,7 +75,7 @@ const ofDatagram = (payload: Uint8Array, port: number): Said => {
 }
 
 export const read = ({ payload, request, to }: SimulatedNetwork.Sent): Said => {
-  if (payload !== undefined) return ofDatagram(payload, to.port)
+  if (payload !== undefined) return readDatagram(payload, to.port)
   if (request?.method === "GET") return { kind: "description" }
   return ofCall(request?.body ?? "")
 }

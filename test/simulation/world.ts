@@ -70,6 +70,8 @@ export interface Program {
   readonly sentAt: Array<number>
   foundAt: number | undefined
   hasAsked: boolean
+  /** Whether it has mapped since this host last came into another network, or got another address. */
+  hasMappedHere: boolean
   /** Only after that it knows which gateway is there, and what earlier ones have left on it. */
   hasMapped: boolean
   /** When it last said that a mapping may be left. */
@@ -456,6 +458,7 @@ export class World {
       sentAt: [],
       foundAt: undefined,
       hasAsked: false,
+      hasMappedHere: false,
       hasMapped: false,
       warnedAt: undefined,
       isEnding: false,
@@ -504,6 +507,8 @@ export class World {
     }
     // The request goes out at once.
     held.nonces.clear()
+    this.#beginAnew(program)
+    const { nextAddress } = this
     const fiber = this.fork(program.process, Scope.provide(program.mapper.map(request), scope))
     held.scope = scope
     held.fiber = fiber
@@ -521,6 +526,7 @@ export class World {
         held.goneSince = undefined
         this.#listen(held, exit.value)
         program.hasMapped = true
+        program.hasMappedHere ||= this.nextAddress === nextAddress
         held.lostSince = undefined
         held.expiresAt = undefined
         held.error = undefined
@@ -534,6 +540,11 @@ export class World {
       // A person, or a supervisor, tries again.
       this.network.after(30 * second, () => this.start(held))
     })
+  }
+
+  /** The automatic strategy remembers what works by network and own address: elsewhere a request asks everybody anew. */
+  #beginAnew(program: Program) {
+    if (this.plan.protocol === "automatic" && !program.hasMappedHere) program.foundAt = undefined
   }
 
   /** Whether a mapping is lost, or on a gateway that this host has left: nothing answers to its deletion. */
@@ -591,6 +602,7 @@ export class World {
     const internalPort = 40_000 + this.random.between(0, 999)
     const startedAt = this.now
     this.wishes.add(`${internalPort}/udp`)
+    this.#beginAnew(program)
     const request = Effect.scoped(
       Effect.andThen(
         program.mapper.map({ protocol: "udp", internalPort, family: this.plan.family, lifetime: "1 hour" }),
@@ -770,6 +782,7 @@ export class World {
     const { program } = this
     if (!program.process.isRunning || program.isEnding) return
     this.happened.add(what)
+    this.#beginAnew(program)
     // Where the best strategy cannot do it, another one is asked, which searches until it has found its gateway.
     if (this.plan.protocol === "automatic" && !program.hasAsked) program.foundAt = undefined
     if (what === "list") return this.#list(program)
@@ -908,6 +921,7 @@ export class World {
     this.happened.add("networkChange")
     this.forgotAt = this.now
     this.hasMoved = true
+    this.program.hasMappedHere = false
     this.mayLeavePermanent = true
     this.trouble(second)
     this.lan = this.network.addLan({ network: "192.168.88.0/24", link: this.baseLink })
@@ -927,6 +941,7 @@ export class World {
     const before = this.judge.beforeMove()
     this.happened.add("addressRenewal")
     this.hasMoved = true
+    this.program.hasMappedHere = false
     this.mayLeavePermanent = true
     this.nextAddress += 1
     // The second router of a failover pair is at the third address.

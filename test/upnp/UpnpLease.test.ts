@@ -196,3 +196,39 @@ describe("many mappings on a router that does not answer any more", () => {
     )
   })
 })
+
+describe("a line that was chosen while another one did not answer", () => {
+  const line = (serviceType: string, controlUrl: string, externalAddress: string): Router.RouterService => ({
+    serviceType,
+    controlUrl,
+    externalAddress,
+    status: "Connected"
+  })
+
+  it.effect.each([
+    ["is given up for a better one when it is renewed", "11.22.33.1", "11.22.33.1"],
+    ["is kept where the other one is no better", "0.0.0.0", "10.0.0.3"]
+  ] as const)("%s", ([, other, address]) => {
+    const router = Router.makeRouter({
+      services: [line(Router.wanIp1, "/ctl/ip", "10.0.0.3"), line(Router.wanPpp1, "/ctl/ppp", other)]
+    })
+    let isSilent = true
+    const device: Network.Device = {
+      ...router,
+      onRequest: (request) => (isSilent && request.path === "/ctl/ppp" ? Effect.never : router.onRequest(request))
+    }
+    return Effect.gen(function* () {
+      const mapped = yield* Effect.forkChild(map({ internalPort: 12000, externalPort: 12000, lifetime: 600_000 }))
+      yield* passSteps(12, "1 second")
+      const mapping = yield* Fiber.join(mapped)
+      assert.strictEqual(String((yield* mapping.current).externalAddress), "10.0.0.3")
+      // Once more nobody hears it.
+      yield* passSteps(6, "1 minute")
+      isSilent = false
+      yield* passSteps(6, "1 minute")
+      const { externalAddress, status } = yield* mapping.current
+      assert.strictEqual(status, "mapped")
+      assert.strictEqual(String(externalAddress), address)
+    }).pipe(Effect.scoped, Effect.provide(layerOf(device)))
+  })
+})

@@ -4,8 +4,9 @@
  *
  * A mapping takes one exchange, which tells its external address as well. Where several IPv4 gateways may be meant they
  * are asked first which of them speaks PCP. A gateway that says that it speaks NAT-PMP only gets the same request in
- * NAT-PMP, at once; the mapping's method is then `"natpmp"`. Renewal, release and everything else that concerns a lease's
- * life is core's lease engine. While something is mapped, the gateway's announcements are listened to, and the socket
+ * NAT-PMP, at once; the mapping's method is then `"natpmp"`. An attempt (`Strategy.IsAttempt`) is `Unsupported` there, as
+ * nothing tells its mapping from another strategy's. Renewal, release and everything else that concerns a lease's life is
+ * core's lease engine. While something is mapped, the gateway's announcements are listened to, and the socket
  * that it was asked from stays open for what it says later of a mapping: one that has restarted, or has another address,
  * is asked for its mappings within seconds.
  *

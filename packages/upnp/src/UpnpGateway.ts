@@ -46,6 +46,11 @@ export interface Usable extends Described {
   readonly connection: WanIpConnection.WanIpConnection
   /** Whether the service has been asked and has answered; one that is the only one of its gateway need not be. */
   readonly hasAnswered: boolean
+  /**
+   * Whether another service may be better than this one: it did not answer in time, and this one is not known to lead to
+   * the world.
+   */
+  readonly isDoubtful: boolean
   /** As the gateway reported it when it was chosen; `undefined` where it has none or was not asked. */
   readonly externalAddress: NetAddress.IpAddress | undefined
   /** Whether its line was up when it was chosen; taken for granted of an only service. */
@@ -199,6 +204,8 @@ export const score = ({ externalAddress, isConnected }: Omit<Tried, "connection"
   return isConnected ? 3 + address : address
 }
 
+const bestScore = 5
+
 const best = (tried: ReadonlyArray<Tried>): Tried | undefined =>
   tried.reduce<Tried | undefined>(
     (best, one) => (best === undefined || score(one) > score(best) ? one : best),
@@ -216,7 +223,15 @@ export const unasked = (described: Described, client: SoapClient.SoapClient): Us
   const [service, ...others] = described.wanServices
   if (service === undefined || others.length > 0) return undefined
   const connection = WanIpConnection.make(client, service)
-  return { ...described, client, connection, hasAnswered: false, externalAddress: undefined, isConnected: true }
+  return {
+    ...described,
+    client,
+    connection,
+    hasAnswered: false,
+    isDoubtful: false,
+    externalAddress: undefined,
+    isConnected: true
+  }
 }
 
 /**
@@ -236,7 +251,8 @@ export const choose = Effect.fn("UpnpGateway.choose")(function* (
   )
   const chosen = best(results.filter(Result.isSuccess).map((result) => result.success))
   if (chosen !== undefined) {
-    return { ...described, ...chosen, client, hasAnswered: true }
+    const isDoubtful = score(chosen) < bestScore && results.some(Result.isFailure)
+    return { ...described, ...chosen, client, hasAnswered: true, isDoubtful }
   }
   const [failure] = results.filter(Result.isFailure).map((result) => result.failure)
   return yield* failure === undefined ? malformed("no service to ask") : failure

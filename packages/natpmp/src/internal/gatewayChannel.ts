@@ -77,6 +77,9 @@ type SocketError = DatagramSocket.DatagramSocketError
 
 const isRefusal = (error: SocketError): boolean => "kind" in error.reason && error.reason.kind === "ConnectionRefused"
 
+/** Nothing has gone out: the socket's own address may have been this host's until just now. */
+const isUnsent = (error: SocketError): boolean => error.reason._tag === "DatagramSocketWriteError" && !isRefusal(error)
+
 const unreachable = (peer: NetAddress.InetAddress) => (error: SocketError) => {
   const gateway = NetAddress.formatIp(peer.address)
   return fromReason(
@@ -236,12 +239,18 @@ export const make = Effect.fnUntraced(function* (
     )
   }
 
-  const exchange = <A>(question: Question<A>) =>
+  const exchangeOnce = <A>(question: Question<A>) =>
     Effect.gen(function* () {
       const current = yield* conversation
       const answer = yield* expect(current, question)
       return yield* Effect.raceFirst(Deferred.await(answer), transmit(current, question))
-    }).pipe(Effect.scoped, Effect.mapError(unreachable(peer)))
+    }).pipe(Effect.scoped)
+
+  const exchange = <A>(question: Question<A>) =>
+    exchangeOnce(question).pipe(
+      Effect.catchIf(isUnsent, () => exchangeOnce(question)),
+      Effect.mapError(unreachable(peer))
+    )
 
   const bounded = <A>(question: Question<A>): Effect.Effect<Answered<A>, NatError.NatError> =>
     exchange(question).pipe(

@@ -11,6 +11,7 @@ import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as Monotonic from "@effect-nat/core/Monotonic"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapping from "@effect-nat/core/PortMapping"
+import * as Strategy from "@effect-nat/core/Strategy"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -114,6 +115,8 @@ export const make = (
   let mayHold: Pick<Target, "way" | "other"> | undefined
   /** By gateway (RFC 6887 §11.2): who knows one gateway's nonce must not be able to speak for this host to another. */
   const nonces = new Map<string, PcpCodec.Nonce>()
+  /** What has once been granted is no attempt any more. */
+  let wasGranted = false
   /** When the last renewal failed, in milliseconds of the monotonic clock. */
   let failedAt = Number.NEGATIVE_INFINITY
 
@@ -186,6 +189,7 @@ export const make = (
     if (externalAddress !== undefined && request.family !== "ipv6") {
       yield* environment.warnOfNat(way.peer.address, externalAddress)
     }
+    wasGranted = true
     const isUnknown = typeof place === "object" && NetAddress.isUnspecified(place)
     yield* registration.hold({
       way,
@@ -286,6 +290,8 @@ export const make = (
     const isNatPmp = (yield* PcpGateways.otherVersion(way)) === NatPmpCodec.version
     // A renewal has no user who waits for an explanation.
     if (!isNatPmp) return yield* renewed === undefined ? explain(way, outcome.failure) : outcome.failure
+    // NAT-PMP has no nonces: what an attempt maps or undoes there is what another strategy may hold by now.
+    if (!wasGranted && (yield* Strategy.IsAttempt)) return yield* outcome.failure
     return fromNatPmp(yield* natPmp.requestOn(way, request))
   })
 

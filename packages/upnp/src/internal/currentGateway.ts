@@ -121,6 +121,9 @@ const disbelief = Duration.seconds(5)
 /** So long a reported address is current: several mappings at once need not each ask for it. */
 const freshness = Duration.seconds(5)
 
+/** So long a line is used that was chosen while a better one may have been silent, before both are asked again. */
+const doubt = Duration.minutes(1)
+
 /** One lost answer to a deletion is no dead router. */
 const patience = 2
 
@@ -271,10 +274,20 @@ export const makeFrom = Effect.fnUntraced(function* ({
     return preferred === surroundings.preferred ? checked : undefined
   })
 
+  /** Whoever answers no better than before is no reason to give up what works. */
+  const lookAgain = Effect.fnUntraced(function* (known: Sought) {
+    const isDoubtful = Result.isSuccess(known.result) && known.result.success.isDoubtful
+    const age = (yield* Monotonic.millis) - known.at
+    if (!isDoubtful || age < Duration.toMillis(doubt)) return known
+    const sought = yield* seek
+    return Result.isSuccess(sought.result) && !sought.result.success.isDoubtful ? sought : { ...known, at: sought.at }
+  })
+
   const session = SynchronizedRef.modifyEffect(
     state,
     Effect.fnUntraced(function* (known) {
-      const sought = (known && (yield* stillSought(known))) ?? (yield* seek)
+      const still = known && (yield* stillSought(known))
+      const sought = yield* still === undefined ? seek : lookAgain(still)
       return [sought.result, sought] as const
     })
   ).pipe(Effect.flatMap(Effect.fromResult))
