@@ -18,6 +18,7 @@ const listenAt = Effect.fnUntraced(function* (address?: NetAddress.IpAddress) {
   const listening = yield* listener.listen({
     port: 0,
     address,
+    maxMessageBytes: 1000,
     onAcceptError: () => {},
     onConnection: (connection) => {
       Deferred.doneUnsafe(connected, Effect.succeed(connection))

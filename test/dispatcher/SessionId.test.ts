@@ -26,17 +26,8 @@ it("has 16 bytes on the wire, the first digits first", () => {
 it.effect.prop("survives the way over the wire", [SessionId.SessionId], ([id]) =>
   Effect.sync(() => {
     assert.deepStrictEqual(SessionId.fromBytes(SessionId.toBytes(id)), Option.some(id))
-    assert.isTrue(SessionId.equals(id, id))
   })
 )
-
-it("finds a difference at every digit", () => {
-  const id = Option.getOrThrow(SessionId.fromString("0".repeat(32)))
-  for (let i = 0; i < 32; i++) {
-    const other = SessionId.SessionId.make(`${"0".repeat(i)}1${"0".repeat(31 - i)}`)
-    assert.isFalse(SessionId.equals(id, other))
-  }
-})
 
 it.effect("makes each id from 16 bytes of the platform's strong source", () =>
   Effect.gen(function* () {

@@ -6,6 +6,8 @@ import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
+import * as Facet from "@effect-nat/dispatcher/Facet"
+import type * as Invitation from "@effect-nat/dispatcher/Invitation"
 import * as NodeTcpListener from "@effect-nat/dispatcher/NodeTcpListener"
 import * as TcpListener from "@effect-nat/dispatcher/TcpListener"
 import * as Wire from "@effect-nat/dispatcher/Wire"
@@ -18,6 +20,7 @@ import * as Queue from "effect/Queue"
 import * as Ref from "effect/Ref"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as Crypto from "node:crypto"
 import * as Net from "node:net"
 
 export const loopback = NetAddress.ipv4Loopback
@@ -113,6 +116,57 @@ export const environment = Layer.mergeAll(NodeTcpListener.layer, mapperLayer, re
 export const dispatcher = (limits?: Partial<Dispatcher.Limits>) =>
   Dispatcher.make({ port: 0, address: loopback, limits }).pipe(Effect.provide(environment))
 
+/** The HMAC-SHA-256 of parts under a key in hexadecimal digits, by Node and not by the code under test. */
+const hmac = (key: string, parts: ReadonlyArray<Uint8Array>): Uint8Array =>
+  new Uint8Array(Crypto.createHmac("sha256", Buffer.from(key, "hex")).update(Buffer.concat(parts)).digest())
+
+export const nameOf = (capability: string): Uint8Array =>
+  hmac(capability, [bytesOf("effect-nat capability name")]).slice(0, 8)
+
+export const proofOf = (
+  capability: string,
+  side: "client" | "router",
+  sessionId: string,
+  clientNonce: Uint8Array,
+  routerNonce: Uint8Array
+): Uint8Array => hmac(capability, [bytesOf(side), fromHex(sessionId), clientNonce, routerNonce]).slice(0, 16)
+
+/** The client's side of a handshake, by hand: what it says first, and the proof for the challenge that comes. */
+export const handshake = ({ capability, sessionId }: Invitation.Invitation, nonce = Crypto.randomBytes(16)) => ({
+  hello: Uint8Array.from(
+    Buffer.concat([fromHex("8e4e4154 01 00 0000"), fromHex(sessionId), nameOf(capability), nonce])
+  ),
+  proof: (challenge: Uint8Array): Uint8Array => proofOf(capability, "client", sessionId, nonce, challenge.slice(8, 24))
+})
+
+/** The frames in a run of bytes, as values. */
+export const framesIn = (bytes: Uint8Array): ReadonlyArray<Wire.Frame> => {
+  const frames: Array<Wire.Frame> = []
+  new Wire.FrameDecoder(0x7fffffff).push(bytes, (all, start, end) =>
+    frames.push(Wire.decodeFrame(all.subarray(start, end)))
+  )
+  return frames
+}
+
+/** Messages as text, a reason to close as `Close: reason`, other frames by what they are. */
+export const wordsOf = (frames: ReadonlyArray<Wire.Frame>): ReadonlyArray<string> =>
+  frames.map((frame) => {
+    if (frame._tag === "Message") return textOf(frame.data)
+    return frame._tag === "Close" ? `Close: ${frame.reason}` : frame._tag
+  })
+
+type Welcome = Wire.Frame & { readonly _tag: "Welcome" }
+
+const welcomeIn = (bytes: Uint8Array): Welcome => {
+  const [first] = framesIn(bytes)
+  if (first?._tag !== "Welcome") throw new Error(`${first?._tag ?? "nothing"} in place of a welcome`)
+  return first
+}
+
+/** A request under a facet that was granted; a facet that was not is all zero. */
+export const requestOf = (welcome: Welcome, facet: Facet.Facet, data?: Uint8Array): Uint8Array =>
+  Wire.encodeRequest(welcome.facets[facet] ?? new Uint8Array(Facet.byteLength), data)
+
 /** A bare TCP client, which keeps to no protocol. */
 export const rawClient = Effect.fnUntraced(function* (port: number, options?: { readonly paused?: boolean }) {
   const received: Array<Uint8Array> = []
@@ -133,17 +187,45 @@ export const rawClient = Effect.fnUntraced(function* (port: number, options?: { 
     }),
     (socket) => Effect.sync(() => socket.destroy())
   )
+  const soFar = () => new Uint8Array(Buffer.concat(received))
   return {
     socket,
     write: (bytes: Uint8Array) => Effect.sync(() => socket.write(bytes)),
-    received: Effect.sync(() => new Uint8Array(Buffer.concat(received))),
+    received: Effect.sync(soFar),
     /** Everything that came until the other side ended. */
-    all: Effect.andThen(
-      Deferred.await(ended),
-      Effect.sync(() => new Uint8Array(Buffer.concat(received)))
-    ),
+    all: Effect.andThen(Deferred.await(ended), Effect.sync(soFar)),
     closed: Deferred.await(closed)
   }
+})
+
+/** A bare client that has come in, and has asked for nothing. */
+export const rawMember = Effect.fnUntraced(function* (port: number, invitation: Invitation.Invitation) {
+  const client = yield* rawClient(port)
+  const { hello, proof } = handshake(invitation)
+  const has = (bytes: number) => until(Effect.map(client.received, ({ length }) => length >= bytes))
+  yield* client.write(hello)
+  yield* has(Wire.challengeLength)
+  yield* client.write(proof(yield* client.received))
+  yield* has(Wire.challengeLength + Wire.headerLength + 124)
+  const afterChallenge = Effect.map(client.received, (bytes) => bytes.subarray(Wire.challengeLength))
+  const welcome = welcomeIn(yield* afterChallenge)
+  /** What came after the welcome, as values. */
+  const frames = Effect.map(afterChallenge, (bytes) => framesIn(bytes).slice(1))
+  return {
+    ...client,
+    welcome,
+    frames,
+    allFrames: Effect.andThen(client.all, frames),
+    ask: (facet: Facet.Facet, data?: Uint8Array) => client.write(requestOf(welcome, facet, data))
+  }
+})
+
+/** A bare client that has joined, and so hears what is said from now on. */
+export const rawJoined = Effect.fnUntraced(function* (port: number, invitation: Invitation.Invitation) {
+  const member = yield* rawMember(port, invitation)
+  yield* member.ask("join")
+  yield* until(Effect.map(member.frames, ([first]) => first?._tag === "Joined"))
+  return member
 })
 
 /** Waits, in real time, until something holds; a test's own time limit is the end of it. */
@@ -152,12 +234,8 @@ export const until = <E, R>(condition: Effect.Effect<boolean, E, R>): Effect.Eff
     holds ? Effect.void : Effect.andThen(Effect.sleep("5 millis"), until(condition))
   )
 
-/** The frames in a run of bytes, as values. */
-export const framesIn = (bytes: Uint8Array): ReadonlyArray<Wire.Frame> => {
-  const frames: Array<Wire.Frame> = []
-  new Wire.FrameDecoder(0x7fffffff).push(bytes, (frame) => frames.push(Wire.decodeFrame(frame)))
-  return frames
-}
+/** Lets everything written be taken, and the consequences happen. */
+export const settle = Effect.promise(() => new Promise<void>((resolve) => setImmediate(resolve)))
 
 /** The dispatcher's end of a simulated connection, driven by hand. */
 export interface SimulatedConnection {
@@ -172,6 +250,12 @@ export interface SimulatedConnection {
   readonly stall: (stalled: boolean) => void
   /** Takes one write, also while stalled. */
   readonly takeOne: () => void
+}
+
+/** Where a simulated connection comes from, and which address of this host it has come to. */
+export interface Ends {
+  readonly remote?: string
+  readonly local?: string
 }
 
 /** A listener without sockets: connections and turns happen when the test says so. */
@@ -196,12 +280,24 @@ export const makeSimulatedListener = Effect.gen(function* () {
     }
     return tasks.length
   }
-  const connect = Effect.map(Queue.peek(accepted), simulate)
-  return { listener, endTurn, connect }
+  const connections: Array<SimulatedConnection> = []
+  const connectFrom = (ends: Ends) =>
+    Effect.map(Queue.peek(accepted), (onConnection) => {
+      const connection = simulate(onConnection, ends)
+      connections.push(connection)
+      return connection
+    })
+  /** Lets everybody take what waits: a dispatcher that ends waits for that, and time stands still. */
+  const release = Effect.sync(() => connections.forEach(({ stall }) => stall(false)))
+  return { listener, endTurn, connectFrom, connect: connectFrom({}), release }
 })
 
+const inetOf = (address: string | undefined) =>
+  address === undefined ? undefined : NetAddress.inetAddressFromIpStringUnsafe(address, 1234)
+
 const simulate = (
-  onConnection: (connection: TcpListener.Connection) => TcpListener.ConnectionHandler
+  onConnection: (connection: TcpListener.Connection) => TcpListener.ConnectionHandler,
+  { local, remote }: Ends
 ): SimulatedConnection => {
   const taken: Array<Uint8Array> = []
   let waiting: Array<{ readonly blocks: ReadonlyArray<Uint8Array>; readonly flushed: () => void }> = []
@@ -226,8 +322,8 @@ const simulate = (
     handler.onClose()
   }
   const handler = onConnection({
-    remoteAddress: undefined,
-    localAddress: undefined,
+    remoteAddress: inetOf(remote),
+    localAddress: inetOf(local),
     write: (blocks, flushed) => {
       if (state !== "open") throw new Error(`written while ${state}`)
       waiting.push({ blocks, flushed })
@@ -264,3 +360,76 @@ const simulate = (
     }
   }
 }
+
+/** Who has come in over a simulated connection. */
+export interface SimulatedMember extends SimulatedConnection {
+  readonly welcome: Welcome
+  readonly ask: (facet: Facet.Facet, data?: Uint8Array) => void
+  readonly say: (text: string) => void
+  /** What was taken since the welcome, as values. */
+  readonly frames: () => ReadonlyArray<Wire.Frame>
+  readonly heard: () => ReadonlyArray<string>
+}
+
+/** All bytes that a simulated connection has taken, in one. */
+export const takenBy = (connection: SimulatedConnection): Uint8Array => new Uint8Array(Buffer.concat(connection.taken))
+
+/** Comes in by hand: what was taken until the welcome is read and put away. */
+export const enter = Effect.fnUntraced(function* (
+  connection: SimulatedConnection,
+  invitation: Invitation.Invitation
+): Effect.fn.Return<SimulatedMember> {
+  const { hello, proof } = handshake(invitation)
+  connection.handler.onData(hello)
+  yield* settle
+  connection.handler.onData(proof(takenBy(connection)))
+  yield* settle
+  const welcome = welcomeIn(takenBy(connection).subarray(Wire.challengeLength))
+  connection.taken.splice(0)
+  const ask = (facet: Facet.Facet, data?: Uint8Array) => connection.handler.onData(requestOf(welcome, facet, data))
+  const frames = () => framesIn(takenBy(connection))
+  return {
+    ...connection,
+    welcome,
+    ask,
+    say: (text) => ask("send", bytesOf(text)),
+    frames,
+    heard: () => wordsOf(frames())
+  }
+})
+
+/** Comes in and joins; `heard` begins with what comes after that. */
+export const enterAndJoin = Effect.fnUntraced(function* (
+  connection: SimulatedConnection,
+  invitation: Invitation.Invitation
+) {
+  const member = yield* enter(connection, invitation)
+  member.ask("join")
+  yield* settle
+  const words = member.heard()
+  if (words.length !== 1 || words[0] !== "Joined") throw new Error(`${words.join()} in place of joined`)
+  member.taken.splice(0)
+  return member
+})
+
+/** A dispatcher without sockets, with one session. */
+export const simulated = Effect.fnUntraced(function* (limits?: Partial<Dispatcher.Limits>) {
+  const { connect, connectFrom, endTurn, listener, release } = yield* makeSimulatedListener
+  const dispatcher = yield* Dispatcher.make({ port: 12000, limits }).pipe(
+    Effect.provide(Layer.mergeAll(Layer.succeed(TcpListener.TcpListener, listener), mapperLayer, resolverLayer))
+  )
+  yield* Effect.addFinalizer(() => release)
+  const invitation = yield* dispatcher.register()
+  const id = invitation.sessionId
+  return {
+    dispatcher,
+    invitation,
+    id,
+    connect,
+    connectFrom,
+    endTurn,
+    enter: Effect.flatMap(connect, (connection) => enter(connection, invitation)),
+    join: Effect.flatMap(connect, (connection) => enterAndJoin(connection, invitation)),
+    members: Effect.map(dispatcher.lookup(id), (info) => Option.getOrThrow(info).members)
+  }
+})

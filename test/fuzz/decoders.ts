@@ -1,5 +1,8 @@
 /** Every decoder that meets the network. */
+import * as Capability from "@effect-nat/dispatcher/Capability"
 import * as CloseReason from "@effect-nat/dispatcher/CloseReason"
+import * as Facet from "@effect-nat/dispatcher/Facet"
+import * as Invitation from "@effect-nat/dispatcher/Invitation"
 import * as SessionId from "@effect-nat/dispatcher/SessionId"
 import * as Wire from "@effect-nat/dispatcher/Wire"
 import * as RouterModel from "@effect-nat/testing/RouterModel"
@@ -687,17 +690,20 @@ const searchedRouter = Decoder.make<ReadonlyArray<Uint8Array>>({
 
 const wireTokens = hex(
   "8e4e4154",
-  "8e4e4154 01 00 0000 000102030405060708090a0b0c0d0e0f",
-  "8e4e4154 01 00 0008 0001 0004 00100000",
+  "8e4e4154 01 00 0000 000102030405060708090a0b0c0d0e0f 34c30816221f12ca 101112131415161718191a1b1c1d1e1f",
+  "8e4e4154 01 00 0000 202122232425262728292a2b2c2d2e2f 719e45981d4eda0a45a70ed3897a0182",
   "8e4e4154 01 03 0000",
   "0001 0000",
   "8001 0000",
-  "0001 0004 00100000",
-  "00000001 01",
-  "00000001 02",
-  "00000002 02 05",
-  "00000005 01 61626364",
-  "00000001 80",
+  "0102 0003 aabbcc",
+  "00000014 00000000 303132333435363738393a3b3c3d3e3f",
+  "00000016 d8932aac 03 00000000000008 00000000000f433a 6869",
+  "00000015 d202ef8d 02 00000000000007 00000000000f4240 00",
+  "00000014 00000000 04 00000000000008 000000000016e360",
+  "00000028 77516fcf 05 00000000000008 000000000016e360 707172737475767778797a7b7c7d7e7f 00000000",
+  "00000029 f1c5351f 06 00000000000008 000000000016e3c4 0000000000000008 00000005 00000000 7374617465",
+  "00000015 dcd967bf 09 00000000000008 00000000001e8480 08",
+  "00000014",
   "00000000",
   "ffffffff",
   "00",
@@ -734,6 +740,9 @@ const extension = (random: Random): Wire.Extension =>
 const sessionId = (random: Random): SessionId.SessionId =>
   Option.getOrThrow(SessionId.fromBytes(Inputs.bytesOf(random, SessionId.byteLength)))
 
+const helloStart =
+  "8e4e4154 01 00 0000 000102030405060708090a0b0c0d0e0f 34c30816221f12ca 101112131415161718191a1b1c1d1e1f"
+
 const checkHelloPrefix = checkPrefix(Wire.decodeHello)
 
 const hello = Decoder.make<Wire.Hello>({
@@ -741,59 +750,68 @@ const hello = Decoder.make<Wire.Hello>({
   maximumBytes: Number.POSITIVE_INFINITY,
   read: (bytes) => decodedValue(Wire.decodeHello(bytes), bytes),
   write: Wire.encodeHello,
-  value: (random) => new Wire.Hello({ sessionId: sessionId(random), extensions: Values.list(random, 6, extension) }),
+  value: (random) =>
+    new Wire.Hello({
+      sessionId: sessionId(random),
+      capabilityName: Inputs.bytesOf(random, 8),
+      nonce: Inputs.bytesOf(random, 16),
+      extensions: Values.list(random, 6, extension)
+    }),
   comesBack: "at once",
   longestRead: Wire.helloLength + Wire.maximumExtensionBytes,
   also: (bytes, _value, random) => checkHelloPrefix(bytes, random),
   tokens: wireTokens,
-  frames: [
-    hexFrame("8e4e4154 01 00 0000 000102030405060708090a0b0c0d0e0f", 6),
-    hexFrame("8e4e4154 01 00 0000 000102030405060708090a0b0c0d0e0f"),
-    hexFrame("")
-  ]
+  frames: [hexFrame(helloStart, 6), hexFrame(helloStart), hexFrame("")]
 })
 
 const checkReplyPrefix = checkPrefix(Wire.decodeReply)
 
 const refusals = CloseReason.CloseReason.literals.filter((reason) => reason !== "Done" && reason !== "Unknown")
 
-const reply = Decoder.make<Wire.Accepted | Wire.Refused>({
+const challengeStart = "8e4e4154 01 00 0000 202122232425262728292a2b2c2d2e2f 719e45981d4eda0a45a70ed3897a0182"
+
+const reply = Decoder.make<Wire.Challenge | Wire.Refused>({
   name: "reply",
   maximumBytes: Number.POSITIVE_INFINITY,
   read: (bytes) => decodedValue(Wire.decodeReply(bytes), bytes),
   write: (value) => {
-    if (value._tag === "Accepted") return Wire.encodeAccepted(value)
+    if (value._tag === "Challenge") return Wire.encodeChallenge(value)
     const { reason } = value
     return Wire.encodeRefused(reason === "Unknown" || reason === "Done" ? "Malformed" : reason)
   },
   value: (random) =>
     random.chance(0.5)
-      ? new Wire.Accepted({ maxFrameBytes: Values.uint32(random) })
+      ? new Wire.Challenge({
+          nonce: Inputs.bytesOf(random, 16),
+          proof: Inputs.bytesOf(random, 16),
+          // What must be known is not, and is refused.
+          extensions: Values.list(random, 6, extension).filter((one) => !Wire.isRequired(one))
+        })
       : new Wire.Refused({
           reason: refusals[random.between(0, refusals.length - 1)] ?? "Malformed",
           version: Wire.version
         }),
   // A refusal of another version, or for an unknown reason, can be read and not be sent.
   comesBack: "the second time",
-  longestRead: Wire.replyLength + Wire.maximumExtensionBytes,
+  longestRead: Wire.challengeLength + Wire.maximumExtensionBytes,
   also: (bytes, _value, random) => checkReplyPrefix(bytes, random),
   tokens: wireTokens,
-  frames: [hexFrame("8e4e4154 01 00 0000", 6), hexFrame("8e4e4154 01 03 0000"), hexFrame("")]
+  frames: [hexFrame(challengeStart, 6), hexFrame("8e4e4154 01 03 0000"), hexFrame("")]
 })
 
 /** What a decoder makes of a stream, in chunks that end at these places. */
 const framesOf = (
   bytes: Uint8Array,
   ends: ReadonlyArray<number>,
-  maxFrameBytes: number
+  maxDataBytes: number
 ): { readonly frames: Array<Uint8Array>; readonly refusal: string | undefined } => {
-  const decoder = new Wire.FrameDecoder(maxFrameBytes)
+  const decoder = new Wire.FrameDecoder(maxDataBytes)
   const frames: Array<Uint8Array> = []
   let refusal: string | undefined
   let start = 0
   for (const end of [...ends, bytes.length]) {
-    refusal = decoder.push(bytes.subarray(start, end), (frame) => frames.push(frame))
-    if (decoder.heldBytes > Math.min(bytes.length, maxFrameBytes + Wire.frameHeaderLength)) {
+    refusal = decoder.push(bytes.subarray(start, end), (all, from, to) => frames.push(all.slice(from, to)))
+    if (decoder.heldBytes > Math.min(bytes.length, maxDataBytes + Wire.headerLength)) {
       throw new Error(`holds ${decoder.heldBytes} bytes`)
     }
     start = end
@@ -802,14 +820,14 @@ const framesOf = (
 }
 
 /** The same, by the words of the protocol: as long as a length field allows it, that many bytes are one frame. */
-const framesByTheBook = (bytes: Uint8Array, maxFrameBytes: number): ReturnType<typeof framesOf> => {
+const framesByTheBook = (bytes: Uint8Array, maxDataBytes: number): ReturnType<typeof framesOf> => {
   const frames: Array<Uint8Array> = []
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
   let offset = 0
   while (bytes.length - offset >= 4) {
     const length = view.getUint32(offset)
-    if (length === 0) return { frames, refusal: "Malformed" }
-    if (length > maxFrameBytes) return { frames, refusal: "FrameTooLarge" }
+    if (length < 20) return { frames, refusal: "Malformed" }
+    if (length > 20 + maxDataBytes) return { frames, refusal: "FrameTooLarge" }
     if (offset + 4 + length > bytes.length) break
     frames.push(bytes.slice(offset, offset + 4 + length))
     offset += 4 + length
@@ -826,20 +844,85 @@ const chunkEnds = (random: Random, length: number): ReadonlyArray<number> => {
   return ends
 }
 
-const wireFrame = (random: Random): Uint8Array => {
-  switch (random.between(0, 2)) {
+/** Below 2^53, as no session reaches more; 2^48 leaves room for arithmetic. */
+const count = (random: Random): number => (random.chance(0.5) ? Values.uint16(random) : Values.uint32(random) * 65_536)
+
+const snapshotPart = (random: Random): Wire.SnapshotPart => {
+  const data = Inputs.bytesOf(random, random.chance(0.1) ? 0 : 1 + Inputs.skewed(random, 3000))
+  const offset = data.length === 0 ? 0 : Values.uint16(random)
+  const size = data.length === 0 ? 0 : offset + data.length + Values.uint16(random)
+  return { sequence: count(random), size, offset, data }
+}
+
+const facetsOf = (random: Random): Wire.Facets =>
+  Object.fromEntries(
+    Facet.all
+      .filter(() => random.chance(0.7))
+      // The last byte keeps it from being all zero, which is none.
+      .map((facet) => [facet, concat([Inputs.bytesOf(random, 15), Uint8Array.of(1)])])
+  )
+
+const readableFrame = (random: Random): Wire.Frame => {
+  const envelope = { sequence: count(random), stamp: count(random) }
+  switch (random.between(0, 8)) {
     case 0:
-      return Wire.encodeClose(refusals[random.between(0, refusals.length - 1)] ?? "Done")
-    case 1: {
-      const body = Inputs.bytesOf(random, random.between(0, 20))
-      return concat([Uint8Array.of(0, 0, 0, 1 + body.length, Values.uint8(random)), body])
-    }
+      return {
+        ...envelope,
+        _tag: "Welcome",
+        facets: facetsOf(random),
+        life: Inputs.bytesOf(random, 8),
+        maxDataBytes: Values.uint32(random)
+      }
+    case 1:
+      return { ...envelope, _tag: "Joined", isResumed: random.chance(0.5) }
+    case 2:
+      return { ...envelope, _tag: "Tick" }
+    case 3:
+      return { ...envelope, _tag: "Serve", replyFacet: Inputs.bytesOf(random, 16), offset: Values.uint32(random) }
+    case 4:
+      return { ...envelope, _tag: "Snapshot", part: snapshotPart(random) }
+    case 5:
+      return { ...envelope, _tag: "NoSnapshot", reason: random.pick(["NoServer", "NoAnswer"]) }
+    case 6:
+      return { ...envelope, _tag: "Time", echo: Inputs.bytesOf(random, random.between(0, 64)) }
+    case 7:
+      return { ...envelope, _tag: "Close", reason: refusals[random.between(0, refusals.length - 1)] ?? "Done" }
     default:
-      return Wire.encodeMessage(Inputs.bytesOf(random, Inputs.skewed(random, 3000)))
+      return { ...envelope, _tag: "Message", data: Inputs.bytesOf(random, Inputs.skewed(random, 3000)) }
   }
 }
 
-const frameLimit = 2048
+const writeFrame = (frame: Wire.Frame): Uint8Array => {
+  switch (frame._tag) {
+    case "Welcome":
+      return Wire.encodeWelcome(frame, frame.facets, frame.life, frame.maxDataBytes)
+    case "Joined":
+      return Wire.encodeFrame(Wire.frameTypes.Joined, frame, Uint8Array.of(frame.isResumed ? 1 : 0))
+    case "Message":
+      return Wire.encodeFrame(Wire.frameTypes.Message, frame, frame.data)
+    case "Serve":
+      return Wire.encodeServe(frame, frame.replyFacet, frame.offset)
+    case "Snapshot":
+      return Wire.encodeFrame(Wire.frameTypes.Snapshot, frame, Wire.encodeSnapshotPart(frame.part))
+    case "NoSnapshot":
+      return Wire.encodeNoSnapshot(frame, frame.reason)
+    case "Time":
+      return Wire.encodeFrame(Wire.frameTypes.Time, frame, frame.echo)
+    case "Close":
+      return Wire.encodeClose(frame, frame.reason === "Unknown" ? "Done" : frame.reason)
+    default:
+      return Wire.encodeFrame(Wire.frameTypes.Tick, frame)
+  }
+}
+
+const wireFrame = (random: Random): Uint8Array => {
+  if (random.chance(0.5)) return writeFrame(readableFrame(random))
+  const data = Inputs.bytesOf(random, Inputs.skewed(random, 300))
+  if (random.chance(0.5)) return Wire.encodeRequest(Inputs.bytesOf(random, 16), data)
+  return Wire.encodeFrame(Values.uint8(random), { sequence: count(random), stamp: count(random) }, data)
+}
+
+const dataLimit = 2048
 
 const frames = Decoder.make<ReadonlyArray<Uint8Array>>({
   name: "frames",
@@ -847,43 +930,96 @@ const frames = Decoder.make<ReadonlyArray<Uint8Array>>({
   read: (bytes) => {
     // In small chunks, so that frames are put together as well as cut.
     const ends = Array.from({ length: Math.ceil(bytes.length / 7) }, (_, index) => index * 7)
-    const { frames, refusal } = framesOf(bytes, ends, frameLimit)
+    const { frames, refusal } = framesOf(bytes, ends, dataLimit)
     for (const frame of frames) Wire.decodeFrame(frame)
     return refusal === undefined ? frames : undefined
   },
   write: concat,
-  value: (random) => Values.list(random, 5, wireFrame).filter((frame) => frame.length <= frameLimit + 4),
+  value: (random) => Values.list(random, 5, wireFrame).filter((frame) => frame.length <= dataLimit + Wire.headerLength),
   // What is left of an unfinished frame is not among the frames.
   comesBack: "at once",
   also: (bytes, _value, random) => {
-    const maxFrameBytes = random.pick([1, 16, frameLimit, 65_536, Wire.defaultMaxFrameBytes])
-    const expected = framesByTheBook(bytes, maxFrameBytes)
-    Decoder.same("in any chunks", framesOf(bytes, chunkEnds(random, bytes.length), maxFrameBytes), expected)
-    Decoder.same("in one chunk", framesOf(bytes, [], maxFrameBytes), expected)
+    const maxDataBytes = random.pick([0, 16, dataLimit, 65_536, Wire.defaultMaxDataBytes])
+    const expected = framesByTheBook(bytes, maxDataBytes)
+    Decoder.same("in any chunks", framesOf(bytes, chunkEnds(random, bytes.length), maxDataBytes), expected)
+    Decoder.same("in one chunk", framesOf(bytes, [], maxDataBytes), expected)
   },
   tokens: wireTokens,
   frames: [hexFrame(""), hexFrame("00000000", 2)]
 })
 
-/** A message and a reason are read back from the frames that they are written to. */
+/** Whole frames, as the stream's decoder hands them out. */
 const frameBodies = Decoder.make<Wire.Frame>({
   name: "frame",
   maximumBytes: Number.POSITIVE_INFINITY,
   read: (bytes) => {
     const frame = Wire.decodeFrame(bytes)
-    return frame._tag === "Other" ? undefined : frame
+    if (frame._tag === "Invalid" && !refusalReasons.has(frame.reason)) throw new Error(`refused for ${frame.reason}`)
+    // Greater numbers than a session reaches are not exact.
+    const isExact = Number.isSafeInteger(frame.sequence) && Number.isSafeInteger(frame.stamp)
+    return frame._tag === "Other" || frame._tag === "Invalid" || !isExact ? undefined : frame
   },
-  write: (value) => {
-    if (value._tag === "Message") return Wire.encodeMessage(value.payload)
-    return Wire.encodeClose(value._tag === "Other" || value.reason === "Unknown" ? "Done" : value.reason)
-  },
-  value: (random) =>
-    random.chance(0.5)
-      ? { _tag: "Message", payload: Inputs.bytesOf(random, Inputs.skewed(random, 3000)) }
-      : { _tag: "Close", reason: refusals[random.between(0, refusals.length - 1)] ?? "Done" },
+  write: writeFrame,
+  value: readableFrame,
   comesBack: "the second time",
+  // Data with the checksum that belongs to it, of every type: what is damaged says nothing about the rest.
+  also: (bytes, _value, random) => {
+    const type = random.between(0, 12)
+    const frame = Wire.decodeFrame(Wire.encodeFrame(type, { sequence: 1, stamp: 2 }, bytes))
+    if (frame._tag === "Invalid" && frame.reason !== "Malformed") throw new Error(`refused for ${frame.reason}`)
+    Decoder.same("number and time", [frame.sequence, frame.stamp], [1, 2])
+    if (frame._tag !== "Other" && frame._tag !== "Invalid") {
+      const again = Wire.decodeFrame(writeFrame(frame))
+      Decoder.same("intact, encoded, decoded twice", Wire.decodeFrame(writeFrame(again as Wire.Frame)), again)
+    }
+  },
   tokens: wireTokens,
-  frames: [hexFrame("00000000 01", 2), hexFrame("")]
+  frames: [hexFrame("00000000 00000000 03 00000000000008 00000000000f433a", 2), hexFrame("")]
+})
+
+const snapshotParts = Decoder.make<Wire.SnapshotPart>({
+  name: "snapshot part",
+  maximumBytes: Number.POSITIVE_INFINITY,
+  read: (bytes) => {
+    const part = Wire.decodeSnapshotPart(bytes)
+    if (part === undefined) return undefined
+    if (part.offset + part.data.length > part.size) throw new Error("lies beyond its size")
+    return Number.isSafeInteger(part.sequence) ? part : undefined
+  },
+  write: Wire.encodeSnapshotPart,
+  value: snapshotPart,
+  comesBack: "at once",
+  tokens: hex("0000000000000008 00000005 00000000 7374617465", "0000000000000008", "00000005", "ffffffff", "00"),
+  frames: [hexFrame("0000000000000008 00010000 00000000"), hexFrame("")]
+})
+
+const resumes = Decoder.make<{ readonly sequence: number; readonly life: Uint8Array }>({
+  name: "resume",
+  maximumBytes: Wire.resumeLength,
+  read: (bytes) => {
+    const resume = Wire.decodeResume(bytes)
+    return resume !== undefined && Number.isSafeInteger(resume.sequence) ? resume : undefined
+  },
+  write: ({ life, sequence }) => Wire.encodeResume(sequence, life),
+  value: (random) => ({ sequence: count(random), life: Inputs.bytesOf(random, 8) }),
+  comesBack: "at once",
+  tokens: hex("0000000000000005 a0a1a2a3a4a5a6a7", "0000000000000005", "ffffffff", "00"),
+  frames: [hexFrame("")]
+})
+
+const capability = (random: Random): Capability.Capability =>
+  Capability.Capability.make(Values.word(random, "0123456789abcdef", 32, 32))
+
+const invitation = Decoder.make<Invitation.Invitation>({
+  name: "invitation",
+  // Blanks around it are of no account.
+  maximumBytes: Number.POSITIVE_INFINITY,
+  read: (bytes) => Option.getOrUndefined(Invitation.fromString(new TextDecoder().decode(bytes))),
+  write: (value) => Inputs.fromText(Invitation.format(value)),
+  value: (random) => new Invitation.Invitation({ sessionId: sessionId(random), capability: capability(random) }),
+  comesBack: "at once",
+  tokens: texts("0123456789abcdef0123456789ABCDEF", ".", " ", "\n", "0", "g", "é"),
+  frames: [(repeated) => repeated, frame("0123456789abcdef0123456789abcdef.", ""), frame(" ", " ")]
 })
 
 /** All of them. */
@@ -906,5 +1042,8 @@ export const decoders: ReadonlyArray<Decoder.Decoder> = [
   hello,
   reply,
   frames,
-  frameBodies
+  frameBodies,
+  snapshotParts,
+  resumes,
+  invitation
 ]

@@ -1,5 +1,5 @@
 /**
- * Suites that need the lab.
+ * Suites that need the lab, or something else that not every machine has.
  */
 import { describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -10,26 +10,38 @@ const ci = process.env["CI"] ?? ""
 const isCi = ci !== "" && ci !== "false" && ci !== "0"
 
 /**
- * A `describe` for tests that build labs.
+ * A `describe` for tests that need what not every machine has.
  *
  * **Details**
  *
- * Where a lab cannot start, the suite is skipped and its title says what is missing, unless the environment variable
- * `CI` is set: there it fails, since a skipped router test proves nothing.
+ * Where something is missing, the suite is skipped and its title says what, unless the environment variable `CI` is
+ * set: there it fails, since a skipped test proves nothing.
  *
  * @category testing
  */
-export const labSuite = (title: string, define: () => void): void => {
-  const missing = Effect.runSync(Lab.missing)
+export const suiteNeeding = (
+  needing: { readonly who: string; readonly missing: ReadonlyArray<string> },
+  title: string,
+  define: () => void
+): void => {
+  const { missing, who } = needing
   if (missing.length === 0) {
     describe(title, define)
   } else if (isCi) {
     describe(title, () => {
-      it("has what the lab needs", () => {
-        throw new Error(`the lab cannot start here, it lacks: ${missing.join(", ")}`)
+      it(`has what ${who} needs`, () => {
+        throw new Error(`${who} cannot start here, it lacks: ${missing.join(", ")}`)
       })
     })
   } else {
-    describe.skip(`${title} (skipped, the lab lacks: ${missing.join(", ")})`, define)
+    describe.skip(`${title} (skipped, ${who} lacks: ${missing.join(", ")})`, define)
   }
 }
+
+/**
+ * A `describe` for tests that build labs: `suiteNeeding` a lab.
+ *
+ * @category testing
+ */
+export const labSuite = (title: string, define: () => void): void =>
+  suiteNeeding({ who: "the lab", missing: Effect.runSync(Lab.missing) }, title, define)

@@ -229,7 +229,7 @@ labSuite("effect-nat without a gateway", () => {
 
         const program = yield* start(lab, "serve")
         yield* program.awaitLine(
-          /^contact point: internal 192\.168\.77\.2:12000; external unknown; session [0-9a-f]{32}$/,
+          /^contact point: internal 192\.168\.77\.2:12000; external unknown; invitation [0-9a-f]{32}\.[0-9a-f]{32}$/,
           {
             timeout: "15 seconds"
           }
@@ -377,7 +377,7 @@ labSuite("effect-nat --no-automation", () => {
           assert.strictEqual(ended.exitCode, 1, command)
         }
         const server = yield* start(lab, "serve --no-automation")
-        yield* server.awaitLine(/^contact point: internal 192\.168\.77\.2:12000, .*; external unknown; session /, {
+        yield* server.awaitLine(/^contact point: internal 192\.168\.77\.2:12000, .*; external unknown; invitation /, {
           timeout: "15 seconds"
         })
         yield* server.signal("SIGINT")

@@ -41,8 +41,8 @@ for (const strategy of ["upnp", "natpmp"] as const) {
           const mapped = JSON.parse(yield* server.awaitLine('"event":"mapped"'))
           assert.strictEqual(mapped.external, "11.22.33.1:12001")
 
-          const outside = yield* join(lab, "wan", serving.contactPoint.external[0].address, serving.session)
-          const inside = yield* join(lab, "lan", serving.contactPoint.internal[0], serving.session)
+          const outside = yield* join(lab, "wan", serving.contactPoint.external[0].address, serving.invitation)
+          const inside = yield* join(lab, "lan", serving.contactPoint.internal[0], serving.invitation)
           yield* outside.write("hello from the world\n")
           yield* inside.awaitLine("got hello from the world")
           yield* inside.write("hello from the house\n")
@@ -71,7 +71,7 @@ labSuite("effect-nat serve", () => {
         const lab = yield* Lab.make({ daemon: { upnp: true, natpmp: true } })
         const server = yield* start(lab, "")
         yield* server.awaitLine(
-          /^contact point: internal 192\.168\.77\.2:12000; external 11\.22\.33\.1:12000; session [0-9a-f]{32}$/,
+          /^contact point: internal 192\.168\.77\.2:12000; external 11\.22\.33\.1:12000; invitation [0-9a-f]{32}\.[0-9a-f]{32}$/,
           { timeout: "15 seconds" }
         )
         assert.match(yield* server.stdout, /^tried pcp: 192\.168\.77\.1 answered$/m)
@@ -116,21 +116,21 @@ labSuite("effect-nat serve", () => {
   )
 
   it.live(
-    "does not let in who names another session",
+    "does not let in who names another session, or has no capability of this one",
     () =>
       Effect.gen(function* () {
         const lab = yield* Lab.make({ daemon: { upnp: false, natpmp: true } })
         const session = "0123456789abcdef0123456789abcdef"
-        const server = yield* start(lab, `--session ${session}`)
-        yield* server.awaitLine(new RegExp(`session ${session}$`), { timeout: "15 seconds" })
-        const stranger = yield* lab.spawn("wan", process.execPath, [
-          path("session-agent.ts"),
-          "11.22.33.1:12000",
-          "00000000000000000000000000000000"
-        ])
-        yield* stranger.awaitLine(/^ended SessionError: /, { timeout: "15 seconds" })
-        assert.notInclude(yield* stranger.stdout, "joined")
-        yield* join(lab, "wan", "11.22.33.1:12000", session)
+        const invitation = `${session}.ffeeddccbbaa99887766554433221100`
+        const server = yield* start(lab, `--session ${invitation}`)
+        yield* server.awaitLine(new RegExp(`invitation ${invitation}$`), { timeout: "15 seconds" })
+        for (const other of [`${"0".repeat(32)}.ffeeddccbbaa99887766554433221100`, `${session}.${"0".repeat(32)}`]) {
+          const agent = [path("session-agent.ts"), "11.22.33.1:12000", other]
+          const stranger = yield* lab.spawn("wan", process.execPath, agent)
+          yield* stranger.awaitLine(/^ended SessionError: /, { timeout: "15 seconds" })
+          assert.notInclude(yield* stranger.stdout, "joined")
+        }
+        yield* join(lab, "wan", "11.22.33.1:12000", invitation)
       }),
     60_000
   )
@@ -170,7 +170,7 @@ labSuite("effect-nat serve", () => {
       Effect.gen(function* () {
         const lab = yield* Lab.make({ daemon: false })
         const server = yield* start(lab, "--strategy manual --external-port 12001")
-        yield* server.awaitLine(/^contact point: internal 192\.168\.77\.2:12000; external unknown; session /, {
+        yield* server.awaitLine(/^contact point: internal 192\.168\.77\.2:12000; external unknown; invitation /, {
           timeout: "15 seconds"
         })
         const known = yield* start(
@@ -178,7 +178,7 @@ labSuite("effect-nat serve", () => {
           "--strategy manual --external-address 11.22.33.1 --port 12002 --external-port 12001"
         )
         yield* known.awaitLine(
-          /^contact point: internal 192\.168\.77\.2:12002; external 11\.22\.33\.1:12001; session /,
+          /^contact point: internal 192\.168\.77\.2:12002; external 11\.22\.33\.1:12001; invitation /,
           {
             timeout: "15 seconds"
           }

@@ -1,19 +1,20 @@
 /**
- * A member of a session, for the lab: joins `ADDRESS SESSION`, sends each line it reads, prints each message it gets.
+ * A member of a session, for the lab: joins `ADDRESS INVITATION`, sends each line it reads, prints each message it gets.
  */
-import * as NodeSession from "@effect-nat/dispatcher/NodeSession"
-import * as SessionId from "@effect-nat/dispatcher/SessionId"
+import * as Invitation from "@effect-nat/dispatcher/Invitation"
+import * as NodeConnector from "@effect-nat/dispatcher/NodeConnector"
+import * as Session from "@effect-nat/dispatcher/Session"
 import { NodeRuntime } from "@effect/platform-node"
 import * as NodeStdio from "@effect/platform-node/NodeStdio"
-import { Console, Effect, Stdio, Stream } from "effect"
+import { Console, Effect, Option, Stdio, Stream } from "effect"
 import { NetAddress } from "effect/net"
 
-const [address = "", sessionId = ""] = process.argv.slice(2)
+const [address = "", word = ""] = process.argv.slice(2)
 
 const member = Effect.gen(function* () {
-  const session = yield* NodeSession.connect({
-    address: NetAddress.inetAddressFromStringUnsafe(address),
-    sessionId: SessionId.SessionId.make(sessionId)
+  const session = yield* Session.joinAt([NetAddress.inetAddressFromStringUnsafe(address)], {
+    invitation: Option.getOrThrow(Invitation.fromString(word)),
+    reconnectTimeout: 0
   })
   yield* Console.log("joined")
   const stdio = yield* Stdio.Stdio
@@ -23,13 +24,13 @@ const member = Effect.gen(function* () {
     Stream.runForEach((line) => session.send(new TextEncoder().encode(line)))
   )
   const receiving = session.messages.pipe(
-    Stream.runForEach((message) => Console.log(`got ${new TextDecoder().decode(message)}`))
+    Stream.runForEach((message) => Console.log(`got ${new TextDecoder().decode(message.data)}`))
   )
   yield* Effect.all([sending, receiving], { concurrency: "unbounded" })
 }).pipe(
   Effect.scoped,
   Effect.catch((error) => Console.log(`ended ${error._tag}: ${error.message}`)),
-  Effect.provide(NodeStdio.layer)
+  Effect.provide([NodeStdio.layer, NodeConnector.layer])
 )
 
 NodeRuntime.runMain(member)

@@ -4,6 +4,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { spawn } from "node:child_process"
+import { createServer } from "node:net"
 import { fileURLToPath } from "node:url"
 
 const bin = fileURLToPath(new URL("../../packages/nat/bin/effect-nat.js", import.meta.url))
@@ -29,6 +30,14 @@ const run = (args: ReadonlyArray<string>, interruptAt?: string): Promise<Ended> 
     child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text))
     child.on("error", reject)
     child.on("close", (code) => resolve({ code, stdout, stderr }))
+  })
+
+const freePort = (): Promise<number> =>
+  new Promise((resolve) => {
+    const server = createServer().listen(0, "127.0.0.1", () => {
+      const address = server.address()
+      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0))
+    })
   })
 
 const wrongCalls: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: RegExp]> = [
@@ -57,7 +66,7 @@ const wrongCalls: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: Reg
   [["delete", "x/tcp"], /"x" is not a port/],
   [["delete"], /port/],
   [["serve", "--port", "0"], /"0" is not a port/],
-  [["serve", "--session", "abc"], /"abc" is not a session id/],
+  [["serve", "--session", "abc"], /"abc" is not a session/],
   [["frobnicate"], /Unknown subcommand "frobnicate"/],
   [[], /which command\? \(see: effect-nat --help\)/]
 ]
@@ -201,5 +210,40 @@ describe.concurrent("effect-nat map without a gateway", () => {
     assert.deepStrictEqual(rest, { event: "failed", error: "InvalidRequest" })
     assert.match(message, /--external-address goes with --strategy manual/)
     assert.strictEqual(code, 2)
+  })
+
+  it("serve tells Prometheus what it counts, on loopback only", async () => {
+    const [port, metrics] = [await freePort(), await freePort()]
+    const args = ["serve", "--strategy", "lan", "--port", String(port), "--metrics-port", String(metrics), "--json"]
+    const child = spawn(process.execPath, [bin, ...args], { stdio: ["ignore", "pipe", "inherit"], timeout: 20_000 })
+    try {
+      await new Promise<void>((resolve) => {
+        child.stdout
+          .setEncoding("utf8")
+          .on("data", (text: string) => (text.includes('"serving"') ? resolve() : undefined))
+      })
+      // They are brought up to date once a second.
+      let text = ""
+      for (let tries = 0; tries < 50 && !text.includes("effect_nat_dispatcher_sessions 1"); tries++) {
+        text = await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text()
+        await new Promise((resolve) => setTimeout(resolve, 100))
+      }
+      assert.match(text, /^effect_nat_dispatcher_sessions 1$/m)
+      assert.match(text, /^effect_nat_dispatcher_clients 0$/m)
+      const other = [
+        "serve",
+        "--strategy",
+        "lan",
+        "--port",
+        String(await freePort()),
+        "--metrics-port",
+        String(metrics)
+      ]
+      const { code, stderr } = await run(other)
+      assert.strictEqual(code, 1)
+      assert.include(stderr, `port ${metrics} is in use on this host`)
+    } finally {
+      child.kill("SIGKILL")
+    }
   })
 })

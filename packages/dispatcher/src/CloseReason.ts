@@ -32,14 +32,25 @@ const codes = {
   /** The dispatcher is ending. */
   ShuttingDown: 11,
   /** The handshake asks for an extension that the dispatcher must know and does not. */
-  UnsupportedExtension: 12
+  UnsupportedExtension: 12,
+  /** Nothing shows that the client may join the session. */
+  NotGranted: 13,
+  /** A frame carries a facet that was not granted, or is no longer. */
+  UnknownFacet: 14,
+  /** The data of a frame is not what its checksum says. */
+  BadChecksum: 15,
+  /** Too many connections from the client's address are open. */
+  TooManyConnections: 16,
+  /** The capability that the client came in with was revoked. */
+  Revoked: 17
 } as const
 
 /**
  * Why a connection was refused or closed: `"UnsupportedVersion"`, `"Malformed"`, `"UnknownSession"`,
  * `"HandshakeTimeout"`, `"TooManyHandshakes"`, `"SessionFull"`, `"FrameTooLarge"`, `"TooSlow"`,
- * `"UnknownFrameType"`, `"SessionClosed"`, `"ShuttingDown"`, `"UnsupportedExtension"`, or `"Done"` for an ordinary
- * end. `"Unknown"` stands for the code of a later version and is never sent.
+ * `"UnknownFrameType"`, `"SessionClosed"`, `"ShuttingDown"`, `"UnsupportedExtension"`, `"NotGranted"`,
+ * `"UnknownFacet"`, `"BadChecksum"`, `"TooManyConnections"`, `"Revoked"`, or `"Done"` for an ordinary end. `"Unknown"`
+ * stands for the code of a later version and is never sent.
  *
  * @category schemas
  * @since 0.1.0
@@ -58,6 +69,11 @@ export const CloseReason = Schema.Literals([
   "SessionClosed",
   "ShuttingDown",
   "UnsupportedExtension",
+  "NotGranted",
+  "UnknownFacet",
+  "BadChecksum",
+  "TooManyConnections",
+  "Revoked",
   "Unknown"
 ])
 
@@ -121,6 +137,11 @@ const descriptions: Readonly<Record<CloseReason, string>> = {
   SessionClosed: "the session was closed",
   ShuttingDown: "the dispatcher is shutting down",
   UnsupportedExtension: "the dispatcher lacks an extension that the client needs",
+  NotGranted: "the capability does not open this session: ask for another invitation",
+  UnknownFacet: "a frame named a facet that was not granted",
+  BadChecksum: "a frame was damaged on its way",
+  TooManyConnections: "too many connections from this address are open",
+  Revoked: "the invitation was revoked",
   Unknown: "for a reason that only a later version knows"
 }
 

@@ -2,28 +2,33 @@
  * The session dispatcher: one TCP port for all sessions of a host.
  *
  * It listens on a fixed port, hands each connection to the message router of the session that the connection names,
- * and relays every frame to all members of that session, the sender included. It asks the strategy in its environment
- * (`PortMapper`) to map the port, and so has a contact point with the internal and the external addresses.
+ * which numbers and stamps what the members send and hands it to all of them, the sender included. It asks the strategy
+ * in its environment (`PortMapper`) to map the port, and so has a contact point with the internal and the external
+ * addresses.
  *
  * **Details**
  *
- * Sessions are created from the local side only, with `register`: a mapped port is never an open relay. A connection
- * that names an unknown session, breaks the wire's rules or does not read what it is sent is closed, with a reason
- * that it can read, and no other connection notices.
+ * TCP and WebSocket share the port: they are told apart by their first bytes. Sessions are created from the local side
+ * only, with `register`, and a session is open to those only that show a capability of it: a mapped port is never an
+ * open relay. A connection that names an unknown session, has no capability, breaks the wire's rules or does not read
+ * what it is sent is closed, with a reason that it can read, and no other connection notices. `DispatcherMetrics` counts
+ * them, and handshakes and snapshots are spans.
  *
  * **Example** (Serve one session)
  *
  * ```ts
  * import * as ContactPoint from "@effect-nat/core/ContactPoint"
  * import * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
+ * import * as Invitation from "@effect-nat/dispatcher/Invitation"
  * import * as NodeDispatcher from "@effect-nat/dispatcher/NodeDispatcher"
  * import * as Effect from "effect/Effect"
  *
  * // What is left to provide is a strategy, such as `Lan.layer`, and `ContactPointResolver.layer`.
  * const program = Effect.gen(function* () {
  *   const dispatcher = yield* Dispatcher.Dispatcher
- *   const session = yield* dispatcher.register()
- *   yield* Effect.log(`session ${session} at ${ContactPoint.format(yield* dispatcher.contactPoint)}`)
+ *   const invitation = yield* dispatcher.register()
+ *   const contactPoint = yield* dispatcher.contactPoint
+ *   yield* Effect.log(`join ${Invitation.format(invitation)} at ${ContactPoint.format(contactPoint)}`)
  *   return yield* Effect.never
  * }).pipe(Effect.provide(NodeDispatcher.layer({ port: 12000 })))
  * ```
@@ -44,8 +49,13 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Capability from "./Capability.ts"
+import * as Facet from "./Facet.ts"
+import * as Bytes from "./internal/bytes.ts"
 import * as Hub from "./internal/hub.ts"
+import * as Metering from "./internal/metering.ts"
 import type * as MessageRouter from "./internal/messageRouter.ts"
+import * as Invitation from "./Invitation.ts"
 import * as SessionId from "./SessionId.ts"
 import * as TcpListener from "./TcpListener.ts"
 import * as Wire from "./Wire.ts"
@@ -155,6 +165,21 @@ export class TooManySessions extends Schema.TaggedError<TooManySessions>("@effec
 }
 
 /**
+ * There is no such session here.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NoSuchSession extends Schema.TaggedError<NoSuchSession>("@effect-nat/dispatcher/NoSuchSession")(
+  "NoSuchSession",
+  { sessionId: SessionId.SessionId }
+) {
+  override get message(): string {
+    return `session ${this.sessionId} is not registered`
+  }
+}
+
+/**
  * Everything that can go wrong with a dispatcher itself.
  *
  * @category schemas
@@ -167,7 +192,8 @@ export const DispatcherErrorReason = Schema.Union([
   ListenFailed,
   InvalidOption,
   SessionExists,
-  TooManySessions
+  TooManySessions,
+  NoSuchSession
 ])
 
 /**
@@ -200,11 +226,11 @@ export class DispatcherError extends Schema.TaggedError<DispatcherError>("@effec
  * @since 0.1.0
  */
 export interface Limits {
-  /** The largest frame, in bytes after its length field, at least 1 and at most 2^31 - 1. Defaults to 1 MiB. */
-  readonly maxFrameBytes: number
+  /** The largest message, in bytes, at least 128. Defaults to 1 MiB. */
+  readonly maxMessageBytes: number
   /**
    * The most bytes that may wait for a member that reads too slowly, before its connection is closed; at least one
-   * frame with its length field. Defaults to 8 MiB.
+   * message with its header. Long before it gets no ticks any more. Defaults to 8 MiB.
    */
   readonly maxBacklogBytes: number
   /** The most members that a session may have. Defaults to 256. */
@@ -213,6 +239,12 @@ export interface Limits {
   readonly maxSessions: number
   /** The most connections whose handshake is not complete; also the most that are just being refused. Defaults to 256. */
   readonly maxHandshakes: number
+  /** The most connections from one address; this host's own, and loopback, are not counted. Defaults to 256. */
+  readonly maxConnectionsPerAddress: number
+  /** The most bytes of messages that each session keeps for members that come back; 0 for none. Defaults to 256 KiB. */
+  readonly maxLogBytes: number
+  /** The largest snapshot that is passed on, in bytes. Defaults to 64 MiB. */
+  readonly maxSnapshotBytes: number
   /** How long a handshake may take. Defaults to 5 seconds. */
   readonly handshakeTimeout: Duration.Input
   /**
@@ -222,6 +254,10 @@ export interface Limits {
   readonly stallTimeout: Duration.Input
   /** How long a peer that is sent away may take to read the reason. Defaults to 1 second. */
   readonly closeTimeout: Duration.Input
+  /** How long a member may take for a snapshot, or the next part of one, before another is asked. Defaults to 5 seconds. */
+  readonly snapshotTimeout: Duration.Input
+  /** The shortest interval of ticks; what asks for a shorter one gets this. Defaults to 10 milliseconds. */
+  readonly minTickInterval: Duration.Input
 }
 
 /**
@@ -263,14 +299,19 @@ export const defaultPort = 12000
  * @since 0.1.0
  */
 export const defaultLimits: Limits = {
-  maxFrameBytes: Wire.defaultMaxFrameBytes,
+  maxMessageBytes: Wire.defaultMaxDataBytes,
   maxBacklogBytes: 8 * 1_048_576,
   maxMembers: 256,
   maxSessions: 1024,
   maxHandshakes: 256,
+  maxConnectionsPerAddress: 256,
+  maxLogBytes: 262_144,
+  maxSnapshotBytes: 64 * 1_048_576,
   handshakeTimeout: Duration.seconds(5),
   stallTimeout: Duration.seconds(30),
-  closeTimeout: Duration.seconds(1)
+  closeTimeout: Duration.seconds(1),
+  snapshotTimeout: Duration.seconds(5),
+  minTickInterval: Duration.millis(10)
 }
 
 /**
@@ -283,6 +324,21 @@ export interface SessionInfo {
   readonly id: SessionId.SessionId
   /** How many members are connected now. */
   readonly members: number
+}
+
+/**
+ * How a session is created.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RegisterOptions {
+  /** Defaults to a new random one. */
+  readonly sessionId?: SessionId.SessionId | undefined
+  /** The secret of the invitation, for one that outlives the program. Defaults to a new random one. */
+  readonly capability?: Capability.Capability | undefined
+  /** What the invitation grants. Defaults to everything. */
+  readonly facets?: ReadonlyArray<Facet.Facet> | undefined
 }
 
 /**
@@ -303,10 +359,19 @@ export class Dispatcher extends Context.Service<
     /** Its contact point as it is now, then again whenever its mapping changes; ends when the mapping is released. */
     readonly changes: Stream.Stream<ContactPoint.ContactPoint>
     /**
-     * Creates a session, by default with a new random id, and returns its id. Fails with `SessionExists` and
-     * `TooManySessions`.
+     * Creates a session, by default with a new random id, and returns an invitation to it that grants everything, or
+     * the facets named. Fails with `SessionExists` and `TooManySessions`.
      */
-    readonly register: (id?: SessionId.SessionId) => Effect.Effect<SessionId.SessionId, DispatcherError>
+    readonly register: (options?: RegisterOptions) => Effect.Effect<Invitation.Invitation, DispatcherError>
+    /**
+     * Makes one more invitation to a session, which grants everything, or the facets named. Fails with `NoSuchSession`.
+     */
+    readonly invite: (
+      id: SessionId.SessionId,
+      facets?: ReadonlyArray<Facet.Facet>
+    ) => Effect.Effect<Invitation.Invitation, DispatcherError>
+    /** Ends an invitation, and the connections of those that came in with it; whether there was one. */
+    readonly revoke: (invitation: Invitation.Invitation) => Effect.Effect<boolean>
     /** Ends a session and tells its members so; whether there was one. */
     readonly unregister: (id: SessionId.SessionId) => Effect.Effect<boolean>
     /** One session. */
@@ -332,21 +397,35 @@ const checkTime = Effect.fnUntraced(function* (name: string, input: Duration.Inp
 })
 
 /** Beyond this, buffers of Node could not hold what is allowed. */
-const maximumBytes = 0x7fff_ffff
+const maximumBytes = 0x7fff_0000
+
+/** A smaller frame could not hold the router's first one. */
+const minimumBytes = 128
+
+const unlimited = Number.MAX_SAFE_INTEGER
 
 const resolveLimits = Effect.fnUntraced(function* (given: Partial<Limits> | undefined) {
   const limits = { ...defaultLimits, ...given }
-  const maxFrameBytes = yield* checkWhole("maxFrameBytes", limits.maxFrameBytes, 1, maximumBytes)
-  const oneFrame = maxFrameBytes + Wire.frameHeaderLength
+  const count = (name: keyof Limits, minimum = 1, maximum = unlimited) =>
+    checkWhole(name, Number(limits[name]), minimum, maximum)
+  const time = (name: keyof Limits) => checkTime(name, limits[name])
+  const maxDataBytes = yield* count("maxMessageBytes", minimumBytes, maximumBytes)
   return {
-    maxFrameBytes,
-    maxBacklogBytes: yield* checkWhole("maxBacklogBytes", limits.maxBacklogBytes, oneFrame, Number.MAX_SAFE_INTEGER),
-    maxMembers: yield* checkWhole("maxMembers", limits.maxMembers, 1, Number.MAX_SAFE_INTEGER),
-    maxSessions: yield* checkWhole("maxSessions", limits.maxSessions, 1, Number.MAX_SAFE_INTEGER),
-    maxHandshakes: yield* checkWhole("maxHandshakes", limits.maxHandshakes, 1, Number.MAX_SAFE_INTEGER),
-    handshakeTimeout: yield* checkTime("handshakeTimeout", limits.handshakeTimeout),
-    stallTimeout: yield* checkTime("stallTimeout", limits.stallTimeout),
-    closeTimeout: yield* checkTime("closeTimeout", limits.closeTimeout)
+    maxDataBytes,
+    maxBacklogBytes: yield* count("maxBacklogBytes", maxDataBytes + Wire.headerLength),
+    maxMembers: yield* count("maxMembers"),
+    maxSessions: yield* count("maxSessions"),
+    maxHandshakes: yield* count("maxHandshakes"),
+    maxConnectionsPerAddress: yield* count("maxConnectionsPerAddress"),
+    maxLogBytes: yield* count("maxLogBytes", 0),
+    handshakeTimeout: yield* time("handshakeTimeout"),
+    stallTimeout: yield* time("stallTimeout"),
+    closeTimeout: yield* time("closeTimeout"),
+    minTickInterval: yield* time("minTickInterval"),
+    snapshots: {
+      maxBytes: yield* count("maxSnapshotBytes", 0, 0xffff_ffff),
+      timeout: yield* time("snapshotTimeout")
+    }
   }
 })
 
@@ -374,10 +453,12 @@ const listen = Effect.fnUntraced(function* (
   const port = yield* checkWhole("the port", options.port ?? defaultPort, 0, 65535)
   const listener = yield* TcpListener.TcpListener
   const hub = yield* Hub.make(limits, listener.atTurnEnd)
+  yield* Metering.start(hub)
   const listening = yield* listener
     .listen({
       port,
       address: options.address,
+      maxMessageBytes: limits.maxDataBytes + Wire.headerLength,
       onConnection: hub.onConnection,
       onAcceptError: hub.onAcceptError
     })
@@ -407,13 +488,41 @@ const mapPort = Effect.fnUntraced(function* (options: Options, port: number) {
 
 const infoOf = (router: MessageRouter.MessageRouter): SessionInfo => ({ id: router.id, members: router.size })
 
+/** Makes the capability good for a session. */
+const grant = Effect.fnUntraced(function* (
+  router: MessageRouter.MessageRouter,
+  facets: ReadonlyArray<Facet.Facet> = Facet.all,
+  given?: Capability.Capability
+) {
+  const capability = given ?? (yield* Capability.make)
+  router.grants.set(Bytes.toHex(Capability.name(capability)), { capability, facets: new Set(facets) })
+  return new Invitation.Invitation({ sessionId: router.id, capability })
+})
+
 const makeRegister = (hub: Hub.Hub, maxSessions: number) =>
-  Effect.fn("Dispatcher.register")(function* (given?: SessionId.SessionId) {
-    const id = given ?? (yield* SessionId.make)
+  Effect.fn("Dispatcher.register")(function* ({ capability, facets, sessionId }: RegisterOptions = {}) {
+    const id = sessionId ?? (yield* SessionId.make)
     if (hub.routers.has(id)) return yield* fromReason(new SessionExists({ sessionId: id }))
     if (hub.routers.size >= maxSessions) return yield* fromReason(new TooManySessions({ limit: maxSessions }))
-    hub.addRouter(id)
-    return id
+    return yield* grant(hub.addRouter(id), facets, capability)
+  })
+
+const makeInvite = (hub: Hub.Hub) =>
+  Effect.fn("Dispatcher.invite")(function* (id: SessionId.SessionId, facets?: ReadonlyArray<Facet.Facet>) {
+    const router = hub.routers.get(id)
+    if (router === undefined) return yield* fromReason(new NoSuchSession({ sessionId: id }))
+    return yield* grant(router, facets)
+  })
+
+const makeRevoke = (hub: Hub.Hub) =>
+  Effect.fn("Dispatcher.revoke")(function* ({ capability, sessionId }: Invitation.Invitation) {
+    const router = hub.routers.get(sessionId)
+    const name = Bytes.toHex(Capability.name(capability))
+    const own = router?.grants.get(name)
+    if (router === undefined || own === undefined) return false
+    router.grants.delete(name)
+    router.revoke(own)
+    return true
   })
 
 const makeUnregister = (hub: Hub.Hub) =>
@@ -439,6 +548,8 @@ const build = Effect.fnUntraced(function* (options: Options) {
     contactPoint: Effect.flatMap(mapping.current, contactPointOf),
     changes: Stream.mapEffect(mapping.changes, contactPointOf),
     register: makeRegister(hub, limits.maxSessions),
+    invite: makeInvite(hub),
+    revoke: makeRevoke(hub),
     unregister: makeUnregister(hub),
     lookup: (id) => Effect.sync(() => Option.map(Option.fromNullishOr(hub.routers.get(id)), infoOf)),
     list: Effect.sync(() => Array.from(hub.routers.values(), infoOf))

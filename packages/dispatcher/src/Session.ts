@@ -1,190 +1,75 @@
 /**
- * The client's side of a session: joins it over a socket, sends messages to all members and receives theirs.
+ * The client's side of a session: joins it at whatever address of its contact point answers, hears what its members send
+ * and sends to them, and comes back by itself when the connection breaks.
  *
- * It runs on any `Socket` of Effect and imports nothing of Node; `NodeSession.connect` opens the TCP connection.
+ * It imports nothing of Node: `NodeConnector.layer` connects over TCP, `WebConnector.layer` by WebSocket, as in a browser.
+ *
+ * **Details**
+ *
+ * A broken connection is made again, for `reconnectTimeout`, at any of the addresses. What was missed comes from the
+ * dispatcher's log, or, where the session was joined with `sync`, as a snapshot that another member made: without a gap
+ * and without a duplicate. Where there is neither, the session fails with `Missed`.
+ *
+ * **Example** (Say hello to everyone in a session)
+ *
+ * ```ts
+ * import type * as ContactPoint from "@effect-nat/core/ContactPoint"
+ * import type * as Invitation from "@effect-nat/dispatcher/Invitation"
+ * import * as NodeConnector from "@effect-nat/dispatcher/NodeConnector"
+ * import * as Session from "@effect-nat/dispatcher/Session"
+ * import * as Effect from "effect/Effect"
+ * import * as Stream from "effect/Stream"
+ *
+ * export const greet = Effect.fnUntraced(
+ *   function* (contactPoint: ContactPoint.ContactPoint, invitation: Invitation.Invitation) {
+ *     const session = yield* Session.join(contactPoint, { invitation })
+ *     yield* session.send(new TextEncoder().encode("hello"))
+ *     yield* Stream.runForEach(session.messages, ({ data, sequence }) =>
+ *       Effect.log(`${sequence}: ${new TextDecoder().decode(data)}`)
+ *     )
+ *   },
+ *   Effect.scoped,
+ *   Effect.provide(NodeConnector.layer)
+ * )
+ * ```
  *
  * @since 0.1.0
  */
+import type * as ContactPoint from "@effect-nat/core/ContactPoint"
 import * as Arr from "effect/Array"
 import type * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as NetAddress from "effect/net/NetAddress"
 import * as Queue from "effect/Queue"
-import * as Schema from "effect/Schema"
+import * as Ref from "effect/Ref"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import * as Socket from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
-import * as CloseReason from "./CloseReason.ts"
-import type * as SessionId from "./SessionId.ts"
-import * as Wire from "./Wire.ts"
+import type * as CloseReason from "./CloseReason.ts"
+import * as Connector from "./Connector.ts"
+import * as Follower from "./internal/follower.ts"
+import * as Link from "./internal/link.ts"
+import * as Race from "./internal/race.ts"
+import * as Server from "./internal/server.ts"
+import type * as Invitation from "./Invitation.ts"
+import * as SessionError from "./SessionError.ts"
+import type * as SessionEvent from "./SessionEvent.ts"
+import type * as Wire from "./Wire.ts"
 
 /**
- * No connection to the dispatcher's address can be made.
- *
- * @category errors
- * @since 0.1.0
- */
-export class Unreachable extends Schema.TaggedError<Unreachable>("@effect-nat/dispatcher/Unreachable")("Unreachable", {
-  detail: Schema.String
-}) {
-  override get message(): string {
-    return `the dispatcher cannot be reached: ${this.detail}`
-  }
-}
-
-/**
- * The dispatcher did not answer in time.
- *
- * @category errors
- * @since 0.1.0
- */
-export class TimedOut extends Schema.TaggedError<TimedOut>("@effect-nat/dispatcher/TimedOut")("TimedOut", {
-  /** The time limit, in milliseconds. */
-  milliseconds: Schema.Finite
-}) {
-  override get message(): string {
-    return `the dispatcher did not answer within ${this.milliseconds} ms`
-  }
-}
-
-/**
- * What answered at the address is no dispatcher, or breaks the wire's rules.
- *
- * @category errors
- * @since 0.1.0
- */
-export class NotADispatcher extends Schema.TaggedError<NotADispatcher>("@effect-nat/dispatcher/NotADispatcher")(
-  "NotADispatcher",
-  { detail: Schema.String }
-) {
-  override get message(): string {
-    return `what answered is no dispatcher: ${this.detail}`
-  }
-}
-
-/**
- * The dispatcher has no session with this id.
- *
- * @category errors
- * @since 0.1.0
- */
-export class UnknownSession extends Schema.TaggedError<UnknownSession>("@effect-nat/dispatcher/UnknownSession")(
-  "UnknownSession",
-  {}
-) {
-  override get message(): string {
-    return "the dispatcher has no session with this id: check the id, and that the session still runs"
-  }
-}
-
-/**
- * The dispatcher speaks other versions of the wire only.
- *
- * @category errors
- * @since 0.1.0
- */
-export class UnsupportedVersion extends Schema.TaggedError<UnsupportedVersion>(
-  "@effect-nat/dispatcher/UnsupportedVersion"
-)("UnsupportedVersion", {
-  /** The highest version that the dispatcher speaks. */
-  version: Schema.Int
-}) {
-  override get message(): string {
-    return `the dispatcher speaks version ${this.version} of the protocol, this program version ${Wire.version}`
-  }
-}
-
-/**
- * The dispatcher refused for another reason, for example because the session is full.
- *
- * @category errors
- * @since 0.1.0
- */
-export class Refused extends Schema.TaggedError<Refused>("@effect-nat/dispatcher/Refused")("Refused", {
-  reason: CloseReason.CloseReason
-}) {
-  override get message(): string {
-    return `the dispatcher refused: ${CloseReason.format(this.reason)}`
-  }
-}
-
-/**
- * The connection ended after it had been joined: by the dispatcher, with its reason, or, where that is `undefined`,
- * without a word, as when a network fails.
- *
- * @category errors
- * @since 0.1.0
- */
-export class Closed extends Schema.TaggedError<Closed>("@effect-nat/dispatcher/Closed")("Closed", {
-  reason: Schema.UndefinedOr(CloseReason.CloseReason)
-}) {
-  override get message(): string {
-    return this.reason === undefined
-      ? "the connection to the dispatcher broke"
-      : `the connection was closed: ${CloseReason.format(this.reason)}`
-  }
-}
-
-/**
- * A message is larger than the dispatcher takes. Nothing was sent.
- *
- * @category errors
- * @since 0.1.0
- */
-export class MessageTooLarge extends Schema.TaggedError<MessageTooLarge>("@effect-nat/dispatcher/MessageTooLarge")(
-  "MessageTooLarge",
-  {
-    /** The size of the message, in bytes. */
-    size: Schema.Int,
-    /** The largest message, in bytes. */
-    limit: Schema.Int
-  }
-) {
-  override get message(): string {
-    return `a message of ${this.size} bytes is too large: the dispatcher takes ${this.limit}`
-  }
-}
-
-/**
- * Everything that can go wrong with a session.
- *
- * @category schemas
- * @since 0.1.0
- */
-export const SessionErrorReason = Schema.Union([
-  Unreachable,
-  TimedOut,
-  NotADispatcher,
-  UnknownSession,
-  UnsupportedVersion,
-  Refused,
-  Closed,
-  MessageTooLarge
-])
-
-/**
- * Everything that can go wrong with a session.
+ * What a session has come to, as a member that has followed it makes it for one that joins late.
  *
  * @category models
  * @since 0.1.0
  */
-export type SessionErrorReason = typeof SessionErrorReason.Type
-
-/**
- * The error of a session. Recover from single reasons with `Effect.catchReason("SessionError", "Closed", …)`.
- *
- * @category errors
- * @since 0.1.0
- */
-export class SessionError extends Schema.TaggedError<SessionError>("@effect-nat/dispatcher/SessionError")(
-  "SessionError",
-  { reason: SessionErrorReason }
-) {
-  override get message(): string {
-    return this.reason.message
-  }
+export interface State {
+  /** The number of the last message that it includes: that which the program has dealt with, not only heard. */
+  readonly sequence: number
+  /** Whatever the program can go on from. */
+  readonly data: Uint8Array
 }
 
 /**
@@ -194,20 +79,32 @@ export class SessionError extends Schema.TaggedError<SessionError>("@effect-nat/
  * @since 0.1.0
  */
 export interface Session {
-  readonly id: SessionId.SessionId
+  readonly invitation: Invitation.Invitation
+  /** The address of the connection there is now, or was last. */
+  readonly address: Effect.Effect<NetAddress.InetAddress>
   /** The largest message that can be sent, in bytes. */
   readonly maxMessageBytes: number
   /**
-   * The messages of all members, this one's own included, in the order that is the same for all. Fails with `Closed`
-   * when the connection ends, after the last message; ends when the session is left. Each message is given once: run
-   * the stream once. A program that does not run it is cut off as too slow in the end.
+   * Messages, snapshots and ticks in order. Fails when the session is over: `Closed`, `GivenUp` or `Missed`, after the
+   * last event; ends when the session is left. Each event is given once: run either this or `messages`, once. A program
+   * that does not run it is cut off as too slow in the end.
    */
-  readonly messages: Stream.Stream<Uint8Array, SessionError>
+  readonly events: Stream.Stream<SessionEvent.SessionEvent, SessionError.SessionError>
+  /** The messages among `events`: of all members, this one included, in the order that is the same for all. */
+  readonly messages: Stream.Stream<SessionEvent.Message, SessionError.SessionError>
   /**
-   * Sends a message to all members, this one included; succeeds when it is handed to the connection. Fails with
-   * `MessageTooLarge` and `Closed`.
+   * Sends a message to all members, this one included; succeeds when it is handed to the connection, and waits while
+   * there is none. Fails with `MessageTooLarge`, `NotGranted` and why the session is over, and with `Closed` without a
+   * reason where the connection broke just then: the others may or may not have got it.
    */
-  readonly send: (message: Uint8Array) => Effect.Effect<void, SessionError>
+  readonly send: (message: Uint8Array) => Effect.Effect<void, SessionError.SessionError>
+  /** The router's time, in microseconds of the clock that stamps the messages. Fails as `send` does. */
+  readonly time: Effect.Effect<number, SessionError.SessionError>
+  /**
+   * Makes snapshots for others until the scope closes. The effect is run for each; where the state is behind what the
+   * other one needs, it is run again until it is not, for some seconds. Fails with `NotGranted`.
+   */
+  readonly serve: (state: Effect.Effect<State>) => Effect.Effect<void, SessionError.SessionError, Scope.Scope>
 }
 
 /**
@@ -217,171 +114,386 @@ export interface Session {
  * @since 0.1.0
  */
 export interface JoinOptions {
-  readonly sessionId: SessionId.SessionId
-  /** How long connecting and handshake may take together. Defaults to 5 seconds. */
+  readonly invitation: Invitation.Invitation
+  /**
+   * Begin with a snapshot of what the session has come to, where it has a past, and get one where messages were missed:
+   * then some member has to `serve`. Defaults to `false`: from now on, and never with a gap.
+   */
+  readonly sync?: boolean | undefined
+  /** Hear the router's time so often while no messages come. Defaults to never. */
+  readonly tickInterval?: Duration.Input | undefined
+  /** How long connecting and handshake may take at each address. Defaults to 5 seconds. */
   readonly handshakeTimeout?: Duration.Input | undefined
-  /** The largest frame that this client takes, in bytes after its length field. Defaults to what the dispatcher says. */
-  readonly maxFrameBytes?: number | undefined
+  /** After what time without an answer the next address is tried as well (RFC 8305 §5). Defaults to 250 milliseconds. */
+  readonly attemptDelay?: Duration.Input | undefined
+  /** How long a broken connection is tried to be made again; zero for not at all. Defaults to 1 minute. */
+  readonly reconnectTimeout?: Duration.Input | undefined
+  /** The largest snapshot that is taken, in bytes. Defaults to 64 MiB. */
+  readonly maxSnapshotBytes?: number | undefined
 }
 
 /**
- * The time limit of a handshake whose options name none: 5 seconds.
+ * What is used where the options do not say.
  *
  * @category defaults
  * @since 0.1.0
  */
-export const defaultHandshakeTimeout: Duration.Duration = Duration.seconds(5)
+export const defaults = {
+  handshakeTimeout: Duration.seconds(5),
+  attemptDelay: Duration.millis(250),
+  reconnectTimeout: Duration.minutes(1),
+  maxSnapshotBytes: 64 * 1_048_576
+}
 
-/** In batches of what one read gave, at most 64 KiB each beside a large message: then the network has to wait. */
+interface Resolved {
+  readonly addresses: Arr.NonEmptyReadonlyArray<NetAddress.InetAddress>
+  readonly invitation: Invitation.Invitation
+  readonly sync: boolean
+  /** In milliseconds; 0 for no ticks. */
+  readonly tickInterval: number
+  readonly handshakeTimeout: Duration.Duration
+  readonly attemptDelay: Duration.Duration
+  readonly reconnectTimeout: Duration.Duration
+  readonly maxSnapshotBytes: number
+}
+
+const durationOf = (input: Duration.Input | undefined, fallback: Duration.Duration): Duration.Duration =>
+  input === undefined ? fallback : Duration.fromInputUnsafe(input)
+
+const resolve = (addresses: Arr.NonEmptyReadonlyArray<NetAddress.InetAddress>, options: JoinOptions): Resolved => ({
+  addresses,
+  invitation: options.invitation,
+  sync: options.sync ?? false,
+  tickInterval: Math.round(Duration.toMillis(durationOf(options.tickInterval, Duration.zero))),
+  handshakeTimeout: durationOf(options.handshakeTimeout, defaults.handshakeTimeout),
+  attemptDelay: durationOf(options.attemptDelay, defaults.attemptDelay),
+  reconnectTimeout: durationOf(options.reconnectTimeout, defaults.reconnectTimeout),
+  maxSnapshotBytes: options.maxSnapshotBytes ?? defaults.maxSnapshotBytes
+})
+
+/** In batches of what one read gave: then the network has to wait. */
 const bufferedBatches = 16
 
-const fromReason = (reason: SessionErrorReason) => new SessionError({ reason })
+/** Where nothing was heard for so long the router is asked for its time, and given up when it does not answer in it. */
+const silenceLimit = Duration.seconds(15)
 
-const closed = (reason: CloseReason.CloseReason | undefined) => fromReason(new Closed({ reason }))
+const pauses = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("5 seconds")])
 
-const unreachable = (error: Socket.SocketError) => {
-  const cause = error.reason.cause
-  return fromReason(new Unreachable({ detail: cause instanceof Error ? cause.message : error.message }))
+const closed = (reason: CloseReason.CloseReason | undefined) =>
+  SessionError.fromReason(new SessionError.Closed({ reason }))
+
+/** A refusal says more than silence. */
+const whichToTell = (failures: ReadonlyArray<SessionError.SessionError>): SessionError.SessionError => {
+  const said = failures.find(({ reason }) => ["UnknownSession", "Refused", "UnsupportedVersion"].includes(reason._tag))
+  return said ?? failures[0] ?? closed(undefined)
 }
 
-const notADispatcher = (detail: string) => fromReason(new NotADispatcher({ detail }))
-
-const refused = (reply: Wire.Refused) => {
-  if (reply.reason === "UnknownSession") return fromReason(new UnknownSession())
-  if (reply.reason === "UnsupportedVersion") return fromReason(new UnsupportedVersion({ version: reply.version }))
-  return fromReason(new Refused({ reason: reply.reason }))
+interface Connected {
+  readonly address: NetAddress.InetAddress
+  readonly link: Link.Link
 }
 
-type Pull = Effect.Effect<Arr.NonEmptyReadonlyArray<Uint8Array>, Socket.SocketError>
-
-const concat = (blocks: ReadonlyArray<Uint8Array>): Uint8Array => {
-  const bytes = new Uint8Array(blocks.reduce((total, block) => total + block.length, 0))
-  let offset = 0
-  for (const block of blocks) {
-    bytes.set(block, offset)
-    offset += block.length
-  }
-  return bytes
-}
-
-/** Reads until the reply is there; yields it and the bytes after it. */
-const readReply = Effect.fnUntraced(function* (pull: Pull) {
-  let bytes: Uint8Array = new Uint8Array(0)
-  while (true) {
-    const decoded = Wire.decodeReply(bytes)
-    if (decoded._tag === "Foreign") return yield* notADispatcher("its first bytes belong to another protocol")
-    if (decoded._tag === "Invalid") return yield* notADispatcher(CloseReason.format(decoded.reason))
-    if (decoded._tag === "Complete") return { reply: decoded.value, rest: bytes.subarray(decoded.length) }
-    const received = yield* Effect.mapError(pull, () => notADispatcher("it closed the connection without an answer"))
-    bytes = concat([bytes, ...received])
-  }
+/** Connects to whichever address has the session; the connection ends with the scope. */
+const connect = Effect.fnUntraced(function* (options: Resolved) {
+  const { connect } = yield* Connector.Connector
+  const milliseconds = Duration.toMillis(options.handshakeTimeout)
+  const attempt = Effect.fnUntraced(function* (address: NetAddress.InetAddress) {
+    const socket = yield* connect(address)
+    const link = yield* Link.open(socket, options.invitation).pipe(
+      Effect.timeoutOrElse({
+        duration: options.handshakeTimeout,
+        orElse: () => Effect.fail(SessionError.fromReason(new SessionError.TimedOut({ milliseconds })))
+      })
+    )
+    const connected: Connected = { address, link }
+    return connected
+  })
+  return yield* Effect.mapError(Race.race(options.addresses, options.attemptDelay, attempt), whichToTell)
 })
 
-const handshake = Effect.fnUntraced(function* (socket: Socket.Socket, options: JoinOptions) {
-  const pull = yield* Effect.mapError(Socket.readerBytes(socket), unreachable)
-  const writer = yield* socket.writer
-  const hello = Wire.encodeHello(new Wire.Hello({ sessionId: options.sessionId, extensions: [] }))
-  yield* Effect.mapError(writer.write(hello), unreachable)
-  const { reply, rest } = yield* readReply(pull)
-  if (reply._tag === "Refused") return yield* refused(reply)
-  return { pull, writer, rest, maxFrameBytes: reply.maxFrameBytes }
-})
-
-type Joined = Effect.Success<ReturnType<typeof handshake>>
-
-/** Cuts received bytes into messages, up to the frame that ends the connection. */
-const makeReader = (maxFrameBytes: number) => {
-  const decoder = new Wire.FrameDecoder(maxFrameBytes)
-  let end: SessionError | undefined
-  return (chunks: ReadonlyArray<Uint8Array>) => {
-    const messages: Array<Uint8Array> = []
-    const onFrame = (bytes: Uint8Array) => {
-      if (end !== undefined) return
-      const frame = Wire.decodeFrame(bytes)
-      if (frame._tag === "Message") messages.push(frame.payload)
-      if (frame._tag === "Close") end = closed(frame.reason)
-      if (frame._tag === "Other" && !frame.ignorable) end = closed("UnknownFrameType")
-    }
-    for (const chunk of chunks) {
-      const failure = decoder.push(chunk, onFrame)
-      if (failure !== undefined) end ??= closed(failure)
-    }
-    return { messages, end }
+/** A dispatcher that ends may come back, and one that has just begun may not have its sessions yet. */
+const isWorthAnotherTry = ({ reason }: SessionError.SessionError): boolean => {
+  switch (reason._tag) {
+    case "Closed":
+      return reason.reason === undefined || reason.reason === "ShuttingDown"
+    case "Refused":
+      return (
+        reason.reason === "TooManyHandshakes" || reason.reason === "ShuttingDown" || reason.reason === "SessionFull"
+      )
+    case "Unreachable":
+    case "TimedOut":
+    case "NotADispatcher":
+    case "UnknownSession":
+      return true
+    default:
+      return false
   }
 }
 
-/** Reads until the connection ends; fails with why. */
-const readMessages = Effect.fnUntraced(function* (
-  joined: Joined,
-  options: JoinOptions,
-  onMessages: (messages: Arr.NonEmptyReadonlyArray<Uint8Array>) => Effect.Effect<unknown>
-): Effect.fn.Return<never, SessionError> {
-  const read = makeReader(options.maxFrameBytes ?? joined.maxFrameBytes)
-  let chunks: ReadonlyArray<Uint8Array> = [joined.rest]
-  while (true) {
-    const { end, messages } = read(chunks)
-    if (Arr.isReadonlyArrayNonEmpty(messages)) yield* onMessages(messages)
-    if (end !== undefined) return yield* end
-    chunks = yield* Effect.mapError(joined.pull, () => closed(undefined))
-  }
-})
+const givenUp = (timeout: Duration.Duration, { message }: SessionError.SessionError) =>
+  SessionError.fromReason(new SessionError.GivenUp({ milliseconds: Duration.toMillis(timeout), detail: message }))
 
-const run = Effect.fnUntraced(function* (joined: Joined, options: JoinOptions) {
-  const queue = yield* Effect.acquireRelease(
-    Queue.bounded<Arr.NonEmptyReadonlyArray<Uint8Array>, SessionError | Cause.Done>(bufferedBatches),
-    Queue.end
+/** Tries until it works, the session is known to be over, or the time is up: then with what was wrong last. */
+const reconnect = Effect.fnUntraced(function* (options: Resolved, broken: SessionError.SessionError) {
+  const { reconnectTimeout } = options
+  if (!isWorthAnotherTry(broken) || Duration.isZero(reconnectTimeout)) return yield* broken
+  const last = yield* Ref.make(broken)
+  return yield* connect(options).pipe(
+    Effect.tapError((error) => Ref.set(last, error)),
+    Effect.retry({ schedule: pauses, while: isWorthAnotherTry }),
+    Effect.timeoutOrElse({
+      duration: reconnectTimeout,
+      orElse: () => Effect.flatMap(Ref.get(last), (error) => Effect.fail(givenUp(reconnectTimeout, error)))
+    })
   )
-  const ended = yield* Deferred.make<never, SessionError>()
-  yield* readMessages(joined, options, (messages) => Queue.offer(queue, messages)).pipe(
+})
+
+const failureOf = (failure: Follower.Failure): SessionError.SessionError =>
+  failure._tag === "Closed"
+    ? closed(failure.reason)
+    : SessionError.fromReason(new SessionError.Missed({ after: failure.after, reason: failure.reason }))
+
+type Events = Queue.Queue<Arr.NonEmptyReadonlyArray<SessionEvent.SessionEvent>, SessionError.SessionError | Cause.Done>
+
+/** What outlives a connection. */
+interface Own {
+  readonly options: Resolved
+  readonly follower: Follower.Follower
+  readonly events: Events
+  readonly server: Server.Server
+  /** The connection, once this member is live on it; fails when the session is over. */
+  readonly live: Ref.Ref<Deferred.Deferred<Connected, SessionError.SessionError>>
+  readonly address: Ref.Ref<NetAddress.InetAddress>
+  /** Questions for the time that have no answer yet, the oldest first. */
+  questions: Array<Deferred.Deferred<number>>
+}
+
+const heartbeatOf = (milliseconds: number): Uint8Array => {
+  const data = new Uint8Array(4)
+  new DataView(data.buffer).setUint32(0, milliseconds)
+  return data
+}
+
+/** Once nothing is missing any more: what was waited for goes on. */
+const goLive = Effect.fnUntraced(function* (own: Own, connected: Connected) {
+  const { link } = connected
+  if (own.options.tickInterval > 0) yield* link.request("heartbeat", heartbeatOf(own.options.tickInterval))
+  if (own.server.isOffering()) yield* own.server.volunteer(link)
+  yield* Deferred.succeed(yield* Ref.get(own.live), connected)
+})
+
+const takeFrame = Effect.fnUntraced(function* (own: Own, { link }: Connected, frame: Wire.Frame) {
+  if (frame._tag === "Time") {
+    const question = own.questions.shift()
+    if (question !== undefined) yield* Deferred.succeed(question, frame.stamp)
+  }
+  if (frame._tag === "Serve") yield* own.server.answer(link, frame)
+  const taken = own.follower.take(frame)
+  for (const { data, facet } of taken.requests) {
+    yield* link.request(facet, data)
+  }
+  return taken
+})
+
+/** Asks for the router's time; the answers come in the order of the questions. */
+const askTime = Effect.fnUntraced(function* (own: Own, link: Link.Link) {
+  const question = yield* Deferred.make<number>()
+  own.questions.push(question)
+  const forget = Effect.sync(() => {
+    own.questions = own.questions.filter((one) => one !== question)
+  })
+  yield* Effect.tapError(link.request("timeStamp"), () => forget)
+  return question
+})
+
+/** Joins on a new connection and hears what comes, until the connection ends; fails with why. */
+const follow = Effect.fnUntraced(function* (
+  own: Own,
+  connected: Connected
+): Effect.fn.Return<never, SessionError.SessionError> {
+  const { follower } = own
+  const { link } = connected
+  let isLive = false
+  yield* Ref.set(own.address, connected.address)
+  yield* link.request("join", follower.begin(link.welcome.life))
+  while (true) {
+    const frames = yield* link.pull
+    const events: Array<SessionEvent.SessionEvent> = []
+    let failure: Follower.Failure | undefined
+    for (const frame of frames) {
+      const taken = yield* takeFrame(own, connected, frame)
+      events.push(...taken.events)
+      failure = taken.failure
+      if (failure !== undefined) break
+    }
+    if (Arr.isReadonlyArrayNonEmpty(events)) yield* Queue.offer(own.events, events)
+    if (failure !== undefined) return yield* failureOf(failure)
+    if (follower.isLive && !isLive) {
+      isLive = true
+      yield* goLive(own, connected)
+    }
+  }
+})
+
+/** Whoever asks from now on waits for the next connection. */
+const goOffline = Effect.fnUntraced(function* (own: Own) {
+  own.questions = []
+  const live = yield* Ref.get(own.live)
+  if (yield* Deferred.isDone(live))
+    yield* Ref.set(own.live, yield* Deferred.make<Connected, SessionError.SessionError>())
+})
+
+/** Goes from connection to connection until the session is over. */
+const run = Effect.fnUntraced(function* (
+  own: Own,
+  first: Connected,
+  scope: Scope.Closeable
+): Effect.fn.Return<never, SessionError.SessionError, Connector.Connector | Scope.Scope> {
+  let connected = first
+  let connection = scope
+  while (true) {
+    const broken = yield* Effect.flip(watch(own, connected.link, follow(own, connected)))
+    yield* goOffline(own)
+    yield* Scope.close(connection, Exit.fail(broken))
+    connection = yield* Scope.fork(yield* Effect.scope)
+    connected = yield* Scope.provide(reconnect(own.options, broken), connection)
+  }
+})
+
+/** A connection may be dead without a word: whoever is silent for long is asked, and given up. */
+const watch = <A>(own: Own, link: Link.Link, following: Effect.Effect<A, SessionError.SessionError>) => {
+  // Who may not ask cannot tell a quiet session from a dead connection.
+  if (link.welcome.facets.timeStamp === undefined) return following
+  const limit = Duration.toMillis(silenceLimit)
+  const giveUp = Effect.gen(function* () {
+    while (true) {
+      yield* Effect.sleep(silenceLimit)
+      const silent = yield* link.silence
+      if (silent >= 2 * limit) return yield* closed(undefined)
+      if (silent >= limit) yield* Effect.ignore(askTime(own, link))
+    }
+  })
+  return Effect.raceFirst(following, giveUp)
+}
+
+const makeSession = (own: Own, maxMessageBytes: number): Session => {
+  const current = Effect.flatMap(Ref.get(own.live), Deferred.await)
+  const events = Stream.flattenArray(Stream.fromQueue(own.events))
+  const send = Effect.fnUntraced(function* (message: Uint8Array) {
+    if (message.length > maxMessageBytes) {
+      const size = message.length
+      return yield* SessionError.fromReason(new SessionError.MessageTooLarge({ size, limit: maxMessageBytes }))
+    }
+    const { link } = yield* current
+    yield* link.request("send", message)
+  })
+  const time = Effect.gen(function* () {
+    const { link } = yield* current
+    const question = yield* askTime(own, link)
+    return yield* Effect.raceFirst(Deferred.await(question), link.ended)
+  })
+  return {
+    invitation: own.options.invitation,
+    address: Ref.get(own.address),
+    maxMessageBytes,
+    events,
+    messages: Stream.filter(events, (event): event is SessionEvent.Message => event._tag === "Message"),
+    send,
+    time,
+    serve: (state) =>
+      Effect.gen(function* () {
+        const { link } = yield* current
+        if (link.welcome.facets.beServer === undefined) {
+          return yield* SessionError.fromReason(new SessionError.NotGranted({ facet: "beServer" }))
+        }
+        yield* Effect.addFinalizer(() => tellWhetherServing(own))
+        yield* own.server.offer(state)
+        yield* tellWhetherServing(own)
+      })
+  }
+}
+
+/** Where there is no connection just now, the next one tells it. */
+const tellWhetherServing = Effect.fnUntraced(function* (own: Own) {
+  const live = yield* Ref.get(own.live)
+  if (!(yield* Deferred.isDone(live))) return
+  const told = Effect.flatMap(Deferred.await(live), ({ link }) => own.server.volunteer(link))
+  yield* told.pipe(Effect.timeoutOption(patience), Effect.ignore)
+})
+
+/** So long the end of serving waits for a connection that takes nothing. */
+const patience = Duration.seconds(1)
+
+const makeEvents: Effect.Effect<Events, never, Scope.Scope> = Effect.acquireRelease(
+  Queue.bounded<Arr.NonEmptyReadonlyArray<SessionEvent.SessionEvent>, SessionError.SessionError | Cause.Done>(
+    bufferedBatches
+  ),
+  Queue.end
+)
+
+const joinResolved = Effect.fnUntraced(function* (options: Resolved) {
+  const scope = yield* Effect.scope
+  const live = yield* Deferred.make<Connected, SessionError.SessionError>()
+  const connection = yield* Scope.fork(scope)
+  const first = yield* Scope.provide(connect(options), connection)
+  const own: Own = {
+    options,
+    follower: new Follower.Follower(options.sync, options.maxSnapshotBytes),
+    events: yield* makeEvents,
+    server: yield* Server.make,
+    live: yield* Ref.make(live),
+    address: yield* Ref.make(first.address),
+    questions: []
+  }
+  yield* run(own, first, connection).pipe(
     Effect.catch((error) =>
-      // The socket is of no more use; its scope may stay open for long.
-      joined.writer
-        .write(new Socket.CloseEvent(1000))
-        .pipe(Effect.ignore, Effect.andThen(Deferred.fail(ended, error)), Effect.andThen(Queue.fail(queue, error)))
+      Effect.gen(function* () {
+        yield* Deferred.fail(yield* Ref.get(own.live), error)
+        yield* Queue.fail(own.events, error)
+      })
     ),
     Effect.forkScoped
   )
-  const maxMessageBytes = joined.maxFrameBytes - 1
-  const send = Effect.fnUntraced(function* (message: Uint8Array) {
-    if (message.length > maxMessageBytes) {
-      return yield* fromReason(new MessageTooLarge({ size: message.length, limit: maxMessageBytes }))
-    }
-    // A write to a socket that broke while it waited for room would wait for ever.
-    yield* Effect.raceFirst(
-      Deferred.await(ended),
-      Effect.mapError(joined.writer.write(Wire.encodeMessage(message)), () => closed(undefined))
-    )
-  })
-  return {
-    id: options.sessionId,
-    maxMessageBytes,
-    messages: Stream.flattenArray(Stream.fromQueue(queue)),
-    send
-  } satisfies Session
-})
-
-const joinWithin = Effect.fnUntraced(function* (socket: Socket.Socket, options: JoinOptions) {
-  const limit = options.handshakeTimeout ?? defaultHandshakeTimeout
-  const joined = yield* Effect.timeoutOrElse(handshake(socket, options), {
-    duration: limit,
-    orElse: () => Effect.fail(fromReason(new TimedOut({ milliseconds: Duration.toMillis(limit) })))
-  })
-  return yield* run(joined, options)
+  // What keeps this member from following the session is the caller's to know.
+  yield* Deferred.await(live)
+  return makeSession(own, first.link.welcome.maxDataBytes)
 })
 
 /**
- * Joins a session over a socket and stays in it until the scope closes. Fails with `Unreachable`, `TimedOut`,
- * `NotADispatcher`, `UnknownSession`, `UnsupportedVersion` and `Refused`; the connection is closed then.
+ * Joins a session at one of the addresses of a contact point, the internal ones first, and stays in it until the scope
+ * closes. The addresses are tried as RFC 8305 has it: the next one when the one before has failed, or has not answered
+ * for a while. Only a dispatcher that knows the invitation's capability counts, since private addresses are used more
+ * than once.
+ *
+ * Fails with `Unreachable`, `TimedOut`, `NotADispatcher`, `UnknownSession`, `UnsupportedVersion`, `Refused`, `NotGranted`
+ * and, with `sync`, with `Missed` where the session has a past and no member tells it; nothing is left open then.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const fromSocket = Effect.fn("Session.fromSocket")(function* (
-  socket: Socket.Socket,
+export const join = Effect.fn("Session.join")(function* (
+  contactPoint: ContactPoint.ContactPoint,
   options: JoinOptions
-): Effect.fn.Return<Session, SessionError, Scope.Scope> {
+): Effect.fn.Return<Session, SessionError.SessionError, Scope.Scope | Connector.Connector> {
+  const addresses = [...contactPoint.internal, ...contactPoint.external.map(({ address }) => address)]
+  if (!Arr.isReadonlyArrayNonEmpty(addresses)) {
+    return yield* SessionError.fromReason(new SessionError.Unreachable({ detail: "its contact point has no address" }))
+  }
+  return yield* joinAt(addresses, options)
+})
+
+/**
+ * The same at addresses that are known otherwise, the preferred one first.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const joinAt = Effect.fnUntraced(function* (
+  addresses: Arr.NonEmptyReadonlyArray<NetAddress.InetAddress>,
+  options: JoinOptions
+): Effect.fn.Return<Session, SessionError.SessionError, Scope.Scope | Connector.Connector> {
   const own = yield* Scope.fork(yield* Effect.scope)
-  return yield* joinWithin(socket, options).pipe(
+  return yield* joinResolved(resolve(addresses, options)).pipe(
     Scope.provide(own),
     Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
   )

@@ -1,8 +1,8 @@
 /**
  * The 128-bit id that names one session on a dispatcher.
  *
- * As text it is 32 lower-case hexadecimal digits, on the wire 16 bytes. In this version of the wire whoever knows the
- * id can join, so ids come from a cryptographically strong source and are handed out like a password.
+ * As text it is 32 lower-case hexadecimal digits, on the wire 16 bytes. An id grants nothing: whoever joins shows a
+ * `Capability` as well.
  *
  * @since 0.1.0
  */
@@ -10,6 +10,7 @@ import * as WebCrypto from "effect/crypto/WebCrypto"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as Bytes from "./internal/bytes.ts"
 
 /**
  * The length of a session id on the wire, in bytes.
@@ -52,7 +53,7 @@ export const isSessionId: (u: unknown) => u is SessionId = Schema.is(SessionId)
  * @since 0.1.0
  */
 export const make: Effect.Effect<SessionId> = WebCrypto.WebCrypto.use((crypto) =>
-  Effect.sync(() => SessionId.make(toHex(crypto.getRandomValues(new Uint8Array(byteLength)))))
+  Effect.sync(() => SessionId.make(Bytes.toHex(crypto.getRandomValues(new Uint8Array(byteLength)))))
 )
 
 /**
@@ -71,7 +72,7 @@ export const fromString = (text: string): Option.Option<SessionId> =>
  * @since 0.1.0
  */
 export const fromBytes = (bytes: Uint8Array): Option.Option<SessionId> =>
-  bytes.length === byteLength ? Option.liftPredicate(toHex(bytes), isSessionId) : Option.none()
+  bytes.length === byteLength ? Option.liftPredicate(Bytes.toHex(bytes), isSessionId) : Option.none()
 
 /**
  * The 16 bytes of an id, as they go over the wire.
@@ -79,32 +80,4 @@ export const fromBytes = (bytes: Uint8Array): Option.Option<SessionId> =>
  * @category encoding
  * @since 0.1.0
  */
-export const toBytes = (self: SessionId): Uint8Array => {
-  const bytes = new Uint8Array(byteLength)
-  for (let i = 0; i < byteLength; i++) {
-    bytes[i] = Number.parseInt(self.slice(i * 2, i * 2 + 2), 16)
-  }
-  return bytes
-}
-
-/**
- * Whether two ids are the same, in a time that does not depend on where they differ.
- *
- * @category comparisons
- * @since 0.1.0
- */
-export const equals = (self: SessionId, that: SessionId): boolean => {
-  let difference = self.length ^ that.length
-  for (let i = 0; i < self.length; i++) {
-    difference |= self.charCodeAt(i) ^ that.charCodeAt(i)
-  }
-  return difference === 0
-}
-
-const toHex = (bytes: Uint8Array): string => {
-  let text = ""
-  for (const byte of bytes) {
-    text += byte.toString(16).padStart(2, "0")
-  }
-  return text
-}
+export const toBytes = (self: SessionId): Uint8Array => Bytes.fromHex(self)

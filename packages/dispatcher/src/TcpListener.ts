@@ -1,8 +1,8 @@
 /**
  * The seam to listening TCP sockets, in plain callbacks: what passes here is the dispatcher's hot path.
  *
- * `NodeTcpListener.layer` is the real network; tests provide simulated ones. What is told apart by its first bytes
- * (WebSocket, TLS) becomes a `Connection` of the same kind.
+ * `NodeTcpListener.layer` is the real network; tests provide simulated ones. What is told apart by its first bytes, as
+ * WebSocket is, becomes a `Connection` of the same kind.
  *
  * @since 0.1.0
  */
@@ -96,6 +96,8 @@ export class TcpListener extends Context.Service<
       readonly port: number
       /** Defaults to all addresses of this host. */
       readonly address?: NetAddress.IpAddress | undefined
+      /** The largest message of a connection whose bytes come in messages, as over WebSocket. */
+      readonly maxMessageBytes: number
       readonly onConnection: (connection: Connection) => ConnectionHandler
       /** Hears that one connection could not be accepted, for example because this process has too many files open. */
       readonly onAcceptError: (detail: string) => void

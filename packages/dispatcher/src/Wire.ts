@@ -1,19 +1,28 @@
 /**
  * The dispatcher's wire, version 1: a pure codec between bytes and values, both directions.
  *
- * A connection starts with the client's hello and the dispatcher's reply; after that both sides send frames. All
- * numbers are big-endian. Nothing here throws on any input, and no decoder holds more than its limit.
+ * A connection starts with the client's hello, the router's challenge and the client's proof; after that the client
+ * sends requests, each under a facet, and the router sends frames. All numbers are big-endian. Nothing here throws on
+ * any input, and no decoder holds more than its limit.
  *
  * **Details**
  *
- * What later versions may add without changing the bytes defined here: extensions in hello and reply, and frame
- * types. Each has a bit that says whether a receiver that does not know it may skip it.
+ * Requests and frames have headers of the same length, with the same length and checksum in them: to pass a message on,
+ * the router writes type, sequence number and stamp over the sender's facet, and that is all it does to the bytes.
+ *
+ * What later versions may add without changing the bytes defined here: extensions in hello and challenge, frame types,
+ * and bytes at the end of a frame's data. Extensions and types have a bit that says whether a receiver that does not
+ * know them may skip them.
  *
  * @since 0.1.0
  */
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as Capability from "./Capability.ts"
+import * as Checksum from "./Checksum.ts"
 import * as CloseReason from "./CloseReason.ts"
+import * as Facet from "./Facet.ts"
+import * as Bytes from "./internal/bytes.ts"
 import * as SessionId from "./SessionId.ts"
 
 /**
@@ -39,10 +48,10 @@ export const magic: ReadonlyArray<number> = [0x8e, 0x4e, 0x41, 0x54]
  * @category constants
  * @since 0.1.0
  */
-export const helloLength = 24
+export const helloLength = 48
 
 /**
- * The length of a reply without extensions, in bytes.
+ * The length of a refusal, and of what every reply begins with, in bytes.
  *
  * @category constants
  * @since 0.1.0
@@ -50,7 +59,15 @@ export const helloLength = 24
 export const replyLength = 8
 
 /**
- * The most bytes that all extensions of one hello or reply may take together.
+ * The length of a challenge without extensions, in bytes.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const challengeLength = 40
+
+/**
+ * The most bytes that all extensions of one hello or challenge may take together.
  *
  * @category constants
  * @since 0.1.0
@@ -58,26 +75,43 @@ export const replyLength = 8
 export const maximumExtensionBytes = 1024
 
 /**
- * The length of a frame's length field, in bytes.
+ * The length of the length field of a request or frame, in bytes.
  *
  * @category constants
  * @since 0.1.0
  */
-export const frameHeaderLength = 4
+export const lengthFieldLength = 4
 
 /**
- * The largest frame, in bytes after the length field, where a dispatcher names no other limit: 1 MiB.
+ * The length of the header of a request or frame, its length field included, in bytes.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const headerLength = 24
+
+/** What the length field counts of the header. */
+const shortestFrame = headerLength - lengthFieldLength
+
+/**
+ * The most bytes of data in one request or frame, where a router names no other limit: 1 MiB.
  *
  * @category defaults
  * @since 0.1.0
  */
-export const defaultMaxFrameBytes = 1_048_576
+export const defaultMaxDataBytes = 1_048_576
 
 const unsigned16 = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 0xffff }))
-const unsigned32 = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 0xffffffff }))
+
+const bytesOfLength = (length: number) =>
+  Schema.Uint8Array.check(
+    Schema.makeFilter((bytes: Uint8Array) => (bytes.length === length ? undefined : `expected ${length} bytes`))
+  )
+
+const nonce = bytesOfLength(Capability.proofLength)
 
 /**
- * An addition of a later version to hello or reply. A receiver that does not know the type skips it, or, where bit
+ * An addition of a later version to hello or challenge. A receiver that does not know the type skips it, or, where bit
  * `0x8000` of the type is set, refuses the connection.
  *
  * @category models
@@ -96,41 +130,45 @@ export class Extension extends Schema.Class<Extension>("@effect-nat/dispatcher/E
  */
 export const requiredExtension = 0x8000
 
-/** In a reply: the largest frame that the dispatcher takes, as a u32. */
-const frameLimitExtension = 0x0001
-
 /**
- * The client's opening: which session it wants to join. Its extensions take at most 1024 bytes, with 4 bytes of
- * header for each.
+ * The client's opening: which session it wants to join, and by which capability, without telling it. Its extensions take
+ * at most 1024 bytes, with 4 bytes of header for each.
  *
  * @category models
  * @since 0.1.0
  */
 export class Hello extends Schema.Class<Hello>("@effect-nat/dispatcher/Hello")({
   sessionId: SessionId.SessionId,
+  /** `Capability.name` of the capability. */
+  capabilityName: bytesOfLength(Capability.nameLength),
+  /** 16 random bytes, new for every connection. */
+  nonce,
   extensions: Schema.Array(Extension)
 }) {}
 
 /**
- * The dispatcher's answer to a hello that it accepts.
+ * The router's answer to a hello that it accepts: it shows that it knows the capability, and asks the client to do so.
  *
  * @category models
  * @since 0.1.0
  */
-export class Accepted extends Schema.TaggedClass<Accepted>("@effect-nat/dispatcher/Accepted")("Accepted", {
-  /** The largest frame that the dispatcher takes and sends, in bytes after the length field. */
-  maxFrameBytes: unsigned32
+export class Challenge extends Schema.TaggedClass<Challenge>("@effect-nat/dispatcher/Challenge")("Challenge", {
+  /** 16 random bytes, new for every connection. */
+  nonce,
+  /** `Capability.prove` for the side `"router"`. */
+  proof: bytesOfLength(Capability.proofLength),
+  extensions: Schema.Array(Extension)
 }) {}
 
 /**
- * The dispatcher's answer to a hello that it refuses, after which it closes the connection.
+ * The router's answer to a hello that it refuses, after which it closes the connection.
  *
  * @category models
  * @since 0.1.0
  */
 export class Refused extends Schema.TaggedClass<Refused>("@effect-nat/dispatcher/Refused")("Refused", {
   reason: CloseReason.CloseReason,
-  /** The highest version of the wire that the dispatcher speaks. */
+  /** The highest version of the wire that the router speaks. */
   version: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 255 }))
 }) {}
 
@@ -169,16 +207,16 @@ export const startsLikeMagic = (bytes: Uint8Array): boolean =>
 export const encodeHello = (hello: Hello): Uint8Array => {
   const extensions = encodeExtensions(hello.extensions)
   const bytes = new Uint8Array(helloLength + extensions.length)
-  bytes.set(magic, 0)
-  bytes[4] = version
-  viewOf(bytes).setUint16(6, extensions.length)
+  writeReplyHeader(bytes, 0, extensions.length)
   bytes.set(SessionId.toBytes(hello.sessionId), 8)
+  bytes.set(hello.capabilityName, 24)
+  bytes.set(hello.nonce, 32)
   bytes.set(extensions, helloLength)
   return bytes
 }
 
 /**
- * Reads a hello from everything received so far. It needs at most 24 bytes and the extensions, and says as early as it
+ * Reads a hello from everything received so far. It needs at most 48 bytes and the extensions, and says as early as it
  * can that a hello will never be accepted.
  *
  * @category decoding
@@ -188,27 +226,33 @@ export const decodeHello = (bytes: Uint8Array): Decoded<Hello> => {
   if (!startsLikeMagic(bytes)) return foreign
   if (bytes.length < 5) return incomplete
   if (bytes[4] !== version) return invalid("UnsupportedVersion")
-  if (bytes.length < 8) return incomplete
-  const extensionBytes = viewOf(bytes).getUint16(6)
-  if (extensionBytes > maximumExtensionBytes) return invalid("Malformed")
-  const length = helloLength + extensionBytes
-  if (bytes.length < length) return incomplete
-  const extensions = decodeExtensions(bytes.subarray(helloLength, length))
-  const sessionId = SessionId.fromBytes(bytes.subarray(8, helloLength))
-  if (extensions === undefined || Option.isNone(sessionId)) return invalid("Malformed")
-  return { _tag: "Complete", value: new Hello({ sessionId: sessionId.value, extensions }), length }
+  return decodeExtended<Hello>(bytes, helloLength, (extensions) => {
+    const sessionId = SessionId.fromBytes(bytes.subarray(8, 24))
+    if (Option.isNone(sessionId)) return invalid("Malformed")
+    const value = new Hello({
+      sessionId: sessionId.value,
+      capabilityName: bytes.slice(24, 32),
+      nonce: bytes.slice(32, helloLength),
+      extensions: extensions.values
+    })
+    return { _tag: "Complete", value, length: extensions.end }
+  })
 }
 
 /**
- * The bytes of a reply that accepts.
+ * The bytes of a challenge.
  *
  * @category encoding
  * @since 0.1.0
  */
-export const encodeAccepted = (accepted: Accepted): Uint8Array => {
-  const value = new Uint8Array(4)
-  viewOf(value).setUint32(0, accepted.maxFrameBytes)
-  return encodeReply(version, CloseReason.toCode("Done"), [new Extension({ type: frameLimitExtension, value })])
+export const encodeChallenge = (challenge: Challenge): Uint8Array => {
+  const extensions = encodeExtensions(challenge.extensions)
+  const bytes = new Uint8Array(challengeLength + extensions.length)
+  writeReplyHeader(bytes, CloseReason.toCode("Done"), extensions.length)
+  bytes.set(challenge.nonce, 8)
+  bytes.set(challenge.proof, 24)
+  bytes.set(extensions, challengeLength)
+  return bytes
 }
 
 /**
@@ -217,28 +261,27 @@ export const encodeAccepted = (accepted: Accepted): Uint8Array => {
  * @category encoding
  * @since 0.1.0
  */
-export const encodeRefused = (reason: CloseReason.Refusal): Uint8Array =>
-  encodeReply(version, CloseReason.toCode(reason), [])
-
-const encodeReply = (version: number, code: number, extensions: ReadonlyArray<Extension>): Uint8Array => {
-  const encoded = encodeExtensions(extensions)
-  const bytes = new Uint8Array(replyLength + encoded.length)
-  bytes.set(magic, 0)
-  bytes[4] = version
-  bytes[5] = code
-  viewOf(bytes).setUint16(6, encoded.length)
-  bytes.set(encoded, replyLength)
+export const encodeRefused = (reason: CloseReason.Refusal): Uint8Array => {
+  const bytes = new Uint8Array(replyLength)
+  writeReplyHeader(bytes, CloseReason.toCode(reason), 0)
   return bytes
 }
 
+const writeReplyHeader = (bytes: Uint8Array, code: number, extensionBytes: number): void => {
+  bytes.set(magic, 0)
+  bytes[4] = version
+  bytes[5] = code
+  Bytes.viewOf(bytes).setUint16(6, extensionBytes)
+}
+
 /**
- * Reads a reply from everything received so far. A refusal is understood whatever the dispatcher's version: its first
+ * Reads a reply from everything received so far. A refusal is understood whatever the router's version: its first
  * 8 bytes keep their meaning for good.
  *
  * @category decoding
  * @since 0.1.0
  */
-export const decodeReply = (bytes: Uint8Array): Decoded<Accepted | Refused> => {
+export const decodeReply = (bytes: Uint8Array): Decoded<Challenge | Refused> => {
   if (!startsLikeMagic(bytes)) return foreign
   if (bytes.length < replyLength) return incomplete
   const code = bytes[5] ?? 0
@@ -247,22 +290,36 @@ export const decodeReply = (bytes: Uint8Array): Decoded<Accepted | Refused> => {
     return { _tag: "Complete", value, length: replyLength }
   }
   if (bytes[4] !== version) return invalid("UnsupportedVersion")
-  const extensionBytes = viewOf(bytes).getUint16(6)
-  if (extensionBytes > maximumExtensionBytes) return invalid("Malformed")
-  const length = replyLength + extensionBytes
-  if (bytes.length < length) return incomplete
-  return accepted(decodeExtensions(bytes.subarray(replyLength, length)), length)
+  return decodeExtended<Challenge>(bytes, challengeLength, (extensions) => {
+    if (extensions.values.some(isRequired)) return invalid("UnsupportedExtension")
+    const value = new Challenge({
+      nonce: bytes.slice(8, 24),
+      proof: bytes.slice(24, challengeLength),
+      extensions: extensions.values
+    })
+    return { _tag: "Complete", value, length: extensions.end }
+  })
 }
 
-const accepted = (extensions: ReadonlyArray<Extension> | undefined, length: number): Decoded<Accepted> => {
-  if (extensions === undefined) return invalid("Malformed")
-  if (extensions.some(isRequired)) return invalid("UnsupportedExtension")
-  const limit = extensions.find((one) => one.type === frameLimitExtension)
-  if (limit === undefined) {
-    return { _tag: "Complete", value: new Accepted({ maxFrameBytes: defaultMaxFrameBytes }), length }
-  }
-  if (limit.value.length !== 4) return invalid("Malformed")
-  return { _tag: "Complete", value: new Accepted({ maxFrameBytes: viewOf(limit.value).getUint32(0) }), length }
+interface Extensions {
+  readonly values: ReadonlyArray<Extension>
+  /** Where they end. */
+  readonly end: number
+}
+
+/** What hello and challenge have in common: a part of fixed length, then extensions, whose length stands at offset 6. */
+const decodeExtended = <A>(
+  bytes: Uint8Array,
+  fixed: number,
+  complete: (extensions: Extensions) => Decoded<A>
+): Decoded<A> => {
+  if (bytes.length < 8) return incomplete
+  const extensionBytes = Bytes.viewOf(bytes).getUint16(6)
+  if (extensionBytes > maximumExtensionBytes) return invalid("Malformed")
+  const end = fixed + extensionBytes
+  if (bytes.length < end) return incomplete
+  const values = decodeExtensions(bytes.subarray(fixed, end))
+  return values === undefined ? invalid("Malformed") : complete({ values, end })
 }
 
 /**
@@ -277,7 +334,7 @@ const extensionHeaderLength = 4
 
 const encodeExtensions = (extensions: ReadonlyArray<Extension>): Uint8Array => {
   const bytes = new Uint8Array(extensions.reduce((total, one) => total + extensionHeaderLength + one.value.length, 0))
-  const view = viewOf(bytes)
+  const view = Bytes.viewOf(bytes)
   let offset = 0
   for (const one of extensions) {
     view.setUint16(offset, one.type)
@@ -290,7 +347,7 @@ const encodeExtensions = (extensions: ReadonlyArray<Extension>): Uint8Array => {
 
 /** `undefined` where the extensions do not fill the bytes exactly. */
 const decodeExtensions = (bytes: Uint8Array): ReadonlyArray<Extension> | undefined => {
-  const view = viewOf(bytes)
+  const view = Bytes.viewOf(bytes)
   const extensions: Array<Extension> = []
   let offset = 0
   while (offset < bytes.length) {
@@ -305,24 +362,34 @@ const decodeExtensions = (bytes: Uint8Array): ReadonlyArray<Extension> | undefin
 }
 
 /**
- * The frame type of a message. From a client its body is for all members of the session; to a client it is a message
- * of some member, the client itself included.
+ * What the router sends, by the type on the wire.
  *
  * @category constants
  * @since 0.1.0
  */
-export const messageFrame = 0x01
+export const frameTypes = {
+  /** First of all: the facets. */
+  Welcome: 0x01,
+  /** From here on there are messages. */
+  Joined: 0x02,
+  /** What a member has sent. */
+  Message: 0x03,
+  /** The router's time. */
+  Tick: 0x04,
+  /** Asks a member that is a server for a snapshot, or for the next part of it. */
+  Serve: 0x05,
+  /** A part of a snapshot. */
+  Snapshot: 0x06,
+  /** There will be no snapshot. */
+  NoSnapshot: 0x07,
+  /** The answer to a question for the time. */
+  Time: 0x08,
+  /** The last frame of a connection. */
+  Close: 0x09
+} as const
 
 /**
- * The frame type that ends a connection. The first byte of its body is the reason's code.
- *
- * @category constants
- * @since 0.1.0
- */
-export const closeFrame = 0x02
-
-/**
- * The bit of a frame type that allows a receiver to skip frames of a type that it does not know.
+ * The bit of a frame's type that allows a receiver to skip frames of a type that it does not know.
  *
  * @category constants
  * @since 0.1.0
@@ -330,100 +397,376 @@ export const closeFrame = 0x02
 export const ignorableFrame = 0x80
 
 /**
- * A frame as a value.
+ * Whether there is anybody who makes snapshots: why there is none.
  *
  * @category models
  * @since 0.1.0
  */
-export type Frame =
-  | { readonly _tag: "Message"; readonly payload: Uint8Array }
-  | { readonly _tag: "Close"; readonly reason: CloseReason.CloseReason }
-  | { readonly _tag: "Other"; readonly type: number; readonly ignorable: boolean }
+export type NoSnapshotReason = "NoServer" | "NoAnswer"
 
-const encodeFrame = (type: number, body: Uint8Array): Uint8Array => {
-  const bytes = new Uint8Array(frameHeaderLength + 1 + body.length)
-  viewOf(bytes).setUint32(0, 1 + body.length)
-  bytes[frameHeaderLength] = type
-  bytes.set(body, frameHeaderLength + 1)
+interface Envelope {
+  /** The number of the message; in other frames that of the last message before. */
+  readonly sequence: number
+  /** The router's time, in microseconds of a clock of its own. */
+  readonly stamp: number
+}
+
+/**
+ * A frame of the router, as a value. Data shares the memory of the bytes that it was read from.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Frame = Envelope &
+  (
+    | { readonly _tag: "Welcome"; readonly facets: Facets; readonly life: Uint8Array; readonly maxDataBytes: number }
+    | { readonly _tag: "Joined"; readonly isResumed: boolean }
+    | { readonly _tag: "Message"; readonly data: Uint8Array }
+    | { readonly _tag: "Tick" }
+    | { readonly _tag: "Serve"; readonly replyFacet: Uint8Array; readonly offset: number }
+    | { readonly _tag: "Snapshot"; readonly part: SnapshotPart }
+    | { readonly _tag: "NoSnapshot"; readonly reason: NoSnapshotReason }
+    | { readonly _tag: "Time"; readonly echo: Uint8Array }
+    | { readonly _tag: "Close"; readonly reason: CloseReason.CloseReason }
+    | { readonly _tag: "Other"; readonly isIgnorable: boolean }
+    | { readonly _tag: "Invalid"; readonly reason: CloseReason.Refusal }
+  )
+
+/**
+ * The facets of one connection, 16 bytes each; what is not granted is missing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Facets = { readonly [F in Facet.Facet]?: Uint8Array }
+
+/**
+ * A part of a snapshot.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SnapshotPart {
+  /** The number of the last message that the snapshot includes. */
+  readonly sequence: number
+  /** The size of the whole snapshot, in bytes. */
+  readonly size: number
+  /** Where this part belongs. */
+  readonly offset: number
+  readonly data: Uint8Array
+}
+
+/**
+ * The length of what precedes the data in a part of a snapshot, in bytes.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const snapshotHeaderLength = 16
+
+/** The length of the name of a life: which run of a session the sequence numbers belong to. */
+const lifeLength = 8
+
+/**
+ * The length of what a client says that comes back, in bytes: after which message, and of which life.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const resumeLength = 16
+
+/** The number that stands for a session's first message is 1; 0 is before it. */
+const twoTo32 = 0x1_0000_0000
+
+/**
+ * The bytes of a frame.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const encodeFrame = (type: number, { sequence, stamp }: Envelope, data: Uint8Array = nothing): Uint8Array => {
+  const bytes = withData(data)
+  stampFrame(bytes, 0, type, sequence, stamp)
   return bytes
 }
 
 /**
- * The bytes of a message frame: the payload and 5 bytes before it.
+ * The bytes of a request: a facet, and what goes with it.
  *
  * @category encoding
  * @since 0.1.0
  */
-export const encodeMessage = (payload: Uint8Array): Uint8Array => encodeFrame(messageFrame, payload)
+export const encodeRequest = (facet: Uint8Array, data: Uint8Array = nothing): Uint8Array => {
+  const bytes = withData(data)
+  bytes.set(facet, 8)
+  return bytes
+}
+
+const withData = (data: Uint8Array): Uint8Array => {
+  const bytes = new Uint8Array(headerLength + data.length)
+  const view = Bytes.viewOf(bytes)
+  view.setUint32(0, shortestFrame + data.length)
+  view.setUint32(4, Checksum.crc32(data))
+  bytes.set(data, headerLength)
+  return bytes
+}
 
 /**
- * The bytes of a frame that ends the connection.
+ * Writes type, sequence number and stamp into a request or frame that begins at `start`, over what stands there.
  *
  * @category encoding
  * @since 0.1.0
  */
-export const encodeClose = (reason: CloseReason.Sendable): Uint8Array =>
-  encodeFrame(closeFrame, Uint8Array.of(CloseReason.toCode(reason)))
+export const stampFrame = (bytes: Uint8Array, start: number, type: number, sequence: number, stamp: number): void => {
+  const high = Math.floor(sequence / twoTo32)
+  bytes[start + 8] = type
+  bytes[start + 9] = high >>> 16
+  bytes[start + 10] = high >>> 8
+  bytes[start + 11] = high
+  writeUnsigned32(bytes, start + 12, sequence)
+  writeUnsigned32(bytes, start + 16, Math.floor(stamp / twoTo32))
+  writeUnsigned32(bytes, start + 20, stamp)
+}
+
+/** Stores, not a `DataView`: this runs for each message. Only the lowest 32 bits count. */
+const writeUnsigned32 = (bytes: Uint8Array, offset: number, value: number): void => {
+  const bits = value | 0
+  bytes[offset] = bits >>> 24
+  bytes[offset + 1] = bits >>> 16
+  bytes[offset + 2] = bits >>> 8
+  bytes[offset + 3] = bits
+}
 
 /**
- * The type of a whole frame, such as `FrameDecoder` yields.
+ * Whether the data of a request or frame, from `start` to before `end`, is what its checksum says.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isIntact = (bytes: Uint8Array, start: number, end: number): boolean =>
+  Checksum.crc32(bytes, start + headerLength, end) === unsigned32At(bytes, start + 4)
+
+/**
+ * Where a whole request or frame that begins at `start` ends.
  *
  * @category accessors
  * @since 0.1.0
  */
-export const frameType = (frame: Uint8Array): number => frame[frameHeaderLength] ?? 0
+export const endOf = (bytes: Uint8Array, start: number): number =>
+  start + lengthFieldLength + unsigned32At(bytes, start)
 
 /**
- * Reads a whole frame, such as `FrameDecoder` yields. The payload shares the frame's memory.
+ * The bytes of the router's first frame.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const encodeWelcome = (
+  envelope: Envelope,
+  facets: Facets,
+  life: Uint8Array,
+  maxDataBytes: number
+): Uint8Array => {
+  const data = new Uint8Array(welcomeLength)
+  Bytes.viewOf(data).setUint32(0, maxDataBytes)
+  data.set(life, 4)
+  Facet.all.forEach((facet, index) => data.set(facets[facet] ?? notGranted, facetsOffset + index * Facet.byteLength))
+  return encodeFrame(frameTypes.Welcome, envelope, data)
+}
+
+const facetsOffset = 4 + lifeLength
+const welcomeLength = facetsOffset + Facet.all.length * Facet.byteLength
+const notGranted = new Uint8Array(Facet.byteLength)
+
+/**
+ * The bytes of the frame that ends a connection.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const encodeClose = (envelope: Envelope, reason: CloseReason.Sendable): Uint8Array =>
+  encodeFrame(frameTypes.Close, envelope, Uint8Array.of(CloseReason.toCode(reason)))
+
+/**
+ * The bytes of the frame that asks a server for a snapshot, from an offset on.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const encodeServe = (envelope: Envelope, replyFacet: Uint8Array, offset: number): Uint8Array => {
+  const data = new Uint8Array(Facet.byteLength + 4)
+  data.set(replyFacet, 0)
+  Bytes.viewOf(data).setUint32(Facet.byteLength, offset)
+  return encodeFrame(frameTypes.Serve, envelope, data)
+}
+
+/**
+ * The bytes of the frame that says that there will be no snapshot.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const encodeNoSnapshot = (envelope: Envelope, reason: NoSnapshotReason): Uint8Array =>
+  encodeFrame(frameTypes.NoSnapshot, envelope, Uint8Array.of(noSnapshotReasons.indexOf(reason)))
+
+const noSnapshotReasons: ReadonlyArray<NoSnapshotReason> = ["NoServer", "NoAnswer"]
+
+/**
+ * The data of the request that joins a session again, after the last message that the client has.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const encodeResume = (sequence: number, life: Uint8Array): Uint8Array => {
+  const data = new Uint8Array(resumeLength)
+  writeUnsigned64(data, 0, sequence)
+  data.set(life, 8)
+  return data
+}
+
+/**
+ * Reads what `encodeResume` wrote; `undefined` for anything else.
  *
  * @category decoding
  * @since 0.1.0
  */
-export const decodeFrame = (frame: Uint8Array): Frame => {
-  const type = frameType(frame)
-  if (type === messageFrame) return { _tag: "Message", payload: frame.subarray(frameHeaderLength + 1) }
-  if (type === closeFrame) {
-    const code = frame[frameHeaderLength + 1]
-    return { _tag: "Close", reason: code === undefined ? "Unknown" : CloseReason.fromCode(code) }
+export const decodeResume = (data: Uint8Array): { readonly sequence: number; readonly life: Uint8Array } | undefined =>
+  data.length === resumeLength ? { sequence: unsigned64At(data, 0), life: data.subarray(8) } : undefined
+
+/**
+ * The data of a part of a snapshot, as a server sends it to the reply facet.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const encodeSnapshotPart = ({ data, offset, sequence, size }: SnapshotPart): Uint8Array => {
+  const bytes = new Uint8Array(snapshotHeaderLength + data.length)
+  writeUnsigned64(bytes, 0, sequence)
+  writeUnsigned32(bytes, 8, size)
+  writeUnsigned32(bytes, 12, offset)
+  bytes.set(data, snapshotHeaderLength)
+  return bytes
+}
+
+/**
+ * Reads a part of a snapshot; `undefined` where that is none, or does not lie within the size that it tells.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
+export const decodeSnapshotPart = (bytes: Uint8Array): SnapshotPart | undefined => {
+  if (bytes.length < snapshotHeaderLength) return undefined
+  const part: SnapshotPart = {
+    sequence: unsigned64At(bytes, 0),
+    size: unsigned32At(bytes, 8),
+    offset: unsigned32At(bytes, 12),
+    data: bytes.subarray(snapshotHeaderLength)
   }
-  return { _tag: "Other", type, ignorable: (type & ignorableFrame) !== 0 }
+  const isWithin = part.offset + part.data.length <= part.size
+  return isWithin && (part.data.length > 0 || part.size === 0) ? part : undefined
+}
+
+/**
+ * Reads a whole frame, such as `FrameDecoder` yields.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
+export const decodeFrame = (bytes: Uint8Array): Frame => {
+  const type = bytes[8] ?? 0
+  const sequence = (unsigned32At(bytes, 8) & 0xffffff) * twoTo32 + unsigned32At(bytes, 12)
+  const envelope = { sequence, stamp: unsigned64At(bytes, 16) }
+  if (!isIntact(bytes, 0, bytes.length)) return { ...envelope, _tag: "Invalid", reason: "BadChecksum" }
+  return { ...envelope, ...decodeBody(type, bytes.subarray(headerLength)) }
+}
+
+type Body = Frame extends infer F ? (F extends Envelope ? Omit<F, keyof Envelope> : never) : never
+
+const malformed: Body = { _tag: "Invalid", reason: "Malformed" }
+
+const decodeBody = (type: number, data: Uint8Array): Body => {
+  switch (type) {
+    case frameTypes.Message:
+      return { _tag: "Message", data }
+    case frameTypes.Tick:
+      return { _tag: "Tick" }
+    case frameTypes.Welcome:
+      return decodeWelcome(data)
+    case frameTypes.Joined:
+      return data.length < 1 ? malformed : { _tag: "Joined", isResumed: data[0] === 1 }
+    case frameTypes.Serve:
+      if (data.length < Facet.byteLength + 4) return malformed
+      return {
+        _tag: "Serve",
+        replyFacet: data.slice(0, Facet.byteLength),
+        offset: unsigned32At(data, Facet.byteLength)
+      }
+    case frameTypes.Snapshot: {
+      const part = decodeSnapshotPart(data)
+      return part === undefined ? malformed : { _tag: "Snapshot", part }
+    }
+    case frameTypes.NoSnapshot:
+      return { _tag: "NoSnapshot", reason: noSnapshotReasons[data[0] ?? 0] ?? "NoAnswer" }
+    case frameTypes.Time:
+      return { _tag: "Time", echo: data }
+    case frameTypes.Close:
+      return { _tag: "Close", reason: data.length < 1 ? "Unknown" : CloseReason.fromCode(data[0] ?? 0) }
+    default:
+      return { _tag: "Other", isIgnorable: (type & ignorableFrame) !== 0 }
+  }
+}
+
+const decodeWelcome = (data: Uint8Array): Body => {
+  if (data.length < welcomeLength) return malformed
+  const facets: { [F in Facet.Facet]?: Uint8Array } = {}
+  Facet.all.forEach((facet, index) => {
+    const start = facetsOffset + index * Facet.byteLength
+    const bytes = data.slice(start, start + Facet.byteLength)
+    if (!Bytes.equals(bytes, notGranted)) facets[facet] = bytes
+  })
+  const life = data.slice(4, facetsOffset)
+  return { _tag: "Welcome", facets, life, maxDataBytes: unsigned32At(data, 0) }
 }
 
 const nothing = new Uint8Array(0)
 const smallestBuffer = 64
 
 /**
- * Cuts a stream of bytes, in whatever chunks it comes, into whole frames with their length field.
+ * Cuts a stream of bytes, in whatever chunks it comes, into whole requests or frames with their length field.
  *
  * **Details**
  *
- * A frame that lies within one chunk is a view of it and costs no copy, so chunks must not be written to again. What
- * is held of an unfinished frame grows with the bytes received, not with the length announced, and never beyond the
- * limit.
+ * What lies within one chunk is handed out as a part of that chunk and costs no copy, so chunks must not be written to
+ * by others. What is held of an unfinished one grows with the bytes received, not with the length announced, and never
+ * beyond the limit.
  *
  * @category models
  * @since 0.1.0
  */
 export class FrameDecoder {
-  private readonly maxFrameBytes: number
+  private readonly longest: number
   private buffer: Uint8Array = nothing
   private held = 0
   private failure: CloseReason.Refusal | undefined = undefined
 
   /**
-   * @param maxFrameBytes the largest frame, in bytes after the length field
+   * @param maxDataBytes the most bytes of data
    */
-  constructor(maxFrameBytes: number) {
-    this.maxFrameBytes = maxFrameBytes
+  constructor(maxDataBytes: number) {
+    this.longest = shortestFrame + maxDataBytes
   }
 
   /**
-   * Takes the next bytes and hands out each frame that they complete. Returns why the stream cannot be read any
-   * further, and after that takes nothing: `"FrameTooLarge"`, or `"Malformed"` for a frame without a type.
+   * Takes the next bytes and hands out each request or frame that they complete, as the bytes from `start` to before
+   * `end`. Returns why the stream cannot be read any further, and after that takes nothing: `"FrameTooLarge"`, or
+   * `"Malformed"` for one that is shorter than its header.
    */
-  push(chunk: Uint8Array, onFrame: (frame: Uint8Array) => void): CloseReason.Refusal | undefined {
+  push(
+    chunk: Uint8Array,
+    onFrame: (bytes: Uint8Array, start: number, end: number) => void
+  ): CloseReason.Refusal | undefined {
     if (this.failure !== undefined) return this.failure
-    const offset = this.finishHeld(chunk, onFrame)
+    const offset = this.held === 0 ? 0 : this.finishHeld(chunk, onFrame)
     if (this.failure !== undefined) return this.failure
     const rest = this.readWhole(chunk, offset, onFrame)
     if (this.failure === undefined && rest < chunk.length) this.hold(chunk, rest, chunk.length)
@@ -436,45 +779,49 @@ export class FrameDecoder {
   }
 
   /** Completes the frame that earlier chunks began; returns where the next one starts. */
-  private finishHeld(chunk: Uint8Array, onFrame: (frame: Uint8Array) => void): number {
+  private finishHeld(chunk: Uint8Array, onFrame: (bytes: Uint8Array, start: number, end: number) => void): number {
     let offset = 0
     while (this.held > 0 && offset < chunk.length) {
-      const inHeader = this.held < frameHeaderLength
-      const wanted = inHeader ? frameHeaderLength : frameHeaderLength + lengthAt(this.buffer, 0)
+      const inLength = this.held < lengthFieldLength
+      const wanted = inLength ? lengthFieldLength : lengthFieldLength + unsigned32At(this.buffer, 0)
       const end = Math.min(chunk.length, offset + wanted - this.held)
       this.hold(chunk, offset, end)
       offset = end
       if (this.held < wanted) return offset
-      if (inHeader) {
-        if (this.isRefused(lengthAt(this.buffer, 0))) return offset
+      if (inLength) {
+        if (this.isRefused(unsigned32At(this.buffer, 0))) return offset
         continue
       }
-      const frame = this.buffer.subarray(0, this.held)
+      const frame = this.buffer
       // The frame now belongs to its receiver.
       this.buffer = nothing
       this.held = 0
-      onFrame(frame)
+      onFrame(frame, 0, wanted)
     }
     return offset
   }
 
   /** Hands out the frames that lie within the chunk; returns where the unfinished one starts. */
-  private readWhole(chunk: Uint8Array, start: number, onFrame: (frame: Uint8Array) => void): number {
-    let offset = start
-    while (chunk.length - offset >= frameHeaderLength) {
-      const length = lengthAt(chunk, offset)
-      if (this.isRefused(length)) return offset
-      const end = offset + frameHeaderLength + length
-      if (end > chunk.length) return offset
-      onFrame(chunk.subarray(offset, end))
-      offset = end
+  private readWhole(
+    chunk: Uint8Array,
+    from: number,
+    onFrame: (bytes: Uint8Array, start: number, end: number) => void
+  ): number {
+    let start = from
+    while (chunk.length - start >= lengthFieldLength) {
+      const length = unsigned32At(chunk, start)
+      if (this.isRefused(length)) return start
+      const end = start + lengthFieldLength + length
+      if (end > chunk.length) return start
+      onFrame(chunk, start, end)
+      start = end
     }
-    return offset
+    return start
   }
 
   private isRefused(length: number): boolean {
-    if (length >= 1 && length <= this.maxFrameBytes) return false
-    this.failure = length === 0 ? "Malformed" : "FrameTooLarge"
+    if (length >= shortestFrame && length <= this.longest) return false
+    this.failure = length < shortestFrame ? "Malformed" : "FrameTooLarge"
     this.buffer = nothing
     this.held = 0
     return true
@@ -488,7 +835,7 @@ export class FrameDecoder {
   }
 
   private grow(needed: number): void {
-    const limit = frameHeaderLength + this.maxFrameBytes
+    const limit = lengthFieldLength + this.longest
     const size = Math.max(needed, Math.min(limit, Math.max(smallestBuffer, this.buffer.length * 2)))
     const larger = new Uint8Array(size)
     larger.set(this.buffer.subarray(0, this.held))
@@ -496,9 +843,18 @@ export class FrameDecoder {
   }
 }
 
-const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+const byteAt = (bytes: Uint8Array, offset: number): number => bytes[offset] ?? 0
 
-/** Arithmetic, not a `DataView`: this runs once for each frame. */
-const lengthAt = (bytes: Uint8Array, offset: number): number =>
-  (bytes[offset] ?? 0) * 0x1000000 +
-  (((bytes[offset + 1] ?? 0) << 16) | ((bytes[offset + 2] ?? 0) << 8) | (bytes[offset + 3] ?? 0))
+/** Arithmetic, not a `DataView`: this runs for each message. */
+const unsigned32At = (bytes: Uint8Array, offset: number): number =>
+  byteAt(bytes, offset) * 0x1000000 +
+  ((byteAt(bytes, offset + 1) << 16) | (byteAt(bytes, offset + 2) << 8) | byteAt(bytes, offset + 3))
+
+/** Exact below 2^53, which no session reaches. */
+const unsigned64At = (bytes: Uint8Array, offset: number): number =>
+  unsigned32At(bytes, offset) * twoTo32 + unsigned32At(bytes, offset + 4)
+
+const writeUnsigned64 = (bytes: Uint8Array, offset: number, value: number): void => {
+  writeUnsigned32(bytes, offset, Math.floor(value / twoTo32))
+  writeUnsigned32(bytes, offset + 4, value)
+}

@@ -1,11 +1,33 @@
 // Written by "npm run generate" from the modules' headers. Do not edit.
 
 /**
+ * The 128-bit secret that opens a session: whoever has it may come in.
+ *
+ * @since 0.1.0
+ */
+export * as Capability from "./Capability.ts"
+
+/**
+ * The CRC-32 that every frame carries (the one of IEEE 802.3 and of zlib: polynomial `edb88320`, reflected).
+ *
+ * @since 0.1.0
+ */
+export * as Checksum from "./Checksum.ts"
+
+/**
  * Why a dispatcher refuses or closes a connection, in words and as one byte on the wire.
  *
  * @since 0.1.0
  */
 export * as CloseReason from "./CloseReason.ts"
+
+/**
+ * The seam to connections that a client makes: `NodeConnector.layer` makes them over TCP, `WebConnector.layer` by
+ * WebSocket, as in a browser.
+ *
+ * @since 0.1.0
+ */
+export * as Connector from "./Connector.ts"
 
 /**
  * The session dispatcher: one TCP port for all sessions of a host.
@@ -15,6 +37,36 @@ export * as CloseReason from "./CloseReason.ts"
 export * as Dispatcher from "./Dispatcher.ts"
 
 /**
+ * What a dispatcher's connections do, as Effect metrics: whoever exports metrics, as `PrometheusMetrics` or OTLP,
+ * exports these.
+ *
+ * @since 0.1.0
+ */
+export * as DispatcherMetrics from "./DispatcherMetrics.ts"
+
+/**
+ * What a member of a session may do, one thing each: the seven facets that a message router hands out, as Open Cobalt's
+ * did.
+ *
+ * @since 0.1.0
+ */
+export * as Facet from "./Facet.ts"
+
+/**
+ * What it takes to join a session, beside an address: which session, and the capability that opens it.
+ *
+ * @since 0.1.0
+ */
+export * as Invitation from "./Invitation.ts"
+
+/**
+ * Connections to dispatchers over TCP.
+ *
+ * @since 0.1.0
+ */
+export * as NodeConnector from "./NodeConnector.ts"
+
+/**
  * The session dispatcher on Node's own sockets.
  *
  * @since 0.1.0
@@ -22,25 +74,33 @@ export * as Dispatcher from "./Dispatcher.ts"
 export * as NodeDispatcher from "./NodeDispatcher.ts"
 
 /**
- * Sessions over TCP connections of Node.
- *
- * @since 0.1.0
- */
-export * as NodeSession from "./NodeSession.ts"
-
-/**
- * Listening TCP sockets of Node.
+ * Listening TCP sockets of Node, with WebSockets on the same port.
  *
  * @since 0.1.0
  */
 export * as NodeTcpListener from "./NodeTcpListener.ts"
 
 /**
- * The client's side of a session: joins it over a socket, sends messages to all members and receives theirs.
+ * The client's side of a session: joins it at whatever address of its contact point answers, hears what its members
+ * send and sends to them, and comes back by itself when the connection breaks.
  *
  * @since 0.1.0
  */
 export * as Session from "./Session.ts"
+
+/**
+ * Everything that can go wrong with a session.
+ *
+ * @since 0.1.0
+ */
+export * as SessionError from "./SessionError.ts"
+
+/**
+ * What a member of a session hears.
+ *
+ * @since 0.1.0
+ */
+export * as SessionEvent from "./SessionEvent.ts"
 
 /**
  * The 128-bit id that names one session on a dispatcher.
@@ -55,6 +115,13 @@ export * as SessionId from "./SessionId.ts"
  * @since 0.1.0
  */
 export * as TcpListener from "./TcpListener.ts"
+
+/**
+ * Connections to dispatchers by WebSocket, in a browser and wherever else there is one.
+ *
+ * @since 0.1.0
+ */
+export * as WebConnector from "./WebConnector.ts"
 
 /**
  * The dispatcher's wire, version 1: a pure codec between bytes and values, both directions.

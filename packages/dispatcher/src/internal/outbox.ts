@@ -21,6 +21,7 @@ export class Outbox {
   private readonly connection: TcpListener.Connection
   private readonly maxBacklogBytes: number
   private readonly listener: Listener
+  private readonly traffic: { bytesOut: number }
   /** What is left of a block that has been written in part. */
   private rest: Uint8Array = nothing
   private waiting: Array<Uint8Array> = []
@@ -28,7 +29,13 @@ export class Outbox {
   private inFlight = 0
   private ended = false
 
-  constructor(connection: TcpListener.Connection, maxBacklogBytes: number, listener: Listener) {
+  constructor(
+    connection: TcpListener.Connection,
+    maxBacklogBytes: number,
+    listener: Listener,
+    traffic: { bytesOut: number }
+  ) {
+    this.traffic = traffic
     this.connection = connection
     this.maxBacklogBytes = maxBacklogBytes
     this.listener = listener
@@ -45,8 +52,17 @@ export class Outbox {
     // A peer without a backlog takes a block of any size: the limit is on what waits, not on what arrives at once.
     if (this.inFlight > 0 && this._backlog + block.length > this.maxBacklogBytes) return false
     this._backlog += block.length
-    this.waiting.push(block)
-    if (this.inFlight === 0) this.writeNext()
+    if (this.inFlight > 0) {
+      this.waiting.push(block)
+      return true
+    }
+    // Where nothing is under way nothing waits, and most blocks are one piece.
+    if (block.length <= pieceBytes) {
+      this.write([block], block.length)
+      return true
+    }
+    this.rest = block
+    this.writeNext()
     return true
   }
 
@@ -74,8 +90,8 @@ export class Outbox {
   }
 
   private writeNext(): void {
-    const first = this.rest.subarray(0, pieceBytes)
-    this.rest = this.rest.subarray(first.length)
+    const first = this.rest.length <= pieceBytes ? this.rest : this.rest.subarray(0, pieceBytes)
+    this.rest = first === this.rest ? nothing : this.rest.subarray(first.length)
     const blocks = first.length === 0 ? [] : [first]
     let size = first.length
     let whole = 0
@@ -89,17 +105,23 @@ export class Outbox {
       size += piece.length
     }
     this.waiting.splice(0, whole)
+    this.write(blocks, size)
+  }
+
+  private write(blocks: ReadonlyArray<Uint8Array>, size: number): void {
     this.inFlight = size
     this.connection.write(blocks, () => this.flushed())
   }
 
   private flushed(): void {
     this._backlog -= this.inFlight
+    this.traffic.bytesOut += this.inFlight
     this.inFlight = 0
+    // Before the owner hears of it, who may send at once: there is one write under way, never two.
+    if (this.rest.length > 0 || this.waiting.length > 0) this.writeNext()
+    else if (this.ended) this.connection.end()
     this.listener.onProgress()
-    if (this.rest.length > 0 || this.waiting.length > 0) return this.writeNext()
-    if (this.ended) this.connection.end()
-    this.listener.onDrained()
+    if (this.inFlight === 0) this.listener.onDrained()
   }
 }
 

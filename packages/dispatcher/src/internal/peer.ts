@@ -4,42 +4,61 @@
  * Everything runs in the callbacks of the connection; only the time limits are the work of fibers.
  */
 import * as Duration from "effect/Duration"
+import * as Capability from "../Capability.ts"
 import type * as CloseReason from "../CloseReason.ts"
-import type * as SessionId from "../SessionId.ts"
+import * as Facet from "../Facet.ts"
+import * as SessionId from "../SessionId.ts"
 import type * as TcpListener from "../TcpListener.ts"
 import * as Wire from "../Wire.ts"
 import * as Bytes from "./bytes.ts"
 import type * as MessageRouter from "./messageRouter.ts"
 import * as Outbox from "./outbox.ts"
+import type * as SnapshotRelay from "./snapshotRelay.ts"
+import type * as Traffic from "./traffic.ts"
 
 /** What a peer needs of the dispatcher that it belongs to. */
 export interface Host {
   readonly limits: Limits
-  readonly acceptedReply: Uint8Array
+  readonly traffic: Traffic.Traffic
   /** How many peers are before the end of their handshake. */
   handshakes: number
   /** How many refused peers are being told so. */
   refusals: number
   readonly routerOf: (id: SessionId.SessionId) => MessageRouter.MessageRouter | undefined
+  readonly randomBytes: (length: number) => Uint8Array
   /** Runs a task later, unless cancelled before. */
   readonly after: (time: Duration.Duration, task: () => void) => () => void
   /** In milliseconds of a clock that is never set back. */
   readonly now: () => number
+  /** A handshake or a request for a snapshot is over, that began at a time of `now`. */
+  readonly trace: (what: "handshake" | "snapshot", beganAt: number, outcome: string) => void
   readonly onGone: (peer: Peer) => void
 }
 
 export interface Limits {
-  readonly maxFrameBytes: number
+  readonly maxDataBytes: number
   readonly maxBacklogBytes: number
   readonly maxMembers: number
   readonly maxHandshakes: number
   readonly handshakeTimeout: Duration.Duration
   readonly stallTimeout: Duration.Duration
   readonly closeTimeout: Duration.Duration
+  readonly minTickInterval: Duration.Duration
 }
 
 /** `refused` and `leaving` wait for the last bytes to go out; what still comes in is thrown away. */
-type Phase = "new" | "handshake" | "joined" | "refused" | "leaving" | "gone"
+type Phase = "new" | "hello" | "proof" | "member" | "refused" | "leaving" | "gone"
+
+/** What a handshake is about, until it is over. */
+interface Handshake {
+  readonly beganAt: number
+  bytes: Uint8Array
+  /** What the client has to send, once it was challenged. */
+  proof: Uint8Array
+  grant: MessageRouter.Grant | undefined
+  /** The name of the grant's capability. */
+  name: string
+}
 
 /**
  * A member that is behind by so many bytes is not read from until it has caught up. It gets all that it sends back,
@@ -47,67 +66,81 @@ type Phase = "new" | "handshake" | "joined" | "refused" | "leaving" | "gone"
  */
 const pauseAtBacklogBytes = 262_144
 
+/** A member that is behind by so much gets no ticks: the messages that wait tell it the time. */
+const mostBeforeTick = 65_536
+
 const nothing = new Uint8Array(0)
+const noFacets: ReadonlyArray<number> = []
 const noop = () => {}
 
 export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member {
+  /** Whose connections are counted together with this one; `undefined` where they are not counted. */
+  readonly address: string | undefined
   private readonly host: Host
   private readonly connection: TcpListener.Connection
   private readonly outbox: Outbox.Outbox
   private phase: Phase = "new"
-  private hello: Uint8Array = nothing
+  private handshake: Handshake | undefined = undefined
   private router: MessageRouter.MessageRouter | undefined = undefined
   private decoder: Wire.FrameDecoder | undefined = undefined
+  /** The facets of this connection, four words each, one after the other. No typed array: that costs more than it holds. */
+  private facets: ReadonlyArray<number> = noFacets
   private paused = false
   /** When this member was paused, or last took something. */
   private progressAt = 0
   private watched = false
   private cancelTimer: () => void = noop
-  private readonly onFrame = (frame: Uint8Array) => this.take(frame)
+  private whenCaughtUp: (() => void) | undefined = undefined
+  private syncBeganAt = 0
 
-  constructor(host: Host, connection: TcpListener.Connection) {
+  constructor(host: Host, connection: TcpListener.Connection, address: string | undefined) {
     this.host = host
     this.connection = connection
-    this.outbox = new Outbox.Outbox(connection, host.limits.maxBacklogBytes, {
-      onProgress: () => this.noteProgress(),
-      onDrained: () => this.readOn()
-    })
+    this.address = address
+    this.outbox = new Outbox.Outbox(connection, host.limits.maxBacklogBytes, this, host.traffic)
   }
 
   /** Begins the handshake, with its time limit. */
   start(): void {
     if (this.host.handshakes >= this.host.limits.maxHandshakes) return this.refuse("TooManyHandshakes")
-    this.phase = "handshake"
+    this.phase = "hello"
     this.host.handshakes++
+    this.handshake = { beganAt: this.host.now(), bytes: nothing, proof: nothing, grant: undefined, name: "" }
     this.cancelTimer = this.host.after(this.host.limits.handshakeTimeout, () => this.onHandshakeTimeout())
   }
 
   onData(chunk: Uint8Array): void {
-    if (this.phase === "joined") return this.read(chunk)
-    if (this.phase === "handshake") this.readHello(chunk)
+    this.host.traffic.bytesIn += chunk.length
+    if (this.phase === "member") return this.read(chunk)
+    if (this.handshake === undefined) return
+    const bytes = this.handshake.bytes.length === 0 ? chunk : Bytes.concat([this.handshake.bytes, chunk])
+    if (this.phase === "hello") return this.readHello(this.handshake, bytes)
+    if (this.phase === "proof") this.readProof(this.handshake, bytes)
   }
 
   onEnd(): void {
-    if (this.phase === "handshake") return this.drop()
-    if (this.phase !== "joined") return
-    this.leave()
+    if (this.handshake !== undefined) return this.drop()
+    if (this.phase !== "member") return
+    this.leave("Done")
     this.outbox.end()
   }
 
   onClose(): void {
     if (this.phase === "gone") return
     this.cancelTimer()
-    const phase = this.phase
-    // First of all: leaving delivers what is pending, and nothing must be written to this connection any more.
+    this.endHandshake("gone")
+    const wasMember = this.phase === "member"
+    if (this.phase === "refused") this.host.refusals--
+    // First of all: what happens now writes to nobody who is gone.
     this.phase = "gone"
-    if (phase === "handshake") this.host.handshakes--
-    if (phase === "refused") this.host.refusals--
-    this.router?.leave(this)
+    if (wasMember) this.host.traffic.closed("Unknown")
+    this.router?.forget(this)
+    this.router = undefined
     this.host.onGone(this)
   }
 
   deliver(block: Uint8Array): void {
-    if (this.phase !== "joined") return
+    if (this.phase !== "member") return
     if (!this.outbox.send(block)) return this.close("TooSlow")
     if (this.paused || this.outbox.backlog < pauseAtBacklogBytes) return
     this.paused = true
@@ -116,69 +149,178 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     if (!this.watched) this.watch(this.host.limits.stallTimeout)
   }
 
-  /** Tells the peer why and ends its connection, in whatever phase it is. */
-  close(reason: CloseReason.Refusal): void {
-    if (this.phase === "new" || this.phase === "handshake") return this.refuse(reason)
-    if (this.phase !== "joined") return
-    this.leave()
-    this.outbox.endWith(Wire.encodeClose(reason))
+  tick(frame: Uint8Array): void {
+    if (this.outbox.backlog < mostBeforeTick) return this.deliver(frame)
+    this.host.traffic.droppedTicks++
   }
 
-  private readHello(chunk: Uint8Array): void {
-    const bytes = this.hello.length === 0 ? chunk : Bytes.concat([this.hello, chunk])
-    const decoded = Wire.decodeHello(bytes)
-    switch (decoded._tag) {
-      case "Incomplete":
-        // At most a hello with all its extensions is ever held.
-        this.hello = bytes
-        return
-      case "Foreign":
-        // Whoever speaks another protocol gets no answer in ours.
-        return this.drop()
-      case "Invalid":
-        return this.refuse(decoded.reason)
-      case "Complete":
-        this.hello = nothing
-        return this.admit(decoded.value, bytes.subarray(decoded.length))
+  whenReady(task: () => void): void {
+    if (this.outbox.backlog < pauseAtBacklogBytes) return task()
+    this.whenCaughtUp = task
+  }
+
+  onSynced(outcome: SnapshotRelay.Outcome): void {
+    this.host.trace("snapshot", this.syncBeganAt, outcome)
+  }
+
+  /** Tells the peer why and ends its connection, in whatever phase it is. */
+  close(reason: CloseReason.Refusal): void {
+    if (this.phase === "new" || this.handshake !== undefined) return this.refuse(reason)
+    if (this.phase !== "member" || this.router === undefined) return
+    const last = Wire.encodeClose(this.router.envelope(), reason)
+    // To number the last frame was to deliver what was pending, and that may have been too much.
+    if (this.phase !== "member") return
+    this.leave(reason)
+    this.outbox.endWith(last)
+  }
+
+  onProgress(): void {
+    if (this.paused) this.progressAt = this.host.now()
+    if (this.whenCaughtUp !== undefined && this.outbox.backlog < pauseAtBacklogBytes) {
+      const task = this.whenCaughtUp
+      this.whenCaughtUp = undefined
+      task()
     }
   }
 
-  private admit(hello: Wire.Hello, rest: Uint8Array): void {
-    if (hello.extensions.some(Wire.isRequired)) return this.refuse("UnsupportedExtension")
-    const router = this.host.routerOf(hello.sessionId)
-    if (router === undefined) return this.refuse("UnknownSession")
-    if (router.size >= this.host.limits.maxMembers) return this.refuse("SessionFull")
-    this.endHandshake()
-    this.phase = "joined"
-    this.router = router
-    this.decoder = new Wire.FrameDecoder(this.host.limits.maxFrameBytes)
-    this.outbox.send(this.host.acceptedReply)
-    router.join(this)
-    if (rest.length > 0) this.read(rest)
-  }
-
-  private read(chunk: Uint8Array): void {
-    const failure = this.decoder?.push(chunk, this.onFrame)
-    if (failure !== undefined) this.close(failure)
-  }
-
-  private take(frame: Uint8Array): void {
-    // An earlier frame of the same chunk may have ended this connection.
-    if (this.phase !== "joined") return
-    const type = Wire.frameType(frame)
-    if (type === Wire.messageFrame) return this.router?.relay(frame)
-    if (type === Wire.closeFrame) return this.onEnd()
-    if ((type & Wire.ignorableFrame) === 0) this.close("UnknownFrameType")
-  }
-
-  private readOn(): void {
+  onDrained(): void {
     if (!this.paused) return
     this.paused = false
     if (this.phase !== "gone") this.connection.resume()
   }
 
-  private noteProgress(): void {
-    if (this.paused) this.progressAt = this.host.now()
+  private readHello(handshake: Handshake, bytes: Uint8Array): void {
+    const decoded = Wire.decodeHello(bytes)
+    switch (decoded._tag) {
+      case "Incomplete":
+        // At most a hello with all its extensions is ever held.
+        handshake.bytes = bytes
+        return
+      case "Foreign":
+        // Whoever speaks another protocol gets no answer in ours.
+        this.host.traffic.closed("Malformed")
+        return this.drop()
+      case "Invalid":
+        return this.refuse(decoded.reason)
+      case "Complete":
+        return this.challenge(handshake, decoded.value, bytes.subarray(decoded.length))
+    }
+  }
+
+  private challenge(handshake: Handshake, hello: Wire.Hello, rest: Uint8Array): void {
+    if (hello.extensions.some(Wire.isRequired)) return this.refuse("UnsupportedExtension")
+    const router = this.host.routerOf(hello.sessionId)
+    if (router === undefined) return this.refuse("UnknownSession")
+    const name = Bytes.toHex(hello.capabilityName)
+    const grant = router.grants.get(name)
+    if (grant === undefined) return this.refuse("NotGranted")
+    const claim = {
+      sessionId: SessionId.toBytes(hello.sessionId),
+      clientNonce: hello.nonce,
+      routerNonce: this.host.randomBytes(Capability.proofLength)
+    }
+    const proof = Capability.prove(grant.capability, { ...claim, side: "router" })
+    handshake.proof = Capability.prove(grant.capability, { ...claim, side: "client" })
+    handshake.grant = grant
+    handshake.name = name
+    handshake.bytes = nothing
+    this.router = router
+    this.phase = "proof"
+    this.outbox.send(Wire.encodeChallenge(new Wire.Challenge({ nonce: claim.routerNonce, proof, extensions: [] })))
+    if (rest.length > 0) this.readProof(handshake, rest)
+  }
+
+  private readProof(handshake: Handshake, bytes: Uint8Array): void {
+    const { proofLength } = Capability
+    handshake.bytes = bytes
+    if (bytes.length < proofLength) return
+    if (!Bytes.equals(bytes.subarray(0, proofLength), handshake.proof)) return this.refuse("NotGranted")
+    this.admit(handshake, bytes.subarray(proofLength))
+  }
+
+  private admit({ grant, name }: Handshake, rest: Uint8Array): void {
+    const { router } = this
+    // It may have been revoked meanwhile, and the session may be over.
+    if (router === undefined || grant === undefined || this.host.routerOf(router.id) !== router) {
+      return this.refuse("UnknownSession")
+    }
+    if (router.grants.get(name) !== grant) return this.refuse("NotGranted")
+    if (router.size >= this.host.limits.maxMembers) return this.refuse("SessionFull")
+    this.endHandshake("Done")
+    this.phase = "member"
+    this.decoder = new Wire.FrameDecoder(this.host.limits.maxDataBytes)
+    router.enter(this, grant)
+    this.welcome(router, grant)
+    if (rest.length > 0) this.read(rest)
+  }
+
+  private welcome(router: MessageRouter.MessageRouter, { facets }: MessageRouter.Grant): void {
+    const { byteLength } = Facet
+    const random = this.host.randomBytes(Facet.all.length * byteLength)
+    const granted: { [F in Facet.Facet]?: Uint8Array } = {}
+    Facet.all.forEach((facet, index) => {
+      const bytes = random.subarray(index * byteLength, (index + 1) * byteLength)
+      if (facets.has(facet)) granted[facet] = bytes
+      else bytes.fill(0)
+    })
+    this.facets = Array.from({ length: random.length / 4 }, (_, index) => wordAt(random, index * 4))
+    this.deliver(Wire.encodeWelcome(router.envelope(), granted, router.life, this.host.limits.maxDataBytes))
+  }
+
+  private read(chunk: Uint8Array): void {
+    const failure = this.decoder?.push(chunk, this.take)
+    if (failure !== undefined) this.close(failure)
+  }
+
+  private readonly take = (bytes: Uint8Array, start: number, end: number): void => {
+    const { router } = this
+    // An earlier request of the same chunk may have ended this membership.
+    if (this.phase !== "member" || router === undefined) return
+    if (!Wire.isIntact(bytes, start, end)) return this.close("BadChecksum")
+    const facet = facetAt(this.facets, bytes, start + 8)
+    if (facet === sendIndex) return router.relay(bytes, start, end)
+    if (facet < 0) {
+      if (!router.snapshots.answer(this, bytes, start, end)) this.close("UnknownFacet")
+      return
+    }
+    this.obey(router, Facet.all[facet] ?? "leave", bytes.subarray(start + Wire.headerLength, end))
+  }
+
+  private obey(router: MessageRouter.MessageRouter, facet: Facet.Facet, data: Uint8Array): void {
+    switch (facet) {
+      case "send":
+        return
+      case "join":
+        return this.join(router, data)
+      case "sync":
+        if (!router.snapshots.isAsking(this)) this.syncBeganAt = this.host.now()
+        return router.snapshots.sync(this)
+      case "heartbeat":
+        return this.setHeartbeat(router, data)
+      case "beServer":
+        return router.snapshots.serve(this, data[0] !== 0)
+      case "leave":
+        this.leave("Done")
+        return this.outbox.end()
+      case "timeStamp":
+        return this.deliver(Wire.encodeFrame(Wire.frameTypes.Time, router.envelope(), data.subarray(0, mostEcho)))
+    }
+  }
+
+  private join(router: MessageRouter.MessageRouter, data: Uint8Array): void {
+    if (router.isJoined(this)) return this.close("Malformed")
+    if (data.length === 0) return router.join(this)
+    const resume = Wire.decodeResume(data)
+    if (resume === undefined) return this.close("Malformed")
+    router.resume(this, resume.sequence, resume.life)
+  }
+
+  private setHeartbeat(router: MessageRouter.MessageRouter, data: Uint8Array): void {
+    if (data.length !== 4) return this.close("Malformed")
+    const wanted = Bytes.viewOf(data).getUint32(0)
+    const least = Math.ceil(Duration.toMillis(this.host.limits.minTickInterval))
+    const milliseconds = wanted === 0 ? 0 : Math.max(least, wanted)
+    router.heartbeat(this, milliseconds, Duration.millis(milliseconds))
   }
 
   /**
@@ -192,43 +334,52 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
 
   private onWatched(): void {
     this.watched = false
-    if (this.phase !== "joined" || !this.paused) return
+    if (this.phase !== "member" || !this.paused) return
     const left = Duration.toMillis(this.host.limits.stallTimeout) - (this.host.now() - this.progressAt)
     if (left <= 0) return this.close("TooSlow")
     this.watch(Duration.millis(left))
   }
 
   private onHandshakeTimeout(): void {
-    if (this.phase !== "handshake") return
+    if (this.handshake === undefined) return
     // Less than the magic may be the start of anything: no answer in our protocol then.
-    if (this.hello.length < Wire.magic.length) return this.drop()
-    this.refuse("HandshakeTimeout")
+    if (this.phase === "proof" || this.handshake.bytes.length >= Wire.magic.length) {
+      return this.refuse("HandshakeTimeout")
+    }
+    this.host.traffic.closed("HandshakeTimeout")
+    this.drop()
   }
 
   private refuse(reason: CloseReason.Refusal): void {
-    this.endHandshake()
-    this.hello = nothing
+    this.host.traffic.closed(reason)
+    const isChallenged = this.phase === "proof"
+    this.endHandshake(reason)
+    this.router = undefined
     // A flood of refused connections must not be kept for the sake of politeness.
     if (this.host.refusals >= this.host.limits.maxHandshakes) return this.drop()
     this.phase = "refused"
     this.host.refusals++
-    this.outbox.endWith(Wire.encodeRefused(reason))
+    this.outbox.endWith(isChallenged ? Wire.encodeClose({ sequence: 0, stamp: 0 }, reason) : Wire.encodeRefused(reason))
     this.dropLater()
   }
 
-  private leave(): void {
-    const router = this.router
-    this.router = undefined
+  private leave(reason: CloseReason.Sendable): void {
+    const { router } = this
+    this.host.traffic.closed(reason)
     router?.leave(this)
+    this.router = undefined
     this.phase = "leaving"
     this.decoder = undefined
-    this.readOn()
+    this.whenCaughtUp = undefined
+    this.onDrained()
     this.dropLater()
   }
 
-  private endHandshake(): void {
-    if (this.phase !== "handshake") return
+  private endHandshake(outcome: string): void {
+    if (this.handshake === undefined) return
+    this.host.trace("handshake", this.handshake.beganAt, outcome)
     this.host.handshakes--
+    this.handshake = undefined
     this.phase = "new"
     this.cancelTimer()
     this.cancelTimer = noop
@@ -246,4 +397,36 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
   private drop(): void {
     this.connection.destroy()
   }
+}
+
+/** What a question for the time may bring with it, to know its answer by. */
+const mostEcho = 64
+
+const sendIndex = Facet.all.indexOf("send")
+
+const wordAt = (bytes: Uint8Array, offset: number): number =>
+  ((bytes[offset] as number) << 24) |
+  ((bytes[offset + 1] as number) << 16) |
+  ((bytes[offset + 2] as number) << 8) |
+  (bytes[offset + 3] as number)
+
+const facetWords = Facet.byteLength / 4
+const wordOf = (facets: ReadonlyArray<number>, index: number): number => facets[index] as number
+
+/**
+ * Which facet stands at an offset, or -1. Every facet is compared to its end, so that the time says nothing about how
+ * much of one was right. All zero is what was not granted, and names none.
+ */
+const facetAt = (facets: ReadonlyArray<number>, bytes: Uint8Array, offset: number): number => {
+  const a = wordAt(bytes, offset)
+  const b = wordAt(bytes, offset + 4)
+  const c = wordAt(bytes, offset + 8)
+  const d = wordAt(bytes, offset + 12)
+  let found = -1
+  for (let facet = 0, i = 0; i < facets.length; facet++, i += facetWords) {
+    const difference =
+      (wordOf(facets, i) ^ a) | (wordOf(facets, i + 1) ^ b) | (wordOf(facets, i + 2) ^ c) | (wordOf(facets, i + 3) ^ d)
+    if (difference === 0) found = facet
+  }
+  return (a | b | c | d) === 0 ? -1 : found
 }

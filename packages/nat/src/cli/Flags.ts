@@ -187,14 +187,21 @@ export const externalPort = portFlag("external-port").pipe(
   Flag.withDefault(undefined)
 )
 
+export const metricsPort = portFlag("metrics-port").pipe(
+  Flag.withDescription("Tell Prometheus what is counted: GET /metrics at this port of 127.0.0.1; by default not"),
+  Flag.withDefault(undefined)
+)
+
 const parseSession = (text: string): string => {
-  if (/^[0-9a-f]{32}$/i.test(text)) return text.toLowerCase()
-  throw new Error(`${JSON.stringify(text)} is not a session id: it has 32 hexadecimal digits`)
+  if (/^[0-9a-f]{32}(\.[0-9a-f]{32})?$/i.test(text)) return text.toLowerCase()
+  throw new Error(
+    `${JSON.stringify(text)} is not a session: it is an id of 32 hexadecimal digits, or an invitation, which has a dot and 32 more`
+  )
 }
 
 export const session = Flag.String("session").pipe(
   Flag.withMetavar("ID"),
-  Flag.withDescription("The id of the session to host, 32 hexadecimal digits; by default a new one"),
+  Flag.withDescription("The session to host: its id, or a whole invitation, which then is good again; by default new"),
   Flag.mapTryCatch(parseSession, asError),
   Flag.withDefault(undefined)
 )

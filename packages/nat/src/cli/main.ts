@@ -64,7 +64,13 @@ const gateways = Command.make("gateways", Flags.gatewaySearch, (input) =>
 
 const serve = Command.make(
   "serve",
-  { port: Flags.port, externalPort: Flags.externalPort, session: Flags.session, ...Flags.mapping },
+  {
+    port: Flags.port,
+    externalPort: Flags.externalPort,
+    session: Flags.session,
+    metricsPort: Flags.metricsPort,
+    ...Flags.mapping
+  },
   (input) => call(() => import("./commands/serve.ts"), input, isOfRequest)
 ).pipe(Command.withDescription("Run the dispatcher: a session that others join at one mapped port"))
 

@@ -6,7 +6,9 @@ import * as ContactPointResolver from "@effect-nat/core/ContactPointResolver"
 import * as Lan from "@effect-nat/core/Lan"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
+import * as Capability from "@effect-nat/dispatcher/Capability"
 import * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
+import * as Invitation from "@effect-nat/dispatcher/Invitation"
 import * as NodeDispatcher from "@effect-nat/dispatcher/NodeDispatcher"
 import * as SessionId from "@effect-nat/dispatcher/SessionId"
 import * as Cause from "effect/Cause"
@@ -30,8 +32,10 @@ import * as Strategy from "../Strategy.ts"
 export interface Input extends Strategy.Choice {
   readonly port: number
   readonly externalPort: number | undefined
-  /** 32 hexadecimal digits. */
+  /** A session's id, or an invitation. */
   readonly session: string | undefined
+  /** The port on loopback where the metrics are told. */
+  readonly metricsPort: number | undefined
   readonly lease: Duration.Duration
   readonly description: string
   readonly json: boolean
@@ -85,11 +89,35 @@ const layerMapper = (input: Input) =>
 
 const printContactPoint = Effect.fnUntraced(function* (
   input: Input,
-  session: string,
+  invitation: Invitation.Invitation,
   contactPoint: ContactPoint.ContactPoint
 ) {
-  if (!input.json) return yield* Console.log(`contact point: ${ContactPoint.format(contactPoint)}; session ${session}`)
-  yield* Output.json({ event: "serving", contactPoint: yield* encodeContactPoint(contactPoint), session })
+  const word = Invitation.format(invitation)
+  if (!input.json) return yield* Console.log(`contact point: ${ContactPoint.format(contactPoint)}; invitation ${word}`)
+  yield* Output.json({ event: "serving", contactPoint: yield* encodeContactPoint(contactPoint), invitation: word })
+})
+
+const sessionOf = (text: string | undefined): Dispatcher.RegisterOptions => {
+  if (text === undefined) return {}
+  const [id = "", secret] = text.split(".")
+  return {
+    sessionId: SessionId.SessionId.make(id),
+    capability: secret === undefined ? undefined : Capability.Capability.make(secret)
+  }
+}
+
+const cannotTell = (port: number, cause: unknown) => {
+  const isTaken = cause instanceof Error && "code" in cause && cause.code === "EADDRINUSE"
+  const detail = `port ${port} for the metrics: ${cause instanceof Error ? cause.message : String(cause)}`
+  return new Dispatcher.DispatcherError({
+    reason: isTaken ? new Dispatcher.AddressInUse({ port }) : new Dispatcher.ListenFailed({ detail })
+  })
+}
+
+/** Loaded only where it is wanted: an HTTP server takes a start its time. */
+const serveMetrics = Effect.fnUntraced(function* (port: number) {
+  const { layer } = yield* Effect.promise(() => import("../Metrics.ts"))
+  yield* Effect.mapError(Layer.build(layer(port)), ({ cause }) => cannotTell(port, cause))
 })
 
 const requestOf = (input: Input) =>
@@ -98,6 +126,7 @@ const requestOf = (input: Input) =>
 /** Serves one session until it is interrupted. */
 export const run = (input: Input) =>
   Effect.gen(function* () {
+    if (input.metricsPort !== undefined) yield* serveMetrics(input.metricsPort)
     const released = yield* Hold.printReleaseAtEnd(input.json)
     const dispatcher = yield* Dispatcher.Dispatcher.pipe(
       Effect.provideContext(
@@ -112,9 +141,7 @@ export const run = (input: Input) =>
       )
     )
     yield* released(dispatcher.mapping)
-    const session = yield* dispatcher.register(
-      input.session === undefined ? undefined : SessionId.SessionId.make(input.session)
-    )
+    const invitation = yield* dispatcher.register(sessionOf(input.session))
     const mapping = yield* dispatcher.mapping.current
     yield* Output.mappingEvent(input.json, "mapped", mapping)
     yield* Hold.warnOfOtherPort(input.externalPort ?? input.port, mapping)
@@ -122,7 +149,7 @@ export const run = (input: Input) =>
       [
         Hold.watch(input.json, dispatcher.mapping, mapping),
         Stream.runForEach(Stream.changes(dispatcher.changes), (contactPoint) =>
-          printContactPoint(input, session, contactPoint)
+          printContactPoint(input, invitation, contactPoint)
         )
       ],
       { concurrency: "unbounded", discard: true }

@@ -1,0 +1,25 @@
+/** What members have heard, as plain values, so that what a page heard can be compared with what a process heard. */
+import type * as Session from "@effect-nat/dispatcher/Session"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+
+export interface Heard {
+  readonly _tag: "Message" | "Snapshot" | "Tick"
+  readonly sequence: number
+  /** The router's, in microseconds; of messages and ticks. */
+  readonly stamp: number | undefined
+  readonly text: string
+}
+
+/** Notes all events of a session from now on. */
+export const follow = (session: Session.Session, heard: Array<Heard>) =>
+  Stream.runForEach(session.events, (event) =>
+    Effect.sync(() => {
+      heard.push({
+        _tag: event._tag,
+        sequence: event.sequence,
+        stamp: event._tag === "Snapshot" ? undefined : event.stamp,
+        text: event._tag === "Tick" ? "" : new TextDecoder().decode(event.data)
+      })
+    })
+  )
