@@ -5,6 +5,7 @@ import * as Wire from "@effect-nat/dispatcher/Wire"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as Fs from "node:fs"
 import * as Zlib from "node:zlib"
 import { bytesOf, fromHex, hex, nameOf, proofOf } from "./support.ts"
 
@@ -105,6 +106,17 @@ describe("the documented examples", () => {
       checked++
     }
     assert.strictEqual(checked, 15)
+  })
+
+  it("are those of the page", () => {
+    const page = Fs.readFileSync(new URL("../../docs/wire-protocol.md", import.meta.url), "utf8")
+    // An example begins at the margin, and goes on below where the line is too long.
+    const examples = [...page.matchAll(/^```\n([^`]*)^```$/gm)]
+      .flatMap(([, block = ""]) => block.replaceAll(/\n +/g, " ").trim().split("\n"))
+      .map((example) => example.replaceAll(" ", ""))
+    const { "capability name": _name, "router's proof": _proof, ...whole } = vectors
+    const expected = Object.values(whole).map((text) => text.replaceAll(/\s/g, ""))
+    assert.deepStrictEqual(examples.toSorted(), expected.toSorted())
   })
 })
 
