@@ -3,6 +3,7 @@
  */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import { fileURLToPath } from "node:url"
 import * as Lab from "./Lab.ts"
 import { bin } from "./LabProgram.ts"
@@ -133,6 +134,36 @@ labSuite("effect-nat serve", () => {
         yield* join(lab, "wan", "11.22.33.1:12000", invitation)
       }),
     60_000
+  )
+
+  it.live(
+    "refuses what one address has too many of, says so, counts it, and the others do not notice",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: { upnp: false, natpmp: true } })
+        const server = yield* start(lab, "--json --metrics-port 12090")
+        const serving = JSON.parse(yield* server.awaitLine('"event":"serving"', { timeout: "15 seconds" }))
+        const inside = yield* join(lab, "lan", serving.contactPoint.internal[0], serving.invitation)
+        const words = [path("flood-agent.mjs"), "11.22.33.1", "12000", "10000", "200"]
+        const flood = yield* Effect.forkChild(lab.run("wan", process.execPath, words, { timeout: "100 seconds" }))
+        for (let said = 0; said < 10; said++) {
+          yield* inside.write(`word ${said}\n`)
+          yield* inside.awaitLine(`got word ${said}`, { timeout: "10 seconds" })
+          yield* Effect.sleep("300 millis")
+        }
+        const { ended } = JSON.parse((yield* Fiber.join(flood)).stdout) as { ended: Record<string, number> }
+        // The first ones, who say nothing, are let in until their time for a handshake is over, and others after them.
+        const refused = ended["16"] ?? 0
+        assert.isAtLeast(refused, 5000, JSON.stringify(ended))
+        yield* Effect.sleep("1500 millis")
+        const script = "fetch('http://127.0.0.1:12090/metrics').then((r) => r.text()).then(console.log)"
+        const metrics = yield* lab.exec("lan", process.execPath, ["-e", script])
+        const counted = /^effect_nat_dispatcher_closed_total\{reason="TooManyConnections"\} (\d+)$/m.exec(metrics)
+        assert.isAtLeast(Number(counted?.[1]), refused, metrics)
+        yield* inside.write("still here\n")
+        yield* inside.awaitLine("got still here")
+      }),
+    180_000
   )
 
   it.live(

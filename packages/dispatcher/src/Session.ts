@@ -94,8 +94,9 @@ export interface Session {
   readonly messages: Stream.Stream<SessionEvent.Message, SessionError.SessionError>
   /**
    * Sends a message to all members, this one included; succeeds when it is handed to the connection, and waits while
-   * there is none. Fails with `MessageTooLarge`, `NotGranted` and why the session is over, and with `Closed` without a
-   * reason where the connection broke just then: the others may or may not have got it.
+   * there is none. Where the connection breaks just then the others may or may not get it, whether this fails, with
+   * `Closed` without a reason, or not: what this member hears of itself has arrived. Fails with `MessageTooLarge`,
+   * `NotGranted` and why the session is over.
    */
   readonly send: (message: Uint8Array) => Effect.Effect<void, SessionError.SessionError>
   /** The router's time, in microseconds of the clock that stamps the messages. Fails as `send` does. */
