@@ -141,7 +141,7 @@ const choose = Effect.fnUntraced(function* (strategies: Strategies, probe: Probe
 })
 
 /** So that the request is on its way, and at the router, before the searches that keep both sides busy. */
-const headStart = Duration.millis(2)
+const headStart = Duration.millis(5)
 
 /** A request that is under way while others are probed. */
 interface Attempt {
@@ -349,8 +349,10 @@ export const make = Effect.fnUntraced(function* (
     request: MappingRequest.MappingRequest
   ) {
     const begun = yield* attempt(first, request, scope)
+    // Who has failed by then needs none.
+    const afterHeadStart = Effect.raceFirst(Effect.sleep(headStart), Effect.exit(begun.result))
     const others = seek(strategies, (strategy) =>
-      strategy === first ? begun.probe : Effect.delay(strategy.probe, headStart)
+      strategy === first ? begun.probe : Effect.andThen(afterHeadStart, strategy.probe)
     )
     const best = yield* Effect.raceFirst(others, begun.decided).pipe(
       // The caller's error does not wait for it.
