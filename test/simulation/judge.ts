@@ -87,6 +87,8 @@ const undoing = 6_000
 
 /** What a gateway refused is refused for half an hour at most (RFC 6887 §7.4). */
 const longestRefusal = 1800 * second
+/** No datagram is under way for longer. */
+const longestFlight = 3_100
 /** An answer has arrived by then where nothing is wrong. */
 const arrival = second
 /** So long a mapping's requests are counted where the gateway's epoch tells nothing. */
@@ -149,6 +151,8 @@ interface Refused {
   readonly at: number
   readonly until: number
   readonly program: World.Program
+  /** What was refused was one with this nonce. */
+  readonly nonce: string | undefined
 }
 
 export const describe = (entry: Row): string =>
@@ -193,6 +197,8 @@ export class Judge {
   readonly #nonces = new Set<string>()
   /** When a PCP request was last sent that nobody has answered, and how long after the time before. */
   readonly #unanswered = new Map<string, { readonly at: number; readonly pause: number }>()
+  /** When a PCP request was last answered. */
+  readonly #answeredAt = new Map<string, number>()
   readonly #refused = new Map<string, Refused>()
   /** Those with which something was deleted, or which were refused. */
   readonly #spentNonces = new Set<string>()
@@ -267,6 +273,7 @@ export class Judge {
     if (this.#isOwnAddress(from.address)) this.#expectRecovery?.()
     if (asked[0] !== Wire.pcpVersion || program === undefined) return
     this.#unanswered.delete(requestOf(from, asked))
+    this.#answeredAt.set(requestOf(from, asked), now)
     const { code, lasts, version } = Wire.resultOf(answer)
     if (code !== 0) this.#noteRefused(asked)
     // What bars a mapping may be gone before the next look.
@@ -275,7 +282,7 @@ export class Judge {
     const isOtherVersion = version !== Wire.pcpVersion
     const what = isOtherVersion ? "" : Wire.wishOf(asked)
     const until = now + Math.min(isOtherVersion ? Infinity : lasts * second, longestRefusal)
-    this.#refused.set(`${format(from.address)} ${what}`, { at: now, until, program })
+    this.#refused.set(`${format(from.address)} ${what}`, { at: now, until, program, nonce: Wire.nonceOf(asked) })
   }
 
   /** What is refused before anything is held has come to nothing, and its nonce with it. */
@@ -309,6 +316,7 @@ export class Judge {
       if (!this.#nonces.has(name))
         this.#world.violate("nonce-kept", `${port}/${protocol} is deleted with a nonce of nobody's`)
       this.#spentNonces.add(name)
+      this.#noteGivenUp(nonce)
       return
     }
     this.#nonces.add(name)
@@ -323,8 +331,18 @@ export class Judge {
     if (known !== nonce) this.#world.violate("nonce-kept", `mapping ${held.index} has another nonce than it had`)
   }
 
+  /** Who gives a request up while its refusal is under way does not hear it. */
+  #noteGivenUp(nonce: string) {
+    for (const [what, refused] of this.#refused) {
+      if (refused.nonce === nonce && this.#world.now - refused.at < arrival) this.#refused.delete(what)
+    }
+  }
+
   #checkBackOff(request: string, longest: number) {
     const { now } = this.#world
+    // Sent while the answer to the one before is under way: what is sent after that has come is another request.
+    const answeredAt = this.#answeredAt.get(request)
+    if (answeredAt !== undefined && now - answeredAt < longestFlight) return
     const last = this.#unanswered.get(request)
     // Nothing is sent again as late as that; chance may use the same port another time.
     const before = last !== undefined && now - last.at <= longest ? last : undefined

@@ -37,15 +37,20 @@ const pcpMap = 1
 export const hex = (bytes: Uint8Array): string =>
   Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")
 
+/** The nonce in a PCP request to map. */
+export const nonceOf = (payload: Uint8Array): string | undefined =>
+  payload[1] === pcpMap && payload.length >= 60 ? hex(payload.subarray(24, 36)) : undefined
+
 const ofPcp = (payload: Uint8Array, view: DataView): Said => {
-  if (payload[1] !== pcpMap || payload.length < 60) return { kind: "question" }
+  const nonce = nonceOf(payload)
+  if (nonce === undefined) return { kind: "question" }
   const lease = view.getUint32(4)
   return {
     kind: lease === 0 ? "delete" : "map",
     protocol: view.getUint8(36) === 17 ? "udp" : "tcp",
     port: view.getUint16(40),
     lease,
-    nonce: hex(payload.subarray(24, 36))
+    nonce
   }
 }
 

@@ -514,6 +514,8 @@ export class World {
     held.fiber = fiber
     held.deletes = 0
     held.isAbandoned = false
+    // It may have been unmapped while it was not held, and then been asked for again by whoever tries again.
+    held.isReleasing = false
     held.telling = undefined
     held.lastMapAt = undefined
     fiber.addObserver((exit) => {
