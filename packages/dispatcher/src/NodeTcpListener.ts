@@ -76,12 +76,15 @@ class NodeConnection implements TcpListener.Connection {
     if (last > 0) socket.uncork()
   }
 
+  // A WebSocket pauses and resumes its socket on its own account, unless it knows that it is paused itself.
   pause(): void {
-    this.socket.pause()
+    if (this.webSocket === undefined) this.socket.pause()
+    else this.webSocket.pause()
   }
 
   resume(): void {
-    this.socket.resume()
+    if (this.webSocket === undefined) this.socket.resume()
+    else this.webSocket.resume()
   }
 
   end(): void {
