@@ -224,6 +224,23 @@ describe("a snapshot", () => {
     })
   )
 
+  it.effect("that there is none is told after the message that was too much for the member who was asked", () =>
+    Effect.gen(function* () {
+      const { endTurn, joiner, servers } = yield* withServers(1, { maxMessageBytes: 128, maxBacklogBytes: 200 })
+      const [server] = servers
+      assert(server !== undefined)
+      server.stall(true)
+      joiner.ask("sync")
+      for (const letter of ["a", "b"]) {
+        joiner.say(letter.repeat(100))
+        endTurn()
+        yield* settle
+      }
+      const heard = joiner.frames().map(({ _tag, sequence }) => `${_tag} ${sequence}`)
+      assert.deepStrictEqual(heard, ["Message 3", "Message 4", "NoSnapshot 4"])
+    })
+  )
+
   it.effect("there is none of where nobody makes one, or nobody answers", () =>
     Effect.gen(function* () {
       const { joiner, servers } = yield* withServers(2)

@@ -241,7 +241,10 @@ export interface Limits {
   readonly maxHandshakes: number
   /** The most connections from one address; this host's own, and loopback, are not counted. Defaults to 256. */
   readonly maxConnectionsPerAddress: number
-  /** The most bytes of messages that each session keeps for members that come back; 0 for none. Defaults to 256 KiB. */
+  /**
+   * The most bytes of messages that each session keeps for members that come back, 0 for none; half of
+   * `maxBacklogBytes` where that is less, so that nobody is cut off by what it has missed. Defaults to 256 KiB.
+   */
   readonly maxLogBytes: number
   /** The largest snapshot that is passed on, in bytes. Defaults to 64 MiB. */
   readonly maxSnapshotBytes: number
@@ -410,14 +413,15 @@ const resolveLimits = Effect.fnUntraced(function* (given: Partial<Limits> | unde
     checkWhole(name, Number(limits[name]), minimum, maximum)
   const time = (name: keyof Limits) => checkTime(name, limits[name])
   const maxDataBytes = yield* count("maxMessageBytes", minimumBytes, maximumBytes)
+  const maxBacklogBytes = yield* count("maxBacklogBytes", maxDataBytes + Wire.headerLength)
   return {
     maxDataBytes,
-    maxBacklogBytes: yield* count("maxBacklogBytes", maxDataBytes + Wire.headerLength),
+    maxBacklogBytes,
     maxMembers: yield* count("maxMembers"),
     maxSessions: yield* count("maxSessions"),
     maxHandshakes: yield* count("maxHandshakes"),
     maxConnectionsPerAddress: yield* count("maxConnectionsPerAddress"),
-    maxLogBytes: yield* count("maxLogBytes", 0),
+    maxLogBytes: Math.min(yield* count("maxLogBytes", 0), Math.floor(maxBacklogBytes / 2)),
     handshakeTimeout: yield* time("handshakeTimeout"),
     stallTimeout: yield* time("stallTimeout"),
     closeTimeout: yield* time("closeTimeout"),
