@@ -73,7 +73,7 @@ export const droppedTicks = Metric.counter("effect_nat_dispatcher_dropped_ticks_
 
 /**
  * Connections that were refused or ended, by the attribute `reason`, a `CloseReason`; `Unknown` stands for those that
- * broke.
+ * broke, or ended before their handshake was complete.
  *
  * @category metrics
  * @since 0.1.0

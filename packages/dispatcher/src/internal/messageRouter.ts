@@ -17,7 +17,9 @@ import * as SnapshotRelay from "./snapshotRelay.ts"
 
 /** Who is in a session, as its message router sees it. */
 export interface Member extends SnapshotRelay.Member {
-  /** Takes a tick, or drops it. */
+  /** Takes a block, unless too much waits for this member already; whether it did. Nobody leaves while this is done. */
+  readonly offer: (block: Uint8Array) => boolean
+  /** Takes a tick, or drops it. Nobody leaves while this is done. */
   readonly tick: (frame: Uint8Array) => void
 }
 
@@ -134,6 +136,13 @@ export class MessageRouter {
     this.deliverJoined(member, missed ?? [], missed !== undefined)
   }
 
+  /** Begins to get a snapshot for a member. */
+  sync(member: Member): void {
+    const { sequence } = this.envelope()
+    // To number the request was to deliver what was pending, and that may have been too much.
+    if (this.members.has(member)) this.snapshots.sync(member, sequence)
+  }
+
   isJoined(member: Member): boolean {
     return this.joined.has(member)
   }
@@ -217,9 +226,12 @@ export class MessageRouter {
     this.busyAt = this.stamp
     this.around.traffic.messages += this.sequence - this.firstPending + 1
     this.log.push(block, this.firstPending, this.sequence)
+    let behind: Array<Member> | undefined
     for (const member of this.joined) {
-      member.deliver(block)
+      if (!member.offer(block)) (behind ??= []).push(member)
     }
+    // Not before everyone has the block: when a member leaves others may be told something, which must not overtake it.
+    behind?.forEach((member) => member.close("TooSlow"))
   }
 
   private startHeartbeat(milliseconds: number, every: Duration.Duration, members: Set<Member>): void {

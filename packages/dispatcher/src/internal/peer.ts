@@ -128,30 +128,30 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
   onClose(): void {
     if (this.phase === "gone") return
     this.cancelTimer()
+    const isUnexplained = this.phase === "member" || this.handshake !== undefined
     this.endHandshake("gone")
-    const wasMember = this.phase === "member"
     if (this.phase === "refused") this.host.refusals--
     // First of all: what happens now writes to nobody who is gone.
     this.phase = "gone"
-    if (wasMember) this.host.traffic.closed("Unknown")
+    if (isUnexplained) this.host.traffic.closed("Unknown")
     this.router?.forget(this)
     this.router = undefined
     this.host.onGone(this)
   }
 
+  offer(block: Uint8Array): boolean {
+    if (this.phase !== "member") return true
+    if (!this.outbox.send(block)) return false
+    if (!this.paused && this.outbox.backlog >= pauseAtBacklogBytes) this.pause()
+    return true
+  }
+
   deliver(block: Uint8Array): void {
-    if (this.phase !== "member") return
-    if (!this.outbox.send(block)) return this.close("TooSlow")
-    if (this.paused || this.outbox.backlog < pauseAtBacklogBytes) return
-    this.paused = true
-    this.connection.pause()
-    this.progressAt = this.host.now()
-    if (!this.watched) this.watch(this.host.limits.stallTimeout)
+    if (!this.offer(block)) this.close("TooSlow")
   }
 
   tick(frame: Uint8Array): void {
-    if (this.outbox.backlog < mostBeforeTick) return this.deliver(frame)
-    this.host.traffic.droppedTicks++
+    if (this.outbox.backlog >= mostBeforeTick || !this.offer(frame)) this.host.traffic.droppedTicks++
   }
 
   whenReady(task: () => void): void {
@@ -198,8 +198,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
         return
       case "Foreign":
         // Whoever speaks another protocol gets no answer in ours.
-        this.host.traffic.closed("Malformed")
-        return this.drop()
+        return this.dismiss("Malformed")
       case "Invalid":
         return this.refuse(decoded.reason)
       case "Complete":
@@ -294,7 +293,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
         return this.join(router, data)
       case "sync":
         if (!router.snapshots.isAsking(this)) this.syncBeganAt = this.host.now()
-        return router.snapshots.sync(this)
+        return router.sync(this)
       case "heartbeat":
         return this.setHeartbeat(router, data)
       case "beServer":
@@ -323,6 +322,13 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     router.heartbeat(this, milliseconds, Duration.millis(milliseconds))
   }
 
+  private pause(): void {
+    this.paused = true
+    this.connection.pause()
+    this.progressAt = this.host.now()
+    if (!this.watched) this.watch(this.host.limits.stallTimeout)
+  }
+
   /**
    * One timer outlives many pauses and asks, when it ends, how long nothing has moved: a member that keeps up with a
    * fast session is paused thousands of times a second.
@@ -346,7 +352,14 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     if (this.phase === "proof" || this.handshake.bytes.length >= Wire.magic.length) {
       return this.refuse("HandshakeTimeout")
     }
-    this.host.traffic.closed("HandshakeTimeout")
+    this.dismiss("HandshakeTimeout")
+  }
+
+  /** Ends a handshake without a word of our protocol. */
+  private dismiss(reason: CloseReason.Refusal): void {
+    this.host.traffic.closed(reason)
+    this.endHandshake(reason)
+    this.phase = "leaving"
     this.drop()
   }
 
@@ -356,7 +369,10 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     this.endHandshake(reason)
     this.router = undefined
     // A flood of refused connections must not be kept for the sake of politeness.
-    if (this.host.refusals >= this.host.limits.maxHandshakes) return this.drop()
+    if (this.host.refusals >= this.host.limits.maxHandshakes) {
+      this.phase = "leaving"
+      return this.drop()
+    }
     this.phase = "refused"
     this.host.refusals++
     this.outbox.endWith(isChallenged ? Wire.encodeClose({ sequence: 0, stamp: 0 }, reason) : Wire.encodeRefused(reason))
@@ -364,9 +380,10 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
   }
 
   private leave(reason: CloseReason.Sendable): void {
-    const { router } = this
+    this.router?.leave(this)
+    // To leave was to be given what was pending, and that may have been too much.
+    if (this.phase !== "member") return
     this.host.traffic.closed(reason)
-    router?.leave(this)
     this.router = undefined
     this.phase = "leaving"
     this.decoder = undefined

@@ -83,12 +83,12 @@ export class SnapshotRelay {
     return this.requests.has(member)
   }
 
-  /** Begins a request, unless one of this member is under way. */
-  sync(member: Member): void {
+  /** Begins a request, unless one of this member is under way, for a snapshot with at least the message of a number. */
+  sync(member: Member, least: number): void {
     if (this.isAsking(member)) return
     const request: Request = {
       member,
-      least: this.around.envelope().sequence,
+      least,
       asked: new Set([member]),
       server: undefined,
       replyFacet: nothing,
