@@ -241,7 +241,10 @@ export interface Limits {
   readonly maxHandshakes: number
   /** The most connections from one address; this host's own, and loopback, are not counted. Defaults to 256. */
   readonly maxConnectionsPerAddress: number
-  /** The most bytes of messages that each session keeps for members that come back; 0 for none. Defaults to 256 KiB. */
+  /**
+   * The most bytes of messages that each session keeps for members that come back; 0 for none. At most half of
+   * `maxBacklogBytes`, for whoever comes back gets all of it at once. Defaults to 256 KiB, or that half where it is less.
+   */
   readonly maxLogBytes: number
   /** The largest snapshot that is passed on, in bytes. Defaults to 64 MiB. */
   readonly maxSnapshotBytes: number
@@ -410,14 +413,17 @@ const resolveLimits = Effect.fnUntraced(function* (given: Partial<Limits> | unde
     checkWhole(name, Number(limits[name]), minimum, maximum)
   const time = (name: keyof Limits) => checkTime(name, limits[name])
   const maxDataBytes = yield* count("maxMessageBytes", minimumBytes, maximumBytes)
+  const maxBacklogBytes = yield* count("maxBacklogBytes", maxDataBytes + Wire.headerLength)
+  const mostLogBytes = Math.floor(maxBacklogBytes / 2)
+  const maxLogBytes = given?.maxLogBytes ?? Math.min(defaultLimits.maxLogBytes, mostLogBytes)
   return {
     maxDataBytes,
-    maxBacklogBytes: yield* count("maxBacklogBytes", maxDataBytes + Wire.headerLength),
+    maxBacklogBytes,
     maxMembers: yield* count("maxMembers"),
     maxSessions: yield* count("maxSessions"),
     maxHandshakes: yield* count("maxHandshakes"),
     maxConnectionsPerAddress: yield* count("maxConnectionsPerAddress"),
-    maxLogBytes: yield* count("maxLogBytes", 0),
+    maxLogBytes: yield* checkWhole("maxLogBytes", maxLogBytes, 0, mostLogBytes),
     handshakeTimeout: yield* time("handshakeTimeout"),
     stallTimeout: yield* time("stallTimeout"),
     closeTimeout: yield* time("closeTimeout"),

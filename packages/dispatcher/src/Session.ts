@@ -212,15 +212,22 @@ const connect = Effect.fnUntraced(function* (options: Resolved) {
   return yield* Effect.mapError(Race.race(options.addresses, options.attemptDelay, attempt), whichToTell)
 })
 
+/** Refusals that are over when others have gone: this member's own broken connections may still count. */
+const passing: ReadonlySet<CloseReason.CloseReason> = new Set([
+  "HandshakeTimeout",
+  "TooManyHandshakes",
+  "TooManyConnections",
+  "SessionFull",
+  "ShuttingDown"
+])
+
 /** A dispatcher that ends may come back, and one that has just begun may not have its sessions yet. */
 const isWorthAnotherTry = ({ reason }: SessionError.SessionError): boolean => {
   switch (reason._tag) {
     case "Closed":
       return reason.reason === undefined || reason.reason === "ShuttingDown"
     case "Refused":
-      return (
-        reason.reason === "TooManyHandshakes" || reason.reason === "ShuttingDown" || reason.reason === "SessionFull"
-      )
+      return passing.has(reason.reason)
     case "Unreachable":
     case "TimedOut":
     case "NotADispatcher":
