@@ -144,6 +144,9 @@ describe("listening", () => {
       assert.strictEqual(refused.message, "the port must be a whole number from 0 to 65535, not 70000")
       const backlog = yield* Effect.flip(dispatcher({ maxMessageBytes: 200, maxBacklogBytes: 223 }))
       assert(backlog._tag === "DispatcherError" && backlog.reason._tag === "InvalidOption")
+      // Whoever comes back would be cut off as too slow by what it missed.
+      const log = yield* Effect.flip(dispatcher({ maxMessageBytes: 200, maxBacklogBytes: 1000, maxLogBytes: 501 }))
+      assert.strictEqual(log.message, "maxLogBytes must be a whole number from 0 to 500, not 501")
       const small = yield* Effect.flip(dispatcher({ maxMessageBytes: 127 }))
       assert(small._tag === "DispatcherError" && small.reason._tag === "InvalidOption")
       const time = yield* Effect.flip(dispatcher({ handshakeTimeout: "Infinity" }))

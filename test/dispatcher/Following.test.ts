@@ -365,6 +365,29 @@ describe("coming back", () => {
     })
   )
 
+  const passing: ReadonlyArray<CloseReason.Refusal> = [
+    "HandshakeTimeout",
+    "TooManyHandshakes",
+    "TooManyConnections",
+    "SessionFull",
+    "ShuttingDown"
+  ]
+  it.effect.each(passing)("is tried on while it is refused for %s", (reason) =>
+    Effect.gen(function* () {
+      const { connection, router, session } = yield* joinedAfter(0)
+      yield* router.setRefusal(reason)
+      yield* connection.cut
+      yield* TestClock.adjust("1 second")
+      assert.isAbove(router.attempts(), 2)
+      yield* router.setRefusal(undefined)
+      yield* TestClock.adjust("5 seconds")
+      const next = yield* router.accept
+      assert.deepStrictEqual(resumeOf(yield* next.next), [0, life])
+      yield* next.say(Scripted.joined(0, true), message(1))
+      assert.deepStrictEqual(yield* take(session, 1), ["Message 1: 1"])
+    })
+  )
+
   it.effect("is tried after a dispatcher that ends", () =>
     Effect.gen(function* () {
       const { connection, router } = yield* joinedAfter(0)

@@ -41,7 +41,7 @@ const makeListener = () => {
 const runSeed = Effect.fnUntraced(function* (seed: number) {
   const { connect, endTurn, listener } = makeListener()
   // Little room, so that a member that stalls loses ticks, and then its connection, and the log is soon too short.
-  const limits = { maxMessageBytes: 128, maxBacklogBytes: 4096, maxLogBytes: [0, 400, 100_000][seed % 3] ?? 0 }
+  const limits = { maxMessageBytes: 128, maxBacklogBytes: 4096, maxLogBytes: [0, 400, 2048][seed % 3] ?? 0 }
   const dispatcher = yield* Dispatcher.make({ port: 1, address: Support.loopback, limits }).pipe(
     Effect.provide([Layer.succeed(TcpListener.TcpListener, listener), Support.mapperLayer, Support.resolverLayer])
   )

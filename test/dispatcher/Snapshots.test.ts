@@ -259,6 +259,45 @@ describe("a snapshot", () => {
     })
   )
 
+  const littleRoom = { maxMessageBytes: 1000, maxBacklogBytes: 3000 }
+
+  it.effect("is never asked for before the messages that it has to include, whoever is cut off by them", () =>
+    Effect.gen(function* () {
+      const { asked, endTurn, joiner, servers } = yield* withServers(2, littleRoom)
+      const [slow, next] = servers
+      assert(slow !== undefined && next !== undefined)
+      joiner.ask("sync")
+      yield* settle
+      assert.deepStrictEqual(asked(), [1, 0])
+      slow.stall(true)
+      for (let i = 0; i < 4; i++) {
+        joiner.ask("send", new Uint8Array(900))
+        endTurn()
+        yield* settle
+      }
+      const heard = next.frames().map(({ _tag, sequence }) => `${_tag} ${sequence}`)
+      assert.deepStrictEqual(heard.slice(-2), ["Message 6", "Serve 6"])
+    })
+  )
+
+  it.effect("is not asked for by whoever is cut off just then", () =>
+    Effect.gen(function* () {
+      const { asked, endTurn, join, joiner, members } = yield* withServers(1, littleRoom)
+      const slow = yield* join
+      slow.stall(true)
+      for (let i = 0; i < 3; i++) {
+        joiner.ask("send", new Uint8Array(900))
+        endTurn()
+        yield* settle
+      }
+      joiner.ask("send", new Uint8Array(900))
+      slow.ask("sync")
+      yield* settle
+      assert.strictEqual(yield* members, 2)
+      assert.deepStrictEqual(asked(), [0])
+    })
+  )
+
   it.effect("is not waited for by those who have gone", () =>
     Effect.gen(function* () {
       const { joiner, servers, members } = yield* withServers(1)

@@ -57,6 +57,41 @@ it.effect("counts connections, members, messages and bytes, once a second and at
   }).pipe(Effect.provideService(Metric.CurrentMetricAttributes, { test: "counts" }))
 )
 
+it.effect("counts each connection that is over once, with its reason", () =>
+  Effect.gen(function* () {
+    const { connect, endTurn, join } = yield* simulated({ maxMessageBytes: 1000, maxBacklogBytes: 3000 })
+    const [slow, other] = [yield* join, yield* join]
+    slow.stall(true)
+    for (let i = 0; i < 3; i++) {
+      other.ask("send", new Uint8Array(900))
+      endTurn()
+      yield* settle
+    }
+    // What it gets before it leaves is too much.
+    other.ask("send", new Uint8Array(900))
+    slow.ask("leave")
+    const broken = yield* connect
+    broken.handler.onData(fromHex("8e4e4154"))
+    broken.handler.onClose()
+    const ended = yield* connect
+    ended.handler.onEnd()
+    const foreign = yield* connect
+    foreign.handler.onData(fromHex("160301"))
+    const silent = yield* connect
+    yield* TestClock.adjust("5 seconds")
+    yield* settle
+    assert.deepStrictEqual(
+      [ended, foreign, silent].map(({ state }) => state()),
+      ["destroyed", "destroyed", "destroyed"]
+    )
+    yield* TestClock.adjust("1 second")
+    const counts = yield* Effect.forEach(["TooSlow", "Done", "Malformed", "HandshakeTimeout", "Unknown"], (reason) =>
+      countOf(Metric.withAttributes(DispatcherMetrics.closed, { reason }))
+    )
+    assert.deepStrictEqual(counts, [1, 0, 1, 1, 2])
+  }).pipe(Effect.provideService(Metric.CurrentMetricAttributes, { test: "closes" }))
+)
+
 /** A tracer that keeps what has ended: name, outcome and milliseconds. */
 const makeTracer = Effect.sync(() => {
   const ended: Array<readonly [string, unknown, number]> = []

@@ -1,4 +1,5 @@
 /** A router in memory that does the handshake, and after that says what the test wants. */
+import type * as CloseReason from "@effect-nat/dispatcher/CloseReason"
 import * as Connector from "@effect-nat/dispatcher/Connector"
 import * as Facet from "@effect-nat/dispatcher/Facet"
 import type * as Invitation from "@effect-nat/dispatcher/Invitation"
@@ -58,6 +59,7 @@ export const makeScriptedRouter = Effect.fnUntraced(function* (script: Script) {
   const connections = yield* Queue.unbounded<ScriptedConnection>()
   let currentLife = life
   let isReachable = true
+  let refusal: CloseReason.Refusal | undefined
   let attempts = 0
   /** What every client has said in its handshakes, to see that it told no secret. */
   const said: Array<Uint8Array> = []
@@ -93,6 +95,10 @@ export const makeScriptedRouter = Effect.fnUntraced(function* (script: Script) {
       }
       const take = (bytes: Uint8Array) => {
         if (script.isMute === true) return
+        if (refusal !== undefined) {
+          Queue.offerUnsafe(toClient, Wire.encodeRefused(refusal))
+          return
+        }
         if (phase === "member") {
           decoder.push(bytes, (all, start, end) => {
             const request = all.subarray(start, end)
@@ -148,6 +154,11 @@ export const makeScriptedRouter = Effect.fnUntraced(function* (script: Script) {
     setReachable: (value: boolean) =>
       Effect.sync(() => {
         isReachable = value
+      }),
+    /** Answers every hello from now on so; `undefined` for a challenge. */
+    setRefusal: (reason: CloseReason.Refusal | undefined) =>
+      Effect.sync(() => {
+        refusal = reason
       }),
     /** The session begins anew. */
     beginNewLife: Effect.sync(() => {

@@ -242,8 +242,8 @@ export interface Limits {
   /** The most connections from one address; this host's own, and loopback, are not counted. Defaults to 256. */
   readonly maxConnectionsPerAddress: number
   /**
-   * The most bytes of messages that each session keeps for members that come back, 0 for none; half of
-   * `maxBacklogBytes` where that is less, so that nobody is cut off by what it has missed. Defaults to 256 KiB.
+   * The most bytes of messages that each session keeps for members that come back; 0 for none. At most half of
+   * `maxBacklogBytes`, for whoever comes back gets all of it at once. Defaults to 256 KiB, or that half where it is less.
    */
   readonly maxLogBytes: number
   /** The largest snapshot that is passed on, in bytes. Defaults to 64 MiB. */
@@ -414,6 +414,8 @@ const resolveLimits = Effect.fnUntraced(function* (given: Partial<Limits> | unde
   const time = (name: keyof Limits) => checkTime(name, limits[name])
   const maxDataBytes = yield* count("maxMessageBytes", minimumBytes, maximumBytes)
   const maxBacklogBytes = yield* count("maxBacklogBytes", maxDataBytes + Wire.headerLength)
+  const mostLogBytes = Math.floor(maxBacklogBytes / 2)
+  const maxLogBytes = given?.maxLogBytes ?? Math.min(defaultLimits.maxLogBytes, mostLogBytes)
   return {
     maxDataBytes,
     maxBacklogBytes,
@@ -421,7 +423,7 @@ const resolveLimits = Effect.fnUntraced(function* (given: Partial<Limits> | unde
     maxSessions: yield* count("maxSessions"),
     maxHandshakes: yield* count("maxHandshakes"),
     maxConnectionsPerAddress: yield* count("maxConnectionsPerAddress"),
-    maxLogBytes: Math.min(yield* count("maxLogBytes", 0), Math.floor(maxBacklogBytes / 2)),
+    maxLogBytes: yield* checkWhole("maxLogBytes", maxLogBytes, 0, mostLogBytes),
     handshakeTimeout: yield* time("handshakeTimeout"),
     stallTimeout: yield* time("stallTimeout"),
     closeTimeout: yield* time("closeTimeout"),
