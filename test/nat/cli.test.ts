@@ -50,7 +50,7 @@ const wrongCalls: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: Reg
   [["map", "12000", "--strategy", "wormhole"], /wormhole.*auto/],
   [["map", "12000", "--lease", "soon"], /"soon" is not a lease/],
   [["map", "12000", "--strategy", "manual", "--external-address", "home.example"], /is not an IP address/],
-  [["map", "12000", "12000/tcp"], /external port 12000\/tcp is asked for twice/],
+  [["map", "12000", "12000/tcp"], /"12000\/tcp".*external port 12000\/tcp is asked for twice/],
   [["map", "12000:80", "12001:80"], /external port 80\/tcp is asked for twice/],
   [["map", "12000", "--external-address", "11.22.33.1"], /--external-address goes with --strategy manual/],
   [["map", "12000", "--family", "ipv5"], /ipv5.*ipv4/],

@@ -2,7 +2,9 @@
  * Flags and arguments, shared by the commands. What is wrong with a value is said here, before anything runs.
  */
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Argument from "effect/cli/Argument"
+import * as CliError from "effect/cli/CliError"
 import * as Flag from "effect/cli/Flag"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
@@ -159,18 +161,21 @@ const sameExternal = (self: MappingSpec, that: MappingSpec): boolean =>
   (self.externalPort ?? self.internalPort) === (that.externalPort ?? that.internalPort)
 
 /** No two mappings of one external port. */
-export const checkSpecs = (specs: ReadonlyArray<MappingSpec>): ReadonlyArray<MappingSpec> => {
+const checkSpecs = (
+  specs: ReadonlyArray<MappingSpec>
+): Effect.Effect<ReadonlyArray<MappingSpec>, CliError.InvalidValue> => {
   const repeated = specs.find((spec, index) => specs.slice(0, index).some((earlier) => sameExternal(earlier, spec)))
-  if (repeated === undefined) return specs
-  const port = repeated.externalPort ?? repeated.internalPort
-  throw new Error(`external port ${port}/${repeated.protocol} is asked for twice: name each port once`)
+  if (repeated === undefined) return Effect.succeed(specs)
+  const value = `${repeated.externalPort ?? repeated.internalPort}/${repeated.protocol}`
+  const expected = `external port ${value} is asked for twice: name each port once`
+  return Effect.fail(new CliError.InvalidValue({ option: "port", value, expected, kind: "argument" }))
 }
 
 export const mappingSpecs = Argument.String("port").pipe(
   Argument.withDescription("Internal port, external port and protocol, as 12000[:12001][/tcp|/udp]"),
   Argument.mapTryCatch(parseMappingSpec, asError),
   Argument.variadic({ min: 1 }),
-  Argument.mapTryCatch(checkSpecs, asError)
+  Argument.mapEffect(checkSpecs)
 )
 
 export const externalSpec = Argument.String("port").pipe(
