@@ -11,7 +11,6 @@
  * ```ts
  * import * as Effect from "effect/Effect"
  * import * as Layer from "effect/Layer"
-import * as NetAddress from "effect/net/NetAddress"
  * import * as NodeHost from "@effect-nat/core/NodeHost"
  * import * as PortMapper from "@effect-nat/core/PortMapper"
  * import * as Automatic from "effect-nat/Automatic"
