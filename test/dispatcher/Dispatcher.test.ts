@@ -324,7 +324,7 @@ describe("hostile peers", () => {
 
   it.live("that send nothing or half a handshake are sent away after the time limit", () =>
     Effect.gen(function* () {
-      const one = yield* dispatcher({ handshakeTimeout: "50 millis" })
+      const one = yield* dispatcher({ handshakeTimeout: "500 millis" })
       const invitation = yield* one.register()
       const { hello } = handshake(invitation)
       const answerTo = Effect.fnUntraced(function* (bytes: Uint8Array) {
@@ -340,7 +340,7 @@ describe("hostile peers", () => {
       assert.deepStrictEqual(wordsOf(framesIn(challenged)), ["Close: HandshakeTimeout"])
       // Whoever has come in is not under this limit any more.
       const member = yield* joinRaw(one, invitation)
-      yield* Effect.sleep("100 millis")
+      yield* Effect.sleep("700 millis")
       yield* member.ask("send", bytesOf("patient"))
       yield* until(Effect.map(member.frames, (frames) => wordsOf(frames).at(-1) === "patient"))
     })

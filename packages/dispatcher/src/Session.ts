@@ -180,13 +180,10 @@ const silenceLimit = Duration.seconds(15)
 
 const pauses = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("5 seconds")])
 
-const closed = (reason: CloseReason.CloseReason | undefined) =>
-  SessionError.fromReason(new SessionError.Closed({ reason }))
-
 /** A refusal says more than silence. */
 const whichToTell = (failures: ReadonlyArray<SessionError.SessionError>): SessionError.SessionError => {
   const said = failures.find(({ reason }) => ["UnknownSession", "Refused", "UnsupportedVersion"].includes(reason._tag))
-  return said ?? failures[0] ?? closed(undefined)
+  return said ?? failures[0] ?? Link.closed(undefined)
 }
 
 interface Connected {
@@ -258,7 +255,7 @@ const reconnect = Effect.fnUntraced(function* (options: Resolved, broken: Sessio
 
 const failureOf = (failure: Follower.Failure): SessionError.SessionError =>
   failure._tag === "Closed"
-    ? closed(failure.reason)
+    ? Link.closed(failure.reason)
     : SessionError.fromReason(new SessionError.Missed({ after: failure.after, reason: failure.reason }))
 
 type Events = Queue.Queue<Arr.NonEmptyReadonlyArray<SessionEvent.SessionEvent>, SessionError.SessionError | Cause.Done>
@@ -377,7 +374,7 @@ const watch = <A>(own: Own, link: Link.Link, following: Effect.Effect<A, Session
     while (true) {
       yield* Effect.sleep(silenceLimit)
       const silent = yield* link.silence
-      if (silent >= 2 * limit) return yield* closed(undefined)
+      if (silent >= 2 * limit) return yield* Link.closed(undefined)
       if (silent >= limit) yield* Effect.ignore(askTime(own, link))
     }
   })

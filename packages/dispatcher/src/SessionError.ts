@@ -53,7 +53,7 @@ export class NotADispatcher extends Schema.TaggedError<NotADispatcher>("@effect-
 }
 
 /**
- * The connection breaks again and again, or no dispatcher answers at any address: the session was given up.
+ * A broken connection could not be made again in time, at any of the addresses: the session was given up.
  *
  * @category errors
  * @since 0.1.0

@@ -397,7 +397,7 @@ export const frameTypes = {
 export const ignorableFrame = 0x80
 
 /**
- * Whether there is anybody who makes snapshots: why there is none.
+ * Why there will be no snapshot: no member makes any, or none that was asked has answered.
  *
  * @category models
  * @since 0.1.0
@@ -468,14 +468,13 @@ export const snapshotHeaderLength = 16
 const lifeLength = 8
 
 /**
- * The length of what a client says that comes back, in bytes: after which message, and of which life.
+ * The length of the data by which a client that comes back says what it has, in bytes: a message's number and a life.
  *
  * @category constants
  * @since 0.1.0
  */
 export const resumeLength = 16
 
-/** The number that stands for a session's first message is 1; 0 is before it. */
 const twoTo32 = 0x1_0000_0000
 
 /**

@@ -30,7 +30,8 @@ export interface Link {
 
 type Pull = Effect.Effect<Arr.NonEmptyReadonlyArray<Uint8Array>, Socket.SocketError>
 
-const closed = (reason: CloseReason.CloseReason | undefined) =>
+/** The end of a connection, with the router's reason where it gave one. */
+export const closed = (reason: CloseReason.CloseReason | undefined) =>
   SessionError.fromReason(new SessionError.Closed({ reason }))
 
 const unreachable = (error: Socket.SocketError) => {

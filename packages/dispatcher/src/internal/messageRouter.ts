@@ -5,7 +5,7 @@
  * What arrives within one turn of the event loop goes out as one block, the same memory for every member, so a turn costs
  * one write for each member, however many messages it holds. Whatever else a member is told goes through the same queue.
  */
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import type * as Capability from "../Capability.ts"
 import type * as CloseReason from "../CloseReason.ts"
 import type * as Facet from "../Facet.ts"
@@ -35,7 +35,6 @@ export interface Surroundings {
 }
 
 export interface Settings {
-  readonly maxDataBytes: number
   /** 0 for no log. */
   readonly maxLogBytes: number
   readonly snapshots: SnapshotRelay.Settings
@@ -148,7 +147,7 @@ export class MessageRouter {
   }
 
   /** Sends the member the time every so many milliseconds, while no messages flow; 0 ends it. */
-  heartbeat(member: Member, milliseconds: number, every: Duration.Duration): void {
+  heartbeat(member: Member, milliseconds: number): void {
     this.endHeartbeat(member)
     if (milliseconds === 0) return
     const known = this.heartbeats.get(milliseconds)
@@ -156,7 +155,7 @@ export class MessageRouter {
       known.members.add(member)
       return
     }
-    this.startHeartbeat(milliseconds, every, new Set([member]))
+    this.startHeartbeat(milliseconds, new Set([member]))
   }
 
   /** In order: what was sent before is delivered before. */
@@ -234,10 +233,10 @@ export class MessageRouter {
     behind?.forEach((member) => member.close("TooSlow"))
   }
 
-  private startHeartbeat(milliseconds: number, every: Duration.Duration, members: Set<Member>): void {
-    const cancel = this.around.after(every, () => {
+  private startHeartbeat(milliseconds: number, members: Set<Member>): void {
+    const cancel = this.around.after(Duration.millis(milliseconds), () => {
       this.tick(milliseconds, members)
-      if (members.size > 0 && this.isOpen) this.startHeartbeat(milliseconds, every, members)
+      if (members.size > 0 && this.isOpen) this.startHeartbeat(milliseconds, members)
     })
     this.heartbeats.set(milliseconds, { members, cancel })
   }

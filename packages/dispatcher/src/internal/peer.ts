@@ -319,7 +319,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     const wanted = Bytes.viewOf(data).getUint32(0)
     const least = Math.ceil(Duration.toMillis(this.host.limits.minTickInterval))
     const milliseconds = wanted === 0 ? 0 : Math.max(least, wanted)
-    router.heartbeat(this, milliseconds, Duration.millis(milliseconds))
+    router.heartbeat(this, milliseconds)
   }
 
   private pause(): void {

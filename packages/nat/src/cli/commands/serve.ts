@@ -6,7 +6,6 @@ import * as ContactPointResolver from "@effect-nat/core/ContactPointResolver"
 import * as Lan from "@effect-nat/core/Lan"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
-import * as Capability from "@effect-nat/dispatcher/Capability"
 import * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
 import * as Invitation from "@effect-nat/dispatcher/Invitation"
 import * as NodeDispatcher from "@effect-nat/dispatcher/NodeDispatcher"
@@ -19,6 +18,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -99,11 +99,7 @@ const printContactPoint = Effect.fnUntraced(function* (
 
 const sessionOf = (text: string | undefined): Dispatcher.RegisterOptions => {
   if (text === undefined) return {}
-  const [id = "", secret] = text.split(".")
-  return {
-    sessionId: SessionId.SessionId.make(id),
-    capability: secret === undefined ? undefined : Capability.Capability.make(secret)
-  }
+  return Option.getOrElse(Invitation.fromString(text), () => ({ sessionId: SessionId.SessionId.make(text) }))
 }
 
 const cannotTell = (port: number, cause: unknown) => {
