@@ -12,8 +12,8 @@ const contactPoint = new ContactPoint.ContactPoint({
   name: "island",
   internal: [inet("192.168.77.2:12000"), inet("[fd00::2]:12000")],
   external: [
-    new ContactPoint.ExternalAddress({ address: inet("11.22.33.1:12001"), source: "reported" }),
-    new ContactPoint.ExternalAddress({ address: inet("[2001:db8::2]:12000"), source: "configured" })
+    new ContactPoint.ExternalAddress({ address: inet("11.22.33.1:12001"), verification: "reported" }),
+    new ContactPoint.ExternalAddress({ address: inet("[2001:db8::2]:12000"), verification: "configured" })
   ]
 })
 
@@ -22,9 +22,10 @@ const json = {
   name: "island",
   internal: ["192.168.77.2:12000", "[fd00::2]:12000"],
   external: [
-    { address: "11.22.33.1:12001", source: "reported" },
-    { address: "[2001:db8::2]:12000", source: "configured" }
-  ]
+    { address: "11.22.33.1:12001", verification: "reported" },
+    { address: "[2001:db8::2]:12000", verification: "configured" }
+  ],
+  sessions: []
 }
 
 const Word = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 0xffff }))
@@ -35,6 +36,8 @@ const Endpoint = Schema.Struct({
   isIpv6: Schema.Boolean,
   port: Word
 })
+
+const Endpoints = Schema.Array(Endpoint).check(Schema.isMaxLength(16))
 
 const addressOf = ({ isIpv6, port, words }: typeof Endpoint.Type) => {
   const bytes = Uint8Array.from(words.flatMap((word) => [word >> 8, word & 0xff]))
@@ -62,7 +65,7 @@ describe("ContactPoint", () => {
 
   it.effect.prop(
     "every contact point comes back from JSON as it was",
-    [Schema.String, Schema.Array(Endpoint), Schema.Array(Endpoint)],
+    [ContactPoint.Name, Endpoints, Endpoints],
     ([name, internal, external]) =>
       Effect.gen(function* () {
         const point = new ContactPoint.ContactPoint({
@@ -70,7 +73,7 @@ describe("ContactPoint", () => {
           name,
           internal: internal.map(addressOf),
           external: external.map(
-            (one) => new ContactPoint.ExternalAddress({ address: addressOf(one), source: "reported" })
+            (one) => new ContactPoint.ExternalAddress({ address: addressOf(one), verification: "reported" })
           )
         })
         const text = JSON.stringify(yield* Schema.encodeEffect(ContactPoint.ContactPoint)(point))
@@ -83,7 +86,7 @@ describe("ContactPoint", () => {
     { ...json, internal: ["192.168.77.2"] },
     { ...json, internal: ["router.local:12000"] },
     { ...json, internal: ["192.168.77.2:70000"] },
-    { ...json, external: [{ address: "11.22.33.1:12001", source: "guessed" }] },
+    { ...json, external: [{ address: "11.22.33.1:12001", verification: "guessed" }] },
     { ...json, external: undefined },
     null,
     "island"

@@ -43,8 +43,8 @@ const contactPoint = new ContactPoint.ContactPoint({
     "[fd7a:115c:a1e0::7]:12000"
   ].map(inet),
   external: [
-    new ContactPoint.ExternalAddress({ address: inet("11.22.33.1:12001"), source: "reported" }),
-    new ContactPoint.ExternalAddress({ address: inet("[2001:db8:77::2]:12000"), source: "reported" })
+    new ContactPoint.ExternalAddress({ address: inet("11.22.33.1:12001"), verification: "reported" }),
+    new ContactPoint.ExternalAddress({ address: inet("[2001:db8:77::2]:12000"), verification: "reported" })
   ]
 })
 
@@ -177,8 +177,8 @@ describe("ContactPointResolver", () => {
           ...contactPoint,
           internal: ["127.0.0.1:12000", "[::1]:12000", "192.168.77.2:12000"].map(inet),
           external: [
-            new ContactPoint.ExternalAddress({ address: inet("127.0.0.1:12001"), source: "configured" }),
-            new ContactPoint.ExternalAddress({ address: inet("[::1]:12001"), source: "configured" })
+            new ContactPoint.ExternalAddress({ address: inet("127.0.0.1:12001"), verification: "configured" }),
+            new ContactPoint.ExternalAddress({ address: inet("[::1]:12001"), verification: "configured" })
           ]
         })
         for (const receivedOn of [undefined, "127.0.0.1", "192.168.77.2"]) {
@@ -290,7 +290,7 @@ describe("ContactPointResolver", () => {
           ]
         })
         assert.deepStrictEqual(
-          point.external.map((one) => `${NetAddress.formatInet(one.address)} ${one.source}`),
+          point.external.map((one) => `${NetAddress.formatInet(one.address)} ${one.verification}`),
           ["11.22.33.1:12001 reported", "11.22.33.2:12001 configured"]
         )
       })

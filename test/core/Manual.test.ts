@@ -40,7 +40,7 @@ describe("Manual", () => {
       assert.isUndefined(mapping.gateway)
       assert.isUndefined(PortMapping.lifetimeSeconds(mapping))
       assert.strictEqual(ContactPoint.format(point), "internal 192.168.77.2:12000; external 11.22.33.1:12001")
-      assert.strictEqual(point.external[0]?.source, "configured")
+      assert.strictEqual(point.external[0]?.verification, "configured")
     })
   )
 

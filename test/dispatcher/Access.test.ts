@@ -1,10 +1,10 @@
 /** Who comes in, and what it may do then; over simulated connections. */
-import * as Capability from "@effect-nat/dispatcher/Capability"
+import * as Capability from "@effect-nat/core/Capability"
 import type * as CloseReason from "@effect-nat/dispatcher/CloseReason"
 import * as DispatcherMetrics from "@effect-nat/dispatcher/DispatcherMetrics"
 import * as Facet from "@effect-nat/dispatcher/Facet"
 import * as Invitation from "@effect-nat/dispatcher/Invitation"
-import * as SessionId from "@effect-nat/dispatcher/SessionId"
+import * as SessionId from "@effect-nat/core/SessionId"
 import * as Wire from "@effect-nat/dispatcher/Wire"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"

@@ -1,10 +1,10 @@
 /** The client against a router that says what the test wants, with the test's clock. */
 import * as Session from "@effect-nat/dispatcher/Session"
-import * as Capability from "@effect-nat/dispatcher/Capability"
+import * as Capability from "@effect-nat/core/Capability"
 import type * as CloseReason from "@effect-nat/dispatcher/CloseReason"
 import * as Invitation from "@effect-nat/dispatcher/Invitation"
 import type * as SessionEvent from "@effect-nat/dispatcher/SessionEvent"
-import * as SessionId from "@effect-nat/dispatcher/SessionId"
+import * as SessionId from "@effect-nat/core/SessionId"
 import * as Wire from "@effect-nat/dispatcher/Wire"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"

@@ -1,4 +1,4 @@
-import type * as ContactPoint from "@effect-nat/core/ContactPoint"
+import * as ContactPoint from "@effect-nat/core/ContactPoint"
 import * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
 import * as Facet from "@effect-nat/dispatcher/Facet"
 import * as Invitation from "@effect-nat/dispatcher/Invitation"
@@ -325,7 +325,7 @@ describe("joining fails", () => {
 
   it.live("where the contact point has no address", () =>
     Effect.gen(function* () {
-      const nowhere: ContactPoint.ContactPoint = { version: 1, name: "", internal: [], external: [] }
+      const nowhere = new ContactPoint.ContactPoint({ version: 1, name: "", internal: [], external: [] })
       const reason = yield* reasonOf(Session.join(nowhere, { invitation: unknown }))
       assert.strictEqual(reason._tag, "Unreachable")
     }).pipe(Effect.provide(NodeConnector.layer))

@@ -1,6 +1,6 @@
 import * as CloseReason from "@effect-nat/dispatcher/CloseReason"
 import type * as Facet from "@effect-nat/dispatcher/Facet"
-import * as SessionId from "@effect-nat/dispatcher/SessionId"
+import * as SessionId from "@effect-nat/core/SessionId"
 import * as Wire from "@effect-nat/dispatcher/Wire"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"

@@ -4,11 +4,11 @@
  *
  * One member, the recorder, never stalls and never goes: what it hears is what the session was.
  */
-import * as Capability from "@effect-nat/dispatcher/Capability"
+import * as CapabilityProof from "@effect-nat/dispatcher/CapabilityProof"
 import type * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
 import type * as Invitation from "@effect-nat/dispatcher/Invitation"
 import type * as SessionEvent from "@effect-nat/dispatcher/SessionEvent"
-import * as SessionId from "@effect-nat/dispatcher/SessionId"
+import * as SessionId from "@effect-nat/core/SessionId"
 import type * as TcpListener from "@effect-nat/dispatcher/TcpListener"
 import * as Wire from "@effect-nat/dispatcher/Wire"
 import * as Effect from "effect/Effect"
@@ -156,7 +156,7 @@ class Member {
     const nonce = new Uint8Array(16)
     wires.toRouter.push(
       Wire.encodeHello(
-        new Wire.Hello({ sessionId, capabilityName: Capability.name(capability), nonce, extensions: [] })
+        new Wire.Hello({ sessionId, capabilityName: CapabilityProof.name(capability), nonce, extensions: [] })
       )
     )
     return wires
@@ -219,7 +219,9 @@ class Member {
     if (decoded.value._tag === "Refused") this.end({ _tag: "Closed", reason: decoded.value.reason })
     else {
       const { capability } = this.invitation
-      this.wires.toRouter.push(Capability.prove(capability, { ...this.claim(decoded.value.nonce), side: "client" }))
+      this.wires.toRouter.push(
+        CapabilityProof.prove(capability, { ...this.claim(decoded.value.nonce), side: "client" })
+      )
     }
     this.challenge = undefined
     return block.subarray(decoded.length)

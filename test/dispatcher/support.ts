@@ -104,7 +104,7 @@ export const resolverLayer = Layer.mock(ContactPointResolver.ContactPointResolve
           const external = PortMapping.external(mapping)
           return external === undefined
             ? []
-            : [new ContactPoint.ExternalAddress({ address: external, source: "reported" })]
+            : [new ContactPoint.ExternalAddress({ address: external, verification: "reported" })]
         })
       })
     )

@@ -1,9 +1,9 @@
 /** Every decoder that meets the network. */
-import * as Capability from "@effect-nat/dispatcher/Capability"
+import * as Capability from "@effect-nat/core/Capability"
 import * as CloseReason from "@effect-nat/dispatcher/CloseReason"
 import * as Facet from "@effect-nat/dispatcher/Facet"
 import * as Invitation from "@effect-nat/dispatcher/Invitation"
-import * as SessionId from "@effect-nat/dispatcher/SessionId"
+import * as SessionId from "@effect-nat/core/SessionId"
 import * as Wire from "@effect-nat/dispatcher/Wire"
 import * as RouterModel from "@effect-nat/testing/RouterModel"
 import * as UpnpResponder from "@effect-nat/testing/UpnpResponder"

@@ -37,7 +37,7 @@ for (const strategy of ["upnp", "natpmp"] as const) {
             version: 1,
             name: "effect-nat",
             internal: ["192.168.77.2:12000"],
-            external: [{ address: "11.22.33.1:12001", source: "reported" }]
+            external: [{ address: "11.22.33.1:12001", verification: "reported" }]
           })
           const mapped = JSON.parse(yield* server.awaitLine('"event":"mapped"'))
           assert.strictEqual(mapped.external, "11.22.33.1:12001")

@@ -2,11 +2,11 @@
  * A dispatcher with many clients that come, go, stall and send garbage, beside some that behave: those must hear all that
  * is sent, each of them the same in the same order, and the dispatcher's memory must not grow.
  */
-import * as Capability from "@effect-nat/dispatcher/Capability"
+import * as CapabilityProof from "@effect-nat/dispatcher/CapabilityProof"
 import * as Invitation from "@effect-nat/dispatcher/Invitation"
 import * as NodeConnector from "@effect-nat/dispatcher/NodeConnector"
 import * as Session from "@effect-nat/dispatcher/Session"
-import * as SessionId from "@effect-nat/dispatcher/SessionId"
+import * as SessionId from "@effect-nat/core/SessionId"
 import * as WebConnector from "@effect-nat/dispatcher/WebConnector"
 import * as Wire from "@effect-nat/dispatcher/Wire"
 import * as Data from "effect/Data"
@@ -183,7 +183,9 @@ const enter = (
   let bytes = new Uint8Array(0)
   let isChallenged = false
   socket.write(
-    Wire.encodeHello(new Wire.Hello({ sessionId, capabilityName: Capability.name(capability), nonce, extensions: [] }))
+    Wire.encodeHello(
+      new Wire.Hello({ sessionId, capabilityName: CapabilityProof.name(capability), nonce, extensions: [] })
+    )
   )
   const onData = (chunk: Uint8Array) => {
     bytes = new Uint8Array(Buffer.concat([bytes, chunk]))
@@ -193,7 +195,7 @@ const enter = (
       isChallenged = true
       bytes = bytes.slice(reply.length)
       const claim = { sessionId: SessionId.toBytes(sessionId), clientNonce: nonce, routerNonce: reply.value.nonce }
-      socket.write(Capability.prove(capability, { ...claim, side: "client" }))
+      socket.write(CapabilityProof.prove(capability, { ...claim, side: "client" }))
     }
     if (bytes.length < 4 || bytes.length < Wire.endOf(bytes, 0)) return
     const frame = Wire.decodeFrame(bytes.subarray(0, Wire.endOf(bytes, 0)))
@@ -210,7 +212,7 @@ const hello = (invitation: Invitation.Invitation) =>
   Wire.encodeHello(
     new Wire.Hello({
       sessionId: invitation.sessionId,
-      capabilityName: Capability.name(invitation.capability),
+      capabilityName: CapabilityProof.name(invitation.capability),
       nonce: new Uint8Array(16),
       extensions: []
     })

@@ -157,9 +157,12 @@ export const addressesFor = (
 const externalOf = (mapping: PortMapping.PortMapping): ReadonlyArray<ContactPoint.ExternalAddress> => {
   const address = PortMapping.external(mapping)
   if (address === undefined || mapping.status === "lost") return []
-  return [
-    new ContactPoint.ExternalAddress({ address, source: mapping.method === "manual" ? "configured" : "reported" })
-  ]
+  return [new ContactPoint.ExternalAddress({ address, verification: verificationOf(mapping) })]
+}
+
+const verificationOf = (mapping: PortMapping.PortMapping): ContactPoint.Verification => {
+  if (mapping.doubleNat) return "doubtful"
+  return mapping.method === "manual" ? "configured" : "reported"
 }
 
 const make = Effect.gen(function* () {

@@ -9,11 +9,32 @@
 export * as Automation from "./Automation.ts"
 
 /**
- * A contact point: where a service can be reached, from inside and from outside.
+ * The 128-bit secret that opens something: a session, or the control of a dispatcher.
+ *
+ * @since 0.1.0
+ */
+export * as Capability from "./Capability.ts"
+
+/**
+ * The CRC-32 that every frame carries (the one of IEEE 802.3 and of zlib: polynomial `edb88320`, reflected).
+ *
+ * @since 0.1.0
+ */
+export * as Checksum from "./Checksum.ts"
+
+/**
+ * A contact point: where a service can be reached, from inside and from outside, and what there is.
  *
  * @since 0.1.0
  */
 export * as ContactPoint from "./ContactPoint.ts"
+
+/**
+ * A contact point as bytes: what is in its URI, and in the packets that announce it.
+ *
+ * @since 0.1.0
+ */
+export * as ContactPointCodec from "./ContactPointCodec.ts"
 
 /**
  * Turns a listening port and its live mappings into a contact point, and answers what to tell *this* requester.
@@ -21,6 +42,13 @@ export * as ContactPoint from "./ContactPoint.ts"
  * @since 0.1.0
  */
 export * as ContactPointResolver from "./ContactPointResolver.ts"
+
+/**
+ * A contact point in one word, to be pasted or put into a QR code: `effect-nat:` and its bytes in base64url.
+ *
+ * @since 0.1.0
+ */
+export * as ContactPointUri from "./ContactPointUri.ts"
 
 /**
  * The seam to the routing table: which gateways would the kernel send packets for the world to?
@@ -215,6 +243,13 @@ export * as PortMapping from "./PortMapping.ts"
  * @since 0.1.0
  */
 export * as RestartLimit from "./RestartLimit.ts"
+
+/**
+ * The 128-bit id that names one session on a dispatcher.
+ *
+ * @since 0.1.0
+ */
+export * as SessionId from "./SessionId.ts"
 
 /**
  * How often a gateway is waited for that has fallen silent: many mappings end together, and the end of a program must

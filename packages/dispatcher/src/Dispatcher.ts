@@ -22,6 +22,8 @@
  * import * as Invitation from "@effect-nat/dispatcher/Invitation"
  * import * as NodeDispatcher from "@effect-nat/dispatcher/NodeDispatcher"
  * import * as Effect from "effect/Effect"
+import * as Hex from "effect/encoding/Hex"
+import * as Hex from "effect/encoding/Hex"
  *
  * // What is left to provide is a strategy, such as `Lan.layer`, and `ContactPointResolver.layer`.
  * const program = Effect.gen(function* () {
@@ -42,6 +44,7 @@ import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Hex from "effect/encoding/Hex"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
@@ -49,14 +52,14 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as Capability from "./Capability.ts"
+import * as Capability from "@effect-nat/core/Capability"
+import * as CapabilityProof from "./CapabilityProof.ts"
 import * as Facet from "./Facet.ts"
-import * as Bytes from "./internal/bytes.ts"
 import * as Hub from "./internal/hub.ts"
 import * as Metering from "./internal/metering.ts"
 import type * as MessageRouter from "./internal/messageRouter.ts"
 import * as Invitation from "./Invitation.ts"
-import * as SessionId from "./SessionId.ts"
+import * as SessionId from "@effect-nat/core/SessionId"
 import * as TcpListener from "./TcpListener.ts"
 import * as Wire from "./Wire.ts"
 
@@ -501,7 +504,7 @@ const grant = Effect.fnUntraced(function* (
   given?: Capability.Capability
 ) {
   const capability = given ?? (yield* Capability.make)
-  router.grants.set(Bytes.toHex(Capability.name(capability)), { capability, facets: new Set(facets) })
+  router.grants.set(Hex.encode(CapabilityProof.name(capability)), { capability, facets: new Set(facets) })
   return new Invitation.Invitation({ sessionId: router.id, capability })
 })
 
@@ -523,7 +526,7 @@ const makeInvite = (hub: Hub.Hub) =>
 const makeRevoke = (hub: Hub.Hub) =>
   Effect.fn("Dispatcher.revoke")(function* ({ capability, sessionId }: Invitation.Invitation) {
     const router = hub.routers.get(sessionId)
-    const name = Bytes.toHex(Capability.name(capability))
+    const name = Hex.encode(CapabilityProof.name(capability))
     const own = router?.grants.get(name)
     if (router === undefined || own === undefined) return false
     router.grants.delete(name)

@@ -7,8 +7,8 @@
  */
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import * as Capability from "./Capability.ts"
-import * as SessionId from "./SessionId.ts"
+import * as Capability from "@effect-nat/core/Capability"
+import * as SessionId from "@effect-nat/core/SessionId"
 
 /**
  * A session and a capability that opens it.

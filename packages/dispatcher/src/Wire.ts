@@ -18,12 +18,12 @@
  */
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import * as Capability from "./Capability.ts"
-import * as Checksum from "./Checksum.ts"
+import * as CapabilityProof from "./CapabilityProof.ts"
+import * as Checksum from "@effect-nat/core/Checksum"
 import * as CloseReason from "./CloseReason.ts"
 import * as Facet from "./Facet.ts"
 import * as Bytes from "./internal/bytes.ts"
-import * as SessionId from "./SessionId.ts"
+import * as SessionId from "@effect-nat/core/SessionId"
 
 /**
  * The version of the wire that this module speaks.
@@ -108,7 +108,7 @@ const bytesOfLength = (length: number) =>
     Schema.makeFilter((bytes: Uint8Array) => (bytes.length === length ? undefined : `expected ${length} bytes`))
   )
 
-const nonce = bytesOfLength(Capability.proofLength)
+const nonce = bytesOfLength(CapabilityProof.proofLength)
 
 /**
  * An addition of a later version to hello or challenge. A receiver that does not know the type skips it, or, where bit
@@ -139,8 +139,8 @@ export const requiredExtension = 0x8000
  */
 export class Hello extends Schema.Class<Hello>("@effect-nat/dispatcher/Hello")({
   sessionId: SessionId.SessionId,
-  /** `Capability.name` of the capability. */
-  capabilityName: bytesOfLength(Capability.nameLength),
+  /** `CapabilityProof.name` of the capability. */
+  capabilityName: bytesOfLength(CapabilityProof.nameLength),
   /** 16 random bytes, new for every connection. */
   nonce,
   extensions: Schema.Array(Extension)
@@ -155,8 +155,8 @@ export class Hello extends Schema.Class<Hello>("@effect-nat/dispatcher/Hello")({
 export class Challenge extends Schema.TaggedClass<Challenge>("@effect-nat/dispatcher/Challenge")("Challenge", {
   /** 16 random bytes, new for every connection. */
   nonce,
-  /** `Capability.prove` for the side `"router"`. */
-  proof: bytesOfLength(Capability.proofLength),
+  /** `CapabilityProof.prove` for the side `"router"`. */
+  proof: bytesOfLength(CapabilityProof.proofLength),
   extensions: Schema.Array(Extension)
 }) {}
 

@@ -1,18 +1,13 @@
 // Written by "npm run generate" from the modules' headers. Do not edit.
 
 /**
- * The 128-bit secret that opens a session: whoever has it may come in.
+ * How a client and a router show each other that they know a capability, without telling it: HMAC-SHA-256 over fresh
+ * random numbers of both, so that what was overheard opens nothing, and a host that does not know the capability cannot
+ * pass for the router.
  *
  * @since 0.1.0
  */
-export * as Capability from "./Capability.ts"
-
-/**
- * The CRC-32 that every frame carries (the one of IEEE 802.3 and of zlib: polynomial `edb88320`, reflected).
- *
- * @since 0.1.0
- */
-export * as Checksum from "./Checksum.ts"
+export * as CapabilityProof from "./CapabilityProof.ts"
 
 /**
  * Why a dispatcher refuses or closes a connection, in words and as one byte on the wire.
@@ -101,13 +96,6 @@ export * as SessionError from "./SessionError.ts"
  * @since 0.1.0
  */
 export * as SessionEvent from "./SessionEvent.ts"
-
-/**
- * The 128-bit id that names one session on a dispatcher.
- *
- * @since 0.1.0
- */
-export * as SessionId from "./SessionId.ts"
 
 /**
  * The seam to listening TCP sockets, in plain callbacks: what passes here is the dispatcher's hot path.

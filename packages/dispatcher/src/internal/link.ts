@@ -5,12 +5,12 @@ import * as WebCrypto from "effect/crypto/WebCrypto"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Socket from "effect/socket/Socket"
-import * as Capability from "../Capability.ts"
+import * as CapabilityProof from "../CapabilityProof.ts"
 import * as CloseReason from "../CloseReason.ts"
 import type * as Facet from "../Facet.ts"
 import type * as Invitation from "../Invitation.ts"
 import * as SessionError from "../SessionError.ts"
-import * as SessionId from "../SessionId.ts"
+import * as SessionId from "@effect-nat/core/SessionId"
 import * as Wire from "../Wire.ts"
 import * as Bytes from "./bytes.ts"
 
@@ -111,16 +111,16 @@ const handshake = Effect.fnUntraced(function* (
   { capability, sessionId }: Invitation.Invitation
 ) {
   const crypto = yield* WebCrypto.WebCrypto
-  const nonce = crypto.getRandomValues(new Uint8Array(Capability.proofLength))
-  const capabilityName = Capability.name(capability)
+  const nonce = crypto.getRandomValues(new Uint8Array(CapabilityProof.proofLength))
+  const capabilityName = CapabilityProof.name(capability)
   yield* write(Wire.encodeHello(new Wire.Hello({ sessionId, capabilityName, nonce, extensions: [] })))
   const challenge = yield* readChallenge(source)
   const claim = { sessionId: SessionId.toBytes(sessionId), clientNonce: nonce, routerNonce: challenge.nonce }
-  if (!Bytes.equals(challenge.proof, Capability.prove(capability, { ...claim, side: "router" }))) {
+  if (!Bytes.equals(challenge.proof, CapabilityProof.prove(capability, { ...claim, side: "router" }))) {
     // Private addresses are used more than once: this is some other host, and it learns nothing.
     return yield* notADispatcher("it does not know the session's capability")
   }
-  yield* write(Capability.prove(capability, { ...claim, side: "client" }))
+  yield* write(CapabilityProof.prove(capability, { ...claim, side: "client" }))
   return yield* readWelcome(source)
 })
 

@@ -6,10 +6,10 @@
  * one write for each member, however many messages it holds. Whatever else a member is told goes through the same queue.
  */
 import * as Duration from "effect/Duration"
-import type * as Capability from "../Capability.ts"
+import type * as Capability from "@effect-nat/core/Capability"
 import type * as CloseReason from "../CloseReason.ts"
 import type * as Facet from "../Facet.ts"
-import type * as SessionId from "../SessionId.ts"
+import type * as SessionId from "@effect-nat/core/SessionId"
 import * as Wire from "../Wire.ts"
 import * as Bytes from "./bytes.ts"
 import * as ReplayLog from "./replayLog.ts"

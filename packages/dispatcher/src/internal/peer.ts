@@ -4,10 +4,11 @@
  * Everything runs in the callbacks of the connection; only the time limits are the work of fibers.
  */
 import * as Duration from "effect/Duration"
-import * as Capability from "../Capability.ts"
+import * as Hex from "effect/encoding/Hex"
+import * as CapabilityProof from "../CapabilityProof.ts"
 import type * as CloseReason from "../CloseReason.ts"
 import * as Facet from "../Facet.ts"
-import * as SessionId from "../SessionId.ts"
+import * as SessionId from "@effect-nat/core/SessionId"
 import type * as TcpListener from "../TcpListener.ts"
 import * as Wire from "../Wire.ts"
 import * as Bytes from "./bytes.ts"
@@ -210,16 +211,16 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     if (hello.extensions.some(Wire.isRequired)) return this.refuse("UnsupportedExtension")
     const router = this.host.routerOf(hello.sessionId)
     if (router === undefined) return this.refuse("UnknownSession")
-    const name = Bytes.toHex(hello.capabilityName)
+    const name = Hex.encode(hello.capabilityName)
     const grant = router.grants.get(name)
     if (grant === undefined) return this.refuse("NotGranted")
     const claim = {
       sessionId: SessionId.toBytes(hello.sessionId),
       clientNonce: hello.nonce,
-      routerNonce: this.host.randomBytes(Capability.proofLength)
+      routerNonce: this.host.randomBytes(CapabilityProof.proofLength)
     }
-    const proof = Capability.prove(grant.capability, { ...claim, side: "router" })
-    handshake.proof = Capability.prove(grant.capability, { ...claim, side: "client" })
+    const proof = CapabilityProof.prove(grant.capability, { ...claim, side: "router" })
+    handshake.proof = CapabilityProof.prove(grant.capability, { ...claim, side: "client" })
     handshake.grant = grant
     handshake.name = name
     handshake.bytes = nothing
@@ -230,7 +231,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
   }
 
   private readProof(handshake: Handshake, bytes: Uint8Array): void {
-    const { proofLength } = Capability
+    const { proofLength } = CapabilityProof
     handshake.bytes = bytes
     if (bytes.length < proofLength) return
     if (!Bytes.equals(bytes.subarray(0, proofLength), handshake.proof)) return this.refuse("NotGranted")

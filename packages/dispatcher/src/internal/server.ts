@@ -1,13 +1,13 @@
 /** How a member makes snapshots for others: it is asked part by part, and remembers the snapshot until it is through. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Hex from "effect/encoding/Hex"
 import * as FiberSet from "effect/FiberSet"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type * as Session from "../Session.ts"
 import type * as SessionError from "../SessionError.ts"
 import * as Wire from "../Wire.ts"
-import * as Bytes from "./bytes.ts"
 import type * as Link from "./link.ts"
 
 export interface Server {
@@ -59,7 +59,7 @@ export const make: Effect.Effect<Server, never, Scope.Scope> = Effect.gen(functi
   })
 
   const answer = Effect.fnUntraced(function* (link: Link.Link, frame: Serve) {
-    const key = Bytes.toHex(frame.replyFacet)
+    const key = Hex.encode(frame.replyFacet)
     const made = yield* makeSnapshot(key, frame)
     // Without an answer the router asks another member.
     if (made === undefined) return

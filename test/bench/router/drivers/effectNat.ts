@@ -1,8 +1,8 @@
 /** The wire of this library's message router: over TCP as it is, over WebSocket with each request a message. */
-import * as Capability from "@effect-nat/dispatcher/Capability"
-import * as Checksum from "@effect-nat/dispatcher/Checksum"
+import * as CapabilityProof from "@effect-nat/dispatcher/CapabilityProof"
+import * as Checksum from "@effect-nat/core/Checksum"
 import * as Invitation from "@effect-nat/dispatcher/Invitation"
-import * as SessionId from "@effect-nat/dispatcher/SessionId"
+import * as SessionId from "@effect-nat/core/SessionId"
 import * as Wire from "@effect-nat/dispatcher/Wire"
 import * as Option from "effect/Option"
 import * as Crypto from "node:crypto"
@@ -25,7 +25,7 @@ const twoTo32 = 0x1_0000_0000
 /** From the first byte to where messages come. */
 class Handshake {
   readonly invitation: Invitation.Invitation
-  readonly nonce = random(Capability.proofLength)
+  readonly nonce = random(CapabilityProof.proofLength)
   send: Uint8Array = new Uint8Array(0)
 
   constructor(word: string) {
@@ -34,14 +34,14 @@ class Handshake {
 
   hello(): Uint8Array {
     const { capability, sessionId } = this.invitation
-    const capabilityName = Capability.name(capability)
+    const capabilityName = CapabilityProof.name(capability)
     return Wire.encodeHello(new Wire.Hello({ sessionId, capabilityName, nonce: this.nonce, extensions: [] }))
   }
 
   proof(challenge: Wire.Challenge): Uint8Array {
     const { capability, sessionId } = this.invitation
     const nonces = { clientNonce: this.nonce, routerNonce: challenge.nonce }
-    return Capability.prove(capability, { side: "client", sessionId: SessionId.toBytes(sessionId), ...nonces })
+    return CapabilityProof.prove(capability, { side: "client", sessionId: SessionId.toBytes(sessionId), ...nonces })
   }
 
   /** The answer to the welcome. */

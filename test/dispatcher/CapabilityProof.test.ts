@@ -1,4 +1,5 @@
-import * as Capability from "@effect-nat/dispatcher/Capability"
+import * as Capability from "@effect-nat/core/Capability"
+import * as CapabilityProof from "@effect-nat/dispatcher/CapabilityProof"
 import { assert, it } from "@effect/vitest"
 import * as WebCrypto from "effect/crypto/WebCrypto"
 import * as Effect from "effect/Effect"
@@ -26,11 +27,11 @@ it.effect.prop(
   [Capability.Capability, Capability.Capability, Nonce, Nonce],
   ([capability, sessionId, clientNonce, routerNonce]) =>
     Effect.sync(() => {
-      assert.strictEqual(hex(Capability.name(capability)), hex(nameOf(capability)))
+      assert.strictEqual(hex(CapabilityProof.name(capability)), hex(nameOf(capability)))
       for (const side of ["client", "router"] as const) {
         const claim = { side, sessionId: fromHex(sessionId), clientNonce, routerNonce }
         assert.strictEqual(
-          hex(Capability.prove(capability, claim)),
+          hex(CapabilityProof.prove(capability, claim)),
           hex(proofOf(capability, side, sessionId, clientNonce, routerNonce))
         )
       }
@@ -47,7 +48,7 @@ it("proves something else for each side, session, and random number", () => {
     { ...claim, sessionId: b },
     { ...claim, clientNonce: b },
     { ...claim, routerNonce: b }
-  ].map((one) => hex(Capability.prove(capability, one)))
+  ].map((one) => hex(CapabilityProof.prove(capability, one)))
   assert.strictEqual(new Set(proofs).size, proofs.length)
 })
 

@@ -1,9 +1,9 @@
-import * as SessionId from "@effect-nat/dispatcher/SessionId"
+import * as SessionId from "@effect-nat/core/SessionId"
 import { assert, it } from "@effect/vitest"
 import * as WebCrypto from "effect/crypto/WebCrypto"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { fromHex, hex } from "./support.ts"
+import { fromHex, hex } from "../dispatcher/support.ts"
 
 const text = "000102030405060708090a0b0c0d0eff"
 

@@ -6,11 +6,10 @@
  *
  * @since 0.1.0
  */
-import * as WebCrypto from "effect/crypto/WebCrypto"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import * as Bytes from "./internal/bytes.ts"
+import * as Id from "./internal/id.ts"
 
 /**
  * The length of a session id on the wire, in bytes.
@@ -18,7 +17,7 @@ import * as Bytes from "./internal/bytes.ts"
  * @category constants
  * @since 0.1.0
  */
-export const byteLength = 16
+export const byteLength = Id.byteLength
 
 /**
  * A session id as 32 lower-case hexadecimal digits.
@@ -27,8 +26,8 @@ export const byteLength = 16
  * @since 0.1.0
  */
 export const SessionId = Schema.String.check(
-  Schema.isPattern(/^[0-9a-f]{32}$/, { expected: "a session id of 32 hexadecimal digits" })
-).pipe(Schema.brand("@effect-nat/dispatcher/SessionId"))
+  Schema.isPattern(Id.pattern, { expected: "a session id of 32 hexadecimal digits" })
+).pipe(Schema.brand("@effect-nat/core/SessionId"))
 
 /**
  * A session id as 32 lower-case hexadecimal digits.
@@ -52,9 +51,7 @@ export const isSessionId: (u: unknown) => u is SessionId = Schema.is(SessionId)
  * @category constructors
  * @since 0.1.0
  */
-export const make: Effect.Effect<SessionId> = WebCrypto.WebCrypto.use((crypto) =>
-  Effect.sync(() => SessionId.make(Bytes.toHex(crypto.getRandomValues(new Uint8Array(byteLength)))))
-)
+export const make: Effect.Effect<SessionId> = Effect.map(Id.random, (text) => SessionId.make(text))
 
 /**
  * Reads 32 hexadecimal digits in either case; anything else is none.
@@ -72,7 +69,7 @@ export const fromString = (text: string): Option.Option<SessionId> =>
  * @since 0.1.0
  */
 export const fromBytes = (bytes: Uint8Array): Option.Option<SessionId> =>
-  bytes.length === byteLength ? Option.liftPredicate(Bytes.toHex(bytes), isSessionId) : Option.none()
+  bytes.length === byteLength ? Option.liftPredicate(Id.fromBytes(bytes), isSessionId) : Option.none()
 
 /**
  * The 16 bytes of an id, as they go over the wire.
@@ -80,4 +77,4 @@ export const fromBytes = (bytes: Uint8Array): Option.Option<SessionId> =>
  * @category encoding
  * @since 0.1.0
  */
-export const toBytes = (self: SessionId): Uint8Array => Bytes.fromHex(self)
+export const toBytes = (self: SessionId): Uint8Array => Id.toBytes(self)

@@ -1,9 +1,9 @@
-import * as Checksum from "@effect-nat/dispatcher/Checksum"
+import * as Checksum from "@effect-nat/core/Checksum"
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Zlib from "node:zlib"
-import { bytesOf } from "./support.ts"
+import { bytesOf } from "../dispatcher/support.ts"
 
 it("has the check value that the parameters of CRC-32 are published with", () => {
   assert.strictEqual(Checksum.crc32(bytesOf("123456789")), 0xcbf43926)
