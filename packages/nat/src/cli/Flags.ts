@@ -68,6 +68,14 @@ export const parseLease = (text: string): Duration.Duration => {
   return seconds === 0 ? Duration.infinity : Duration.seconds(seconds)
 }
 
+/** `90s`, `30m`, `2h`, `1d` or a bare number of seconds. */
+export const parseTime = (text: string): Duration.Duration => {
+  const [, count, unit = "s"] = /^(\d{1,9})([smhd])?$/.exec(text) ?? []
+  const seconds = Number(count) * (units[unit] ?? 1)
+  if (seconds > 0) return Duration.seconds(seconds)
+  throw new Error(`${JSON.stringify(text)} is not a time: write it like 10s, 5m or 2h`)
+}
+
 const parseAddress = (text: string): string => {
   if (text === "" || Result.isSuccess(NetAddress.ipFromString(text))) return text
   throw new Error(
@@ -194,6 +202,13 @@ export const externalPort = portFlag("external-port").pipe(
 
 export const metricsPort = portFlag("metrics-port").pipe(
   Flag.withDescription("Tell Prometheus what is counted: GET /metrics at this port of 127.0.0.1; by default not"),
+  Flag.withDefault(undefined)
+)
+
+export const time = Flag.String("for").pipe(
+  Flag.withMetavar("TIME"),
+  Flag.withDescription("How long to look, like 10s, 5m or 2h; by default until Ctrl-C"),
+  Flag.mapTryCatch(parseTime, asError),
   Flag.withDefault(undefined)
 )
 
