@@ -509,6 +509,27 @@ describe("what is heard", () => {
       ]
     )
   })
+
+  it("on two networks at once is gone as a whole", () => {
+    const { announce, here, lan, network, pass, watch } = world()
+    const other = network.addLan({ network: "10.0.0.0/24", link: { delay: [9, 9] } })
+    const attach = (last: number) => ({
+      attachments: [
+        { lan, address: `192.168.77.${last}` },
+        { lan: other, address: `10.0.0.${last}` }
+      ],
+      gateways: []
+    })
+    here.move(attach(2))
+    const { summary } = watch(here)
+    const { end } = announce(network.addHost(attach(9)), Stream.make(island("192.168.77.9:12000")))
+    network.after(10 * second, end)
+    pass(60 * second)
+    assert.deepStrictEqual(summary(), [
+      [1, "Found", "island"],
+      [10_001, "Lost", "island"]
+    ])
+  })
 })
 
 describe("what others forge", () => {

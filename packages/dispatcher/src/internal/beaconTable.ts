@@ -120,7 +120,7 @@ export class BeaconTable {
       case "Extended":
         return this.#hearExtended(packet, source, now)
       case "Goodbye":
-        return this.#keepVoices(packet.instance, (from) => from !== NetAddress.formatIp(source))
+        return this.#hearGoodbye(packet.instance, NetAddress.formatIp(source))
     }
   }
 
@@ -155,6 +155,13 @@ export class BeaconTable {
     if (first !== undefined && !this.#entries.has(instance))
       this.#entries.set(instance, { ...first, voices: new Map() })
     this.#put(instance, "extended", voice, now)
+  }
+
+  /** Who counts speaks for all: it says goodbye on each network, and one of these packets is the first. */
+  #hearGoodbye(instance: string, source: string): void {
+    const first = this.#entries.get(instance)?.voices.keys().next().value
+    if (first === source) this.#entries.delete(instance)
+    else this.#keepVoices(instance, (from) => from !== source)
   }
 
   /** Has an entry say what was heard now; where there is no place for it, nothing. */
