@@ -300,20 +300,24 @@ describe("what is announced", () => {
         }
       })
     )
-    host.start().fork(
-      Effect.flatMap(broken, (udp) =>
-        Beacon.make().pipe(
-          Effect.flatMap((beacon) => beacon.announce(Stream.make(island("192.168.77.8:12000")))),
-          Effect.andThen(Effect.never),
-          Effect.scoped,
-          Effect.provideService(Udp.Udp, udp)
-        )
-      )
+    const process = host.start()
+    const fiber = process.fork(
+      Effect.gen(function* () {
+        const beacon = yield* Effect.provideService(Beacon.make(), Udp.Udp, yield* broken)
+        yield* beacon.announce(Stream.make(island("192.168.77.8:12000")))
+        return yield* Effect.never
+      }).pipe(Effect.scoped)
     )
     pass(20 * second)
     assert.deepStrictEqual(new Set(sent.map(({ to }) => to)), new Set(["192.168.77.255:43215"]))
     // Who hangs is not waited for longer than a second.
     assert.strictEqual(sent.length, 8)
+    process.fork(Fiber.interrupt(fiber))
+    pass(999)
+    assert.strictEqual(sent.at(-1)?.packet._tag, "Goodbye")
+    assert.isUndefined(fiber.pollUnsafe())
+    pass(2)
+    assert.isDefined(fiber.pollUnsafe())
   })
 })
 
