@@ -67,6 +67,8 @@ const wrongCalls: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: Reg
   [["delete"], /port/],
   [["serve", "--port", "0"], /"0" is not a port/],
   [["serve", "--session", "abc"], /"abc" is not a session/],
+  [["find", "--for", "soon"], /"soon" is not a time: write it like 10s, 5m or 2h/],
+  [["find", "--strategy", "upnp"], /Unrecognized flag: --strategy/],
   [["frobnicate"], /Unknown subcommand "frobnicate"/],
   [[], /which command\? \(see: effect-nat --help\)/]
 ]
@@ -96,7 +98,7 @@ describe.concurrent("effect-nat", () => {
 
   it("--help lists every command", async () => {
     const { code, stdout } = await run(["--help"])
-    for (const command of ["map", "external", "list", "delete", "gateways", "serve"]) {
+    for (const command of ["map", "external", "list", "delete", "gateways", "serve", "find"]) {
       assert.match(stdout, new RegExp(`^ +${command} `, "m"))
     }
     assert.strictEqual(code, 0)
