@@ -7,6 +7,7 @@ import * as Lan from "@effect-nat/core/Lan"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
+import * as DispatcherError from "@effect-nat/dispatcher/DispatcherError"
 import * as Invitation from "@effect-nat/dispatcher/Invitation"
 import * as NodeDispatcher from "@effect-nat/dispatcher/NodeDispatcher"
 import * as SessionId from "@effect-nat/core/SessionId"
@@ -105,8 +106,8 @@ const sessionOf = (text: string | undefined): Dispatcher.RegisterOptions => {
 const cannotTell = (port: number, cause: unknown) => {
   const isTaken = cause instanceof Error && "code" in cause && cause.code === "EADDRINUSE"
   const detail = `port ${port} for the metrics: ${cause instanceof Error ? cause.message : String(cause)}`
-  return new Dispatcher.DispatcherError({
-    reason: isTaken ? new Dispatcher.AddressInUse({ port }) : new Dispatcher.ListenFailed({ detail })
+  return new DispatcherError.DispatcherError({
+    reason: isTaken ? new DispatcherError.AddressInUse({ port }) : new DispatcherError.ListenFailed({ detail })
   })
 }
 
