@@ -337,7 +337,8 @@ export class Dispatcher extends Context.Service<
     readonly mapping: PortMapper.Mapping
     /**
      * Has the port mapped by another strategy: the mapping by the one before is released, then the port mapped anew, and
-     * by the one before again where that fails. Sessions go on. Fails with what the strategy fails with.
+     * by the one before again where that fails; where that fails, too, the mapping is lost until the next change.
+     * Sessions go on. Fails with what the strategy fails with.
      */
     readonly changeStrategy: <E>(
       strategy: Layer.Layer<PortMapper.PortMapper, E>
