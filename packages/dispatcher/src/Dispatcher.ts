@@ -152,7 +152,8 @@ export interface AutoCreateOptions {
   readonly capability: Capability.Capability
   /**
    * What the session with an id is to be, or none where there is not to be one. Defaults to a session that grants
-   * everything. Such a session ends with its last member, unless `autoStop` says otherwise.
+   * everything. Such a session ends with its last member, unless `autoStop` says otherwise. The factory may take as long
+   * as a handshake, and is interrupted then.
    */
   readonly factory?: ((id: SessionId.SessionId) => Effect.Effect<Option.Option<SessionOptions>>) | undefined
 }
@@ -570,27 +571,30 @@ const makeRevoke = (hub: Hub.Hub) =>
 
 const makeAutoCreate = (
   { capability, factory }: AutoCreateOptions,
-  register: (options: RegisterOptions) => Effect.Effect<Invitation.Invitation, DispatcherError.DispatcherError>
-): Hub.AutoCreate => ({
-  capability,
-  name: Hub.nameOf(capability),
-  create: Effect.fnUntraced(function* (sessionId) {
-    const made = factory === undefined ? Option.some<SessionOptions>({}) : yield* factory(sessionId)
+  register: (options: RegisterOptions) => Effect.Effect<Invitation.Invitation, DispatcherError.DispatcherError>,
+  timeout: Duration.Duration
+): Hub.AutoCreate => {
+  const make = Effect.fnUntraced(function* (sessionId: SessionId.SessionId) {
+    // Whoever waits for it is sent away after that time.
+    const made = yield* factory === undefined
+      ? Effect.succeedSome<SessionOptions>({})
+      : Effect.timeoutOrElse(factory(sessionId), { duration: timeout, orElse: () => Effect.succeedNone })
     if (Option.isNone(made)) return "UnknownSession"
     return yield* register({ autoStop: true, ...made.value, sessionId, capability }).pipe(
       Effect.as(undefined),
-      Effect.catch(({ reason }) =>
-        // Somebody else has had it made at the same time.
-        reason._tag === "SessionExists"
-          ? Effect.undefined
-          : Effect.as(
-              Effect.logWarning(`no session was made for a connection: ${reason.message}`),
-              "UnknownSession" as const
-            )
-      )
+      // Somebody else has had it made at the same time.
+      Effect.catchReason("DispatcherError", "SessionExists", () => Effect.undefined)
     )
   })
-})
+  return {
+    capability,
+    name: Hub.nameOf(capability),
+    create: (sessionId) =>
+      Effect.catchCause(make(sessionId), (cause) =>
+        Effect.as(Effect.logWarning("no session was made for a connection", cause), "UnknownSession" as const)
+      )
+  }
+}
 
 const sessionOf = (router: MessageRouter.MessageRouter): ContactPoint.Session =>
   new ContactPoint.Session({
@@ -763,7 +767,9 @@ const build = Effect.fnUntraced(function* (options: Options) {
   yield* Effect.addFinalizer(() => drain)
   const contactPoints = yield* makeContactPoints(options, { address, hub, instance, mapping })
   const register = makeRegister(hub, limits.maxSessions)
-  if (options.autoCreate !== undefined) hub.autoCreate = makeAutoCreate(options.autoCreate, register)
+  if (options.autoCreate !== undefined) {
+    hub.autoCreate = makeAutoCreate(options.autoCreate, register, limits.handshakeTimeout)
+  }
   const dispatcher = Dispatcher.of({
     address,
     instance,
