@@ -76,6 +76,16 @@ describe("a session that is made by connecting", () => {
     })
   )
 
+  it.effect("ends so, too, where the factory says nothing about it", () =>
+    Effect.gen(function* () {
+      const { connect, dispatcher } = yield* start({ factory: () => Effect.succeedSome({ autoStop: undefined }) })
+      const ann = yield* enter(yield* connect, to(idOf("a")))
+      ann.handler.onClose()
+      yield* settle
+      assert.deepStrictEqual(yield* sessionsOf(dispatcher), [])
+    })
+  )
+
   it.effect("is what the factory says, which may have it outlive its members", () =>
     Effect.gen(function* () {
       const factory = (id: SessionId.SessionId) =>

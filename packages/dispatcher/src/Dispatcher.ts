@@ -467,9 +467,10 @@ const listenAt = Effect.fnUntraced(function* (
   hub: Hub.Hub,
   limits: ResolvedLimits,
   at: ForwarderOptions | Options,
+  whose: string,
   more: { readonly tls?: Tls | undefined; readonly proxyProtocol: boolean }
 ) {
-  const port = yield* checkWhole("the port", at.port ?? defaultPort, 0, 65535)
+  const port = yield* checkWhole(whose, at.port ?? defaultPort, 0, 65535)
   const listener = yield* TcpListener.TcpListener
   return yield* listener
     .listen({
@@ -489,11 +490,20 @@ const listen = Effect.fnUntraced(function* (options: Options, limits: ResolvedLi
   const { atTurnEnd } = yield* TcpListener.TcpListener
   const hub = yield* Hub.make(limits, atTurnEnd)
   yield* Metering.start(hub)
-  const direct = yield* listenAt(hub, limits, options, { tls, proxyProtocol: false })
+  const direct = yield* listenAt(hub, limits, options, "the port", { tls, proxyProtocol: false })
   const forwarded =
     forwarder === undefined
       ? undefined
-      : yield* listenAt(hub, limits, { address: NetAddress.ipv4Loopback, ...forwarder }, { tls, proxyProtocol: true })
+      : yield* listenAt(
+          hub,
+          limits,
+          { port: forwarder.port, address: forwarder.address ?? NetAddress.ipv4Loopback },
+          "the forwarder's port",
+          {
+            tls,
+            proxyProtocol: true
+          }
+        )
   const stopAccepting = Effect.andThen(direct.stopAccepting, forwarded?.stopAccepting ?? Effect.void)
   const drain = yield* Effect.cached(Effect.andThen(stopAccepting, hub.drain))
   // For the case that the mapping fails; otherwise the peers are told before the mapping goes.
@@ -580,7 +590,7 @@ const makeAutoCreate = (
       ? Effect.succeedSome<SessionOptions>({})
       : Effect.timeoutOrElse(factory(sessionId), { duration: timeout, orElse: () => Effect.succeedNone })
     if (Option.isNone(made)) return "UnknownSession"
-    return yield* register({ autoStop: true, ...made.value, sessionId, capability }).pipe(
+    return yield* register({ ...made.value, autoStop: made.value.autoStop ?? true, sessionId, capability }).pipe(
       Effect.as(undefined),
       // Somebody else has had it made at the same time.
       Effect.catchReason("DispatcherError", "SessionExists", () => Effect.undefined)
