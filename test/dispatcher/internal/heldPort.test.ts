@@ -73,9 +73,17 @@ describe("a change of strategy", () => {
       yield* held.change(layerOf("second"))
       yield* held.change(layerOf("third"))
       assert.deepStrictEqual(log, [
-        ...["first asked", "first maps"],
-        ...["second begins", "first released", "second asked", "second maps"],
-        ...["third begins", "second released", "third asked", "third maps", "second ends"]
+        "first asked",
+        "first maps",
+        "second begins",
+        "first released",
+        "second asked",
+        "second maps",
+        "third begins",
+        "second released",
+        "third asked",
+        "third maps",
+        "second ends"
       ])
       yield* held.mapping.renew
       assert.deepStrictEqual([log.at(-1), yield* holderOf(held)], ["third renews", "third"])
@@ -122,8 +130,12 @@ describe("a change of strategy", () => {
       const exit = yield* Effect.exit(held.change(layerOf("second", { outcomes: [outcome] })))
       assert.deepStrictEqual(exit, yield* Effect.exit(outcome))
       assert.deepStrictEqual(log.slice(2), [
-        ...["second begins", "first released", "second asked"],
-        ...["first asked", "first maps", "second ends"]
+        "second begins",
+        "first released",
+        "second asked",
+        "first asked",
+        "first maps",
+        "second ends"
       ])
       assert.strictEqual(yield* holderOf(held), "first")
       yield* held.change(layerOf("third"))
@@ -222,8 +234,14 @@ describe("a change of strategy", () => {
       yield* TestClock.adjust("1 second")
       yield* Fiber.await(changing)
       assert.deepStrictEqual(log.toSorted(), [
-        ...["first asked", "first maps", "first released"],
-        ...["second asked", "second begins", "second ends", "second maps", "second released"]
+        "first asked",
+        "first maps",
+        "first released",
+        "second asked",
+        "second begins",
+        "second ends",
+        "second maps",
+        "second released"
       ])
     })
   )
