@@ -23,14 +23,17 @@ const unusable = (error: unknown) =>
 
 const contextOf = ({ certificate, key }: TcpListener.Tls) =>
   Effect.try({
-    try: () =>
-      Tls.createSecureContext({
+    try: () => {
+      // Text without a certificate would be taken, and then every handshake fail.
+      new Crypto.X509Certificate(certificate)
+      return Tls.createSecureContext({
         cert: certificate,
         key: Redacted.value(key),
         minVersion: "TLSv1.2",
         // In TLS 1.2 a peer could have the costly part of the handshake done again and again.
         secureOptions: Crypto.constants.SSL_OP_NO_RENEGOTIATION
-      }),
+      })
+    },
     catch: unusable
   })
 
