@@ -10,7 +10,7 @@ import * as Exit from "effect/Exit"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import * as Net from "node:net"
+import type * as Net from "node:net"
 import * as Tls from "node:tls"
 import { bytesOf, fromHex, handshake, hex, loopback, rawClient, textOf, until } from "./support.ts"
 

@@ -405,6 +405,27 @@ it.live("a handshake of TLS has a time limit of its own", () =>
   })
 )
 
+it.live("a peer that goes before its handshake is through, or says nothing after it, is gone at once", () =>
+  Effect.gen(function* () {
+    const tls = yield* NodeCertificate.selfSigned()
+    const { connections, port } = yield* listen({ tls })
+    const stopping = yield* rawClient(port)
+    stopping.socket.end(half)
+    yield* stopping.all
+    const gone = yield* tlsClient(port)
+    gone.socket.destroy()
+    const polite = yield* tlsClient(port)
+    yield* until(Effect.sync(() => connections.length === 3))
+    const last = connections[2]
+    assert(last !== undefined)
+    last.connection.write([bytesOf("good"), bytesOf("bye")], () => {})
+    last.connection.end()
+    polite.socket.end()
+    assert.strictEqual(textOf(yield* polite.all), "goodbye")
+    yield* until(Effect.sync(() => connections.every(({ said }) => said.at(-1) === "close")))
+  })
+)
+
 it.live("a broken record after the handshake ends the connection", () =>
   Effect.gen(function* () {
     const tls = yield* NodeCertificate.selfSigned()
