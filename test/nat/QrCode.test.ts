@@ -2,7 +2,7 @@
  * The QR code in the terminal, read back from what is printed.
  */
 import { assert, describe, it } from "@effect/vitest"
-import decodeQR from "qr/decode.js"
+import { decodeQR } from "qr/decode.js"
 import * as QrCode from "../../packages/nat/src/cli/QrCode.ts"
 
 const uri = `effect-nat:${"AQEACmVmZmVjdC1uYXQCAAbAqE0CLuADAAcBCyIhAS7hBAAm".repeat(3)}`

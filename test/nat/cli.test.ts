@@ -67,6 +67,9 @@ const wrongCalls: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: Reg
   [["delete"], /port/],
   [["serve", "--port", "0"], /"0" is not a port/],
   [["serve", "--session", "abc"], /"abc" is not a session/],
+  [["join"], /uri/],
+  [["join", "effect-nat:AQ", "--no-such-flag"], /Unrecognized flag: --no-such-flag/],
+  [["join", "effect-nat:AQ"], /the contact point is incomplete or was changed on its way/],
   [["frobnicate"], /Unknown subcommand "frobnicate"/],
   [[], /which command\? \(see: effect-nat --help\)/]
 ]
@@ -96,7 +99,7 @@ describe.concurrent("effect-nat", () => {
 
   it("--help lists every command", async () => {
     const { code, stdout } = await run(["--help"])
-    for (const command of ["map", "external", "list", "delete", "gateways", "serve"]) {
+    for (const command of ["map", "external", "list", "delete", "gateways", "serve", "join"]) {
       assert.match(stdout, new RegExp(`^ +${command} `, "m"))
     }
     assert.strictEqual(code, 0)

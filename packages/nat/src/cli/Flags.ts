@@ -210,3 +210,19 @@ export const session = Flag.String("session").pipe(
   Flag.mapTryCatch(parseSession, asError),
   Flag.withDefault(undefined)
 )
+
+export const contactPointUri = Argument.String("uri").pipe(
+  Argument.withDescription("The contact point, as effect-nat serve prints it: effect-nat:…")
+)
+
+export const wantedSession = Flag.String("session").pipe(
+  Flag.withMetavar("ROLE|ID"),
+  Flag.withDescription("The session to join where the contact point names several; by default the first one"),
+  Flag.withDefault(undefined)
+)
+
+export const sync = Flag.Boolean("sync").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription("Begin with what the session has come to, as another member tells it"),
+  Flag.withDefault(false)
+)

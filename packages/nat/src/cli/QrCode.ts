@@ -1,7 +1,7 @@
 /**
  * Text as a QR code that a terminal can show: two rows of it in one line, by half blocks. Loaded only where it is shown.
  */
-import encodeQR from "qr"
+import { encodeQR } from "qr"
 
 /** So many modules of light are around the code (ISO/IEC 18004 §5.3.8). */
 const quietZone = 4

@@ -74,9 +74,20 @@ const serve = Command.make(
   (input) => call(() => import("./commands/serve.ts"), input, isOfRequest)
 ).pipe(Command.withDescription("Run the dispatcher: a session that others join at one mapped port"))
 
+const join = Command.make(
+  "join",
+  { uri: Flags.contactPointUri, session: Flags.wantedSession, sync: Flags.sync, json: Flags.json },
+  (input) => call(() => import("./commands/join.ts"), input)
+).pipe(
+  Command.withDescription("Join a session of a contact point: print what is said there, say what is typed"),
+  Command.withExamples([
+    { command: "effect-nat join effect-nat:AQEA…", description: "Join its first session; Ctrl-C or Ctrl-D leaves" }
+  ])
+)
+
 const effectNat = Command.make("effect-nat").pipe(
   Command.withDescription("Reach this host from outside: map ports, learn the external address, host sessions"),
-  Command.withSubcommands([map, external, list, remove, gateways, serve])
+  Command.withSubcommands([map, external, list, remove, gateways, serve, join])
 )
 
 const usage = (error: CliError.ShowHelp): Failure => {
