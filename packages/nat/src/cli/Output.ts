@@ -38,14 +38,16 @@ const lifetimeText = (mapping: PortMapping.PortMapping): string => {
   return Duration.isFinite(mapping.lifetime) ? `lease ${Duration.format(mapping.lifetime)}` : "permanent"
 }
 
-const outside = (mapping: PortMapping.PortMapping): string => {
+/** Where the world finds what is mapped. */
+export const outside = (mapping: PortMapping.PortMapping): string => {
   if (mapping.externalPort === undefined) return "not mapped: reachable on this network only"
   const external = PortMapping.external(mapping)
   if (external !== undefined) return `${NetAddress.formatInet(external)}`
   return `port ${mapping.externalPort} (the external address is not known)`
 }
 
-const via = (mapping: PortMapping.PortMapping): string =>
+/** By whom it is mapped. */
+export const via = (mapping: PortMapping.PortMapping): string =>
   mapping.gateway === undefined ? mapping.method : `${mapping.method} via ${NetAddress.formatIp(mapping.gateway)}`
 
 const inDoubt = ({ doubleNat, externalAddress }: PortMapping.PortMapping): string =>
