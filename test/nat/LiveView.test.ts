@@ -102,6 +102,25 @@ describe("LiveView", () => {
     assert.match(behind, /^ {15}in doubt: .*provider/m)
   })
 
+  it("knows when a lease began anew, and since when a mapping is what it is", () => {
+    const hour = 60 * minute
+    const first = LiveView.follow(undefined, mapping, 0)
+    assert.deepStrictEqual(first, { mapping, since: 0, leaseEnd: 2 * hour })
+    assert.strictEqual(LiveView.follow(first, mapping, minute), first)
+    const renewal = new PortMapping.PortMapping({ ...mapping })
+    const renewed = LiveView.follow(first, renewal, hour)
+    assert.deepStrictEqual(renewed, { mapping: renewal, since: 0, leaseEnd: 3 * hour })
+    const lost = LiveView.follow(renewed, new PortMapping.PortMapping({ ...mapping, status: "lost" }), 2 * hour)
+    assert.deepInclude(lost, { since: 2 * hour, leaseEnd: undefined })
+    const stillLost = LiveView.follow(lost, new PortMapping.PortMapping({ ...mapping, status: "lost" }), 3 * hour)
+    assert.strictEqual(stillLost.since, 2 * hour)
+    assert.deepInclude(LiveView.follow(lost, renewal, 3 * hour), { since: 3 * hour, leaseEnd: 5 * hour })
+    for (const lifetime of [undefined, Duration.infinity]) {
+      const endless = new PortMapping.PortMapping({ ...mapping, lifetime })
+      assert.isUndefined(LiveView.follow(undefined, endless, 0).leaseEnd)
+    }
+  })
+
   it("stays within its width and height, whatever there is to show", () => {
     const hostile = { ...scene, role: `\u001b[2J${"日本語👩‍👩‍👧é".repeat(8)}` }
     const many = Array.from({ length: 100 }, (_, index) => ({ ...hostile, id: String(index).padStart(32, "0") }))
@@ -160,6 +179,7 @@ const makeScreen = (columns: number) => {
   }
   const write = (text: string) => {
     for (let rest = text; rest !== "";) {
+      // oxlint-disable-next-line no-control-regex -- what steers the terminal is looked for
       const sequence = /^\u001b\[(\d*)([AJ])/.exec(rest)
       if (sequence?.[2] === "A") row = Math.max(0, row - Number(sequence[1]))
       else if (sequence?.[2] === "J") rows.splice(row, Infinity, (rows[row] ?? "").slice(0, column))

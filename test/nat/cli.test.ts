@@ -2,12 +2,16 @@
  * The program as a person calls it, where no network is needed: wrong calls, help, completions, and what a lone host
  * can do.
  */
+import * as ContactPointUri from "@effect-nat/core/ContactPointUri"
 import { assert, describe, it } from "@effect/vitest"
+import * as Result from "effect/Result"
 import { spawn } from "node:child_process"
 import { createServer } from "node:net"
 import { fileURLToPath } from "node:url"
 
 const bin = fileURLToPath(new URL("../../packages/nat/bin/effect-nat.js", import.meta.url))
+
+const escape = "\u001b"
 
 interface Ended {
   readonly code: number | null
@@ -213,6 +217,66 @@ describe.concurrent("effect-nat map without a gateway", () => {
     assert.deepStrictEqual(rest, { event: "failed", error: "InvalidRequest" })
     assert.match(message, /--external-address goes with --strategy manual/)
     assert.strictEqual(code, 2)
+  })
+
+  it("serve prints a URI that says where to join, and where nobody looks no QR code and no live view", async () => {
+    const args = ["serve", "--strategy", "lan", "--port", String(await freePort())]
+    const { code, stderr, stdout } = await run(args, "join by")
+    const [, uri = ""] = /^join by: effect-nat join (effect-nat:\S+)$/m.exec(stdout) ?? []
+    const contactPoint = Result.getOrThrow(ContactPointUri.fromString(uri))
+    const [, word] = /; invitation (\S+)$/m.exec(stdout) ?? []
+    const [session] = contactPoint.sessions
+    assert.strictEqual(`${session?.id}.${session?.capabilities[0]}`, word)
+    assert.isUndefined(contactPoint.control)
+    assert.notInclude(stdout, escape)
+    assert.notInclude(stdout, "█")
+    assert.lengthOf(stdout.trimEnd().split("\n"), 4)
+    assert.strictEqual(stderr, "")
+    assert.strictEqual(code, 130)
+    const asJson = await run([...args, "--json"], "serving")
+    const serving = asJson.stdout.split("\n").find((line) => line.includes("serving")) ?? ""
+    const told = JSON.parse(serving)
+    assert.strictEqual(Result.getOrThrow(ContactPointUri.fromString(told.uri)).sessions.length, 1)
+  })
+
+  const onTerminal = process.platform === "linux" ? it : it.skip
+  const titles = process.platform === "linux" ? "" : " (skipped: needs script of util-linux)"
+
+  onTerminal(`serve shows a QR code and a live view on a terminal, unless it shall be --plain${titles}`, async () => {
+    const port = await freePort()
+    const command = `exec "${process.execPath}" "${bin}" serve --strategy lan --port ${port}`
+    const shows = (flags: string, env: Record<string, string>, until: RegExp) =>
+      new Promise<string>((resolve, reject) => {
+        const words = ["-qefc", `stty cols 100 rows 40; ${command} ${flags}`, "/dev/null"]
+        const child = spawn("script", words, {
+          stdio: ["pipe", "pipe", "inherit"],
+          killSignal: "SIGKILL",
+          timeout: 20_000,
+          env: { ...process.env, ...env }
+        })
+        let stdout = ""
+        child.stdout.setEncoding("utf8").on("data", (text: string) => {
+          const before = stdout
+          stdout += text
+          // Ctrl-C as a person types it.
+          if (!until.test(before) && until.test(stdout)) child.stdin.write("\u0003")
+        })
+        child.on("error", reject)
+        child.on("close", () => resolve(stdout.replaceAll("\r\n", "\n")))
+      })
+    const live = await shows("", { TERM: "xterm" }, /for 0:00:01, no lease/)
+    assert.match(live, /^█{40,}$/m)
+    assert.match(live, /^traffic {8}0 members in 1 session, /m)
+    assert.match(live, /\n[^\n]*released [^\n]*\n$/, "the view is gone when it ends")
+    for (const [flags, env] of [
+      ["--plain", { TERM: "xterm" }],
+      ["--json", { TERM: "xterm" }],
+      ["", { TERM: "dumb" }]
+    ] as const) {
+      const lines = await shows(flags, env, /effect-nat:\S+\s/)
+      assert.notInclude(lines, escape)
+      assert.notInclude(lines, "█")
+    }
   })
 
   it("serve tells Prometheus what it counts, on loopback only", async () => {

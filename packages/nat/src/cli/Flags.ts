@@ -226,3 +226,9 @@ export const sync = Flag.Boolean("sync").pipe(
   Flag.withDescription("Begin with what the session has come to, as another member tells it"),
   Flag.withDefault(false)
 )
+
+export const plain = Flag.Boolean("plain").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription("On a terminal too: a line for what changes, no QR code and no live view"),
+  Flag.withDefault(false)
+)

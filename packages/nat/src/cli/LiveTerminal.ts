@@ -4,10 +4,12 @@
  * They are written through the console, and nothing is set that would have to be set back: a program that is killed
  * leaves its last lines, and that is all.
  */
-import type * as Console from "effect/Console"
+import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
+import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
+import * as Stdio from "effect/Stdio"
 import * as Terminal from "effect/Terminal"
 import * as LiveView from "./LiveView.ts"
 
@@ -69,7 +71,8 @@ export const make = (underlying: Console.Console, columns: () => number, isError
   }
 }
 
-const sizeNow = Effect.gen(function* () {
+/** How much room there is now. */
+export const size = Effect.gen(function* () {
   const terminal = yield* Terminal.Terminal
   const [columns, rows] = [yield* terminal.columns, yield* terminal.rows]
   // A terminal that does not know its size is taken for a small one. What fills the last column or row makes it scroll.
@@ -80,9 +83,20 @@ const sizeNow = Effect.gen(function* () {
 export const show = Effect.fnUntraced(function* (terminal: LiveTerminal, status: Effect.Effect<LiveView.Status>) {
   const last = yield* Ref.make<LiveView.Status | undefined>(undefined)
   const drawOnce = Effect.gen(function* () {
-    const [size, now] = [yield* sizeNow, yield* status]
+    const [room, now] = [yield* size, yield* status]
     const before = yield* Ref.getAndSet(last, now)
-    yield* terminal.draw(LiveView.lines(before, now, size))
+    yield* terminal.draw(LiveView.lines(before, now, room))
   })
   yield* drawOnce.pipe(Effect.repeat(Schedule.spaced("1 second")), Effect.ensuring(terminal.erase))
+})
+
+/** The foot of this program's terminal; none where nobody would see it. */
+export const take = Effect.gen(function* () {
+  const { canAnimate } = yield* TerminalCapabilities.TerminalCapabilities
+  if (!canAnimate) return undefined
+  const stdio = yield* Stdio.Stdio
+  const terminal = yield* Terminal.Terminal
+  const context = yield* Effect.context<never>()
+  const columns = () => Effect.runSyncWith(context)(terminal.columns)
+  return make(yield* Console.Console, columns, yield* stdio.stderrIsTerminal)
 })

@@ -2,7 +2,7 @@
  * What `serve` is doing, as lines for a terminal: from what is known at a moment to text of bounded width and height.
  */
 import * as DoubleNat from "@effect-nat/core/DoubleNat"
-import type * as PortMapping from "@effect-nat/core/PortMapping"
+import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Duration from "effect/Duration"
 import * as Output from "./Output.ts"
 
@@ -29,6 +29,26 @@ export interface MappingStatus {
   readonly since: number
   /** When its lease ends unless it is renewed; `undefined` without an end. */
   readonly leaseEnd: number | undefined
+}
+
+/**
+ * What is known of a mapping after another look at it. A renewal gives a mapping of its own, even where it is equal to the
+ * one before: then its lease has begun anew.
+ */
+export const follow = (
+  before: MappingStatus | undefined,
+  mapping: PortMapping.PortMapping,
+  now: number
+): MappingStatus => {
+  if (before?.mapping === mapping) return before
+  const { lifetime, status } = mapping
+  const isLeased = status === "mapped" && lifetime !== undefined && Duration.isFinite(lifetime)
+  const isSame = before !== undefined && PortMapping.isSameContact(before.mapping, mapping)
+  return {
+    mapping,
+    since: isSame ? before.since : now,
+    leaseEnd: isLeased ? now + Duration.toMillis(lifetime) : undefined
+  }
 }
 
 /** What a dispatcher is doing at a moment. */
@@ -164,8 +184,9 @@ const sessionRows = (before: Status | undefined, status: Status, most: number): 
   const earlier = new Map(before?.sessions.map((one) => [one.id, one.totals]))
   const rows = status.sessions.slice(0, most).map(({ id, members, role, totals }) => {
     const rates = ratesOf(earlier.get(id), totals, status.now - (before?.now ?? status.now))
-    const counted = [String(members), formatAmount(totals.messages), rates.messages, rates.bytesIn, rates.bytesOut]
-    return [role === "" ? "-" : fit(role, widestRole), id, ...counted]
+    const name = role === "" ? "-" : fit(role, widestRole)
+    const messages = formatAmount(totals.messages)
+    return [name, id, String(members), messages, rates.messages, rates.bytesIn, rates.bytesOut]
   })
   const cells = [headings, ...rows]
   const widths = headings.map((_, column) => Math.max(...cells.map((row) => width(row[column] ?? ""))))

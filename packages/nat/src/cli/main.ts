@@ -69,6 +69,7 @@ const serve = Command.make(
     externalPort: Flags.externalPort,
     session: Flags.session,
     metricsPort: Flags.metricsPort,
+    plain: Flags.plain,
     ...Flags.mapping
   },
   (input) => call(() => import("./commands/serve.ts"), input, isOfRequest)

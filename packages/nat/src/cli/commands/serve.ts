@@ -2,8 +2,10 @@
  * `effect-nat serve`: the dispatcher on one mapped port; where there is no gateway, on this host's own network.
  */
 import * as ContactPoint from "@effect-nat/core/ContactPoint"
+import * as ContactPointUri from "@effect-nat/core/ContactPointUri"
 import * as ContactPointResolver from "@effect-nat/core/ContactPointResolver"
 import * as Lan from "@effect-nat/core/Lan"
+import * as Monotonic from "@effect-nat/core/Monotonic"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
@@ -19,12 +21,15 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
+import * as Ref from "effect/Ref"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Automatic from "../../Automatic.ts"
 import * as Fallback from "../../Fallback.ts"
 import * as Hold from "../Hold.ts"
+import * as LiveTerminal from "../LiveTerminal.ts"
+import * as LiveView from "../LiveView.ts"
 import * as Output from "../Output.ts"
 import * as Strategy from "../Strategy.ts"
 
@@ -38,6 +43,7 @@ export interface Input extends Strategy.Choice {
   readonly metricsPort: number | undefined
   readonly lease: Duration.Duration
   readonly description: string
+  readonly plain: boolean
   readonly json: boolean
 }
 
@@ -87,20 +93,42 @@ const layerMapper = (input: Input) =>
     Layer.provide(input.noAutomation ? Layer.empty : Layer.succeed(Automatic.OnFinding, printFinding(input.json)))
   )
 
+/** For a camera; loaded only where there is one to see it. */
+const printQrCode = Effect.fnUntraced(function* (uri: string) {
+  const QrCode = yield* Effect.promise(() => import("../QrCode.ts"))
+  const { columns } = yield* LiveTerminal.size
+  yield* Console.log(QrCode.lines(uri, columns).join("\n"))
+})
+
 const printContactPoint = Effect.fnUntraced(function* (
   input: Input,
   invitation: Invitation.Invitation,
-  contactPoint: ContactPoint.ContactPoint
+  contactPoint: ContactPoint.ContactPoint,
+  isLive: boolean
 ) {
   const word = Invitation.format(invitation)
-  if (!input.json) return yield* Console.log(`contact point: ${ContactPoint.format(contactPoint)}; invitation ${word}`)
-  yield* Output.json({ event: "serving", contactPoint: yield* encodeContactPoint(contactPoint), invitation: word })
+  const uri = ContactPointUri.format(contactPoint)
+  if (input.json) {
+    const encoded = yield* encodeContactPoint(contactPoint)
+    return yield* Output.json({ event: "serving", contactPoint: encoded, invitation: word, uri })
+  }
+  yield* Console.log(`contact point: ${ContactPoint.format(contactPoint)}; invitation ${word}`)
+  yield* Console.log(`join by: effect-nat join ${uri}`)
+  if (isLive) yield* printQrCode(uri)
 })
 
 const sessionOf = (text: string | undefined): Dispatcher.RegisterOptions => {
   if (text === undefined) return {}
   return Option.getOrElse(Invitation.fromString(text), () => ({ sessionId: SessionId.SessionId.make(text) }))
 }
+
+const withSession =
+  ({ capability, sessionId }: Invitation.Invitation) =>
+  (contactPoint: ContactPoint.ContactPoint) =>
+    ContactPoint.make({
+      ...contactPoint,
+      sessions: [new ContactPoint.Session({ id: sessionId, capabilities: [capability] })]
+    })
 
 const cannotTell = (port: number, cause: unknown) => {
   const isTaken = cause instanceof Error && "code" in cause && cause.code === "EADDRINUSE"
@@ -119,36 +147,65 @@ const serveMetrics = Effect.fnUntraced(function* (port: number) {
 const requestOf = (input: Input) =>
   ({ protocol: "tcp", internalPort: input.port, externalPort: input.externalPort }) as const
 
+type Dispatching = Dispatcher.Dispatcher["Service"]
+
+/** What the dispatcher is doing, as the live view wants it; each call is a reading. */
+const makeStatus = Effect.fnUntraced(function* (dispatcher: Dispatching) {
+  const known = yield* Ref.make<LiveView.MappingStatus | undefined>(undefined)
+  return Effect.gen(function* () {
+    const now = yield* Monotonic.millis
+    const mapping = LiveView.follow(yield* Ref.get(known), yield* dispatcher.mapping.current, now)
+    yield* Ref.set(known, mapping)
+    const status: LiveView.Status = {
+      now,
+      contactPoint: ContactPoint.format(yield* dispatcher.contactPoint),
+      mapping,
+      connections: 0,
+      totals: noTotals,
+      sessions: (yield* dispatcher.list).map(({ id, members }) => ({ id, role: "", members, totals: noTotals }))
+    }
+    return status
+  })
+})
+
+const noTotals: LiveView.Totals = { messages: 0, bytesIn: 0, bytesOut: 0 }
+
+const serve = Effect.fnUntraced(function* (input: Input, live: LiveTerminal.LiveTerminal | undefined) {
+  if (input.metricsPort !== undefined) yield* serveMetrics(input.metricsPort)
+  const released = yield* Hold.printReleaseAtEnd(input.json)
+  const dispatcher = yield* Dispatcher.Dispatcher.pipe(
+    Effect.provideContext(
+      yield* Layer.build(
+        NodeDispatcher.layer({
+          port: input.port,
+          externalPort: input.externalPort,
+          lifetime: input.lease,
+          description: input.description
+        })
+      ).pipe(Effect.tapErrorTag("NatError", (error) => Output.requestFailure(input.json, requestOf(input), error)))
+    )
+  )
+  yield* released(dispatcher.mapping)
+  const invitation = yield* dispatcher.register(sessionOf(input.session))
+  const mapping = yield* dispatcher.mapping.current
+  yield* Output.mappingEvent(input.json, "mapped", mapping)
+  yield* Hold.warnOfOtherPort(input.externalPort ?? input.port, mapping)
+  const contactPoints = dispatcher.changes.pipe(Stream.map(withSession(invitation)), Stream.changes)
+  yield* Effect.all(
+    [
+      Hold.watch(input.json, dispatcher.mapping, mapping),
+      Stream.runForEach(contactPoints, (one) => printContactPoint(input, invitation, one, live !== undefined)),
+      live === undefined ? Effect.never : LiveTerminal.show(live, yield* makeStatus(dispatcher))
+    ],
+    { concurrency: "unbounded", discard: true }
+  )
+  return yield* Effect.never
+}, Effect.scoped)
+
 /** Serves one session until it is interrupted. */
-export const run = (input: Input) =>
-  Effect.gen(function* () {
-    if (input.metricsPort !== undefined) yield* serveMetrics(input.metricsPort)
-    const released = yield* Hold.printReleaseAtEnd(input.json)
-    const dispatcher = yield* Dispatcher.Dispatcher.pipe(
-      Effect.provideContext(
-        yield* Layer.build(
-          NodeDispatcher.layer({
-            port: input.port,
-            externalPort: input.externalPort,
-            lifetime: input.lease,
-            description: input.description
-          })
-        ).pipe(Effect.tapErrorTag("NatError", (error) => Output.requestFailure(input.json, requestOf(input), error)))
-      )
-    )
-    yield* released(dispatcher.mapping)
-    const invitation = yield* dispatcher.register(sessionOf(input.session))
-    const mapping = yield* dispatcher.mapping.current
-    yield* Output.mappingEvent(input.json, "mapped", mapping)
-    yield* Hold.warnOfOtherPort(input.externalPort ?? input.port, mapping)
-    yield* Effect.all(
-      [
-        Hold.watch(input.json, dispatcher.mapping, mapping),
-        Stream.runForEach(Stream.changes(dispatcher.changes), (contactPoint) =>
-          printContactPoint(input, invitation, contactPoint)
-        )
-      ],
-      { concurrency: "unbounded", discard: true }
-    )
-    return yield* Effect.never
-  }).pipe(Effect.scoped, Effect.provide(ContactPointResolver.layer.pipe(Layer.provideMerge(layerMapper(input)))))
+export const run = Effect.fnUntraced(function* (input: Input) {
+  const live = input.json || input.plain ? undefined : yield* LiveTerminal.take
+  const layers = ContactPointResolver.layer.pipe(Layer.provideMerge(layerMapper(input)))
+  const serving = Effect.provide(serve(input, live), layers)
+  return yield* live === undefined ? serving : Effect.provideService(serving, Console.Console, live.console)
+})
