@@ -82,6 +82,8 @@ describe("LiveView", () => {
   it("has no rates at first, nor of a session that was not there before or began anew", () => {
     assert.include(text(undefined, status, wide), "- messages/s, -/s in, -/s out")
     assert.match(text({ ...status, sessions: [] }, later, wide), /^scene .* - +- +-$/m)
+    const uncounted = { ...later, sessions: [{ ...scene, totals: undefined }] }
+    assert.match(text(status, uncounted, wide), /^scene .* 2 +- +- +- +-$/m)
     const anew = { ...later, sessions: [{ ...scene, totals: totals(1, 1, 1) }] }
     assert.match(text(status, anew, wide), /^scene .* 1 +- +- +-$/m)
   })

@@ -71,6 +71,8 @@ const wrongCalls: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: Reg
   [["delete"], /port/],
   [["serve", "--port", "0"], /"0" is not a port/],
   [["serve", "--session", "abc"], /"abc" is not a session/],
+  [["serve", "--role", "x".repeat(64)], /too long: at most 63 bytes/],
+  [["serve", "--name", "é".repeat(128)], /too long: at most 255 bytes/],
   [["join"], /uri/],
   [["join", "effect-nat:AQ", "--no-such-flag"], /Unrecognized flag: --no-such-flag/],
   [["join", "effect-nat:AQ"], /the contact point is incomplete or was changed on its way/],
@@ -233,10 +235,13 @@ describe.concurrent("effect-nat map without a gateway", () => {
     assert.lengthOf(stdout.trimEnd().split("\n"), 4)
     assert.strictEqual(stderr, "")
     assert.strictEqual(code, 130)
-    const asJson = await run([...args, "--json"], "serving")
+    const named = ["--role", "scene", "--name", "the house", "--viewpoint", "door"]
+    const asJson = await run([...args, "--json", ...named], "serving")
     const serving = asJson.stdout.split("\n").find((line) => line.includes("serving")) ?? ""
     const told = JSON.parse(serving)
-    assert.strictEqual(Result.getOrThrow(ContactPointUri.fromString(told.uri)).sessions.length, 1)
+    const { name, sessions, viewpoint } = Result.getOrThrow(ContactPointUri.fromString(told.uri))
+    assert.deepStrictEqual([name, sessions.map(({ role }) => role), viewpoint], ["the house", ["scene"], "door"])
+    assert.deepInclude(told.contactPoint, { name, viewpoint })
   })
 
   const onTerminal = process.platform === "linux" ? it : it.skip

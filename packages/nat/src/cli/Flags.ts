@@ -232,3 +232,30 @@ export const plain = Flag.Boolean("plain").pipe(
   Flag.withDescription("On a terminal too: a line for what changes, no QR code and no live view"),
   Flag.withDefault(false)
 )
+
+/** The limits are those of `ContactPoint`, which is not loaded to read a command line. */
+const textUpTo = (bytes: number) => (text: string) => {
+  if (text.isWellFormed() && new TextEncoder().encode(text).length <= bytes) return text
+  throw new Error(`it is too long: at most ${bytes} bytes in UTF-8`)
+}
+
+export const name = Flag.String("name").pipe(
+  Flag.withMetavar("TEXT"),
+  Flag.withDescription("What the contact point is called"),
+  Flag.mapTryCatch(textUpTo(255), asError),
+  Flag.withDefault("effect-nat")
+)
+
+export const role = Flag.String("role").pipe(
+  Flag.withMetavar("TEXT"),
+  Flag.withDescription("What the session is for, such as scene or content: by that others find it"),
+  Flag.mapTryCatch(textUpTo(63), asError),
+  Flag.withDefault("")
+)
+
+export const viewpoint = Flag.String("viewpoint").pipe(
+  Flag.withMetavar("TEXT"),
+  Flag.withDescription("Where those arrive that come by the contact point"),
+  Flag.mapTryCatch(textUpTo(255), asError),
+  Flag.withDefault(undefined)
+)

@@ -19,7 +19,8 @@ export interface SessionStatus {
   /** What it is for; `""` where nobody has said. */
   readonly role: string
   readonly members: number
-  readonly totals: Totals
+  /** What is counted of this session alone; `undefined` where nobody does. */
+  readonly totals: Totals | undefined
 }
 
 /** A mapping at a moment; times in milliseconds of one clock. */
@@ -133,9 +134,9 @@ interface Rates {
 }
 
 /** So many a second between two readings; none where there was no earlier one, or it was of an earlier life. */
-const ratesOf = (before: Totals | undefined, now: Totals, milliseconds: number): Rates => {
+const ratesOf = (before: Totals | undefined, now: Totals | undefined, milliseconds: number): Rates => {
   const rate = (name: keyof Totals, unit: string): string => {
-    const grown = before === undefined ? Number.NaN : now[name] - before[name]
+    const grown = before === undefined || now === undefined ? Number.NaN : now[name] - before[name]
     return grown >= 0 && milliseconds > 0 ? formatAmount((grown * 1000) / milliseconds, unit) : "-"
   }
   return { messages: rate("messages", ""), bytesIn: rate("bytesIn", "B"), bytesOut: rate("bytesOut", "B") }
@@ -185,7 +186,7 @@ const sessionRows = (before: Status | undefined, status: Status, most: number): 
   const rows = status.sessions.slice(0, most).map(({ id, members, role, totals }) => {
     const rates = ratesOf(earlier.get(id), totals, status.now - (before?.now ?? status.now))
     const name = role === "" ? "-" : fit(role, widestRole)
-    const messages = formatAmount(totals.messages)
+    const messages = totals === undefined ? "-" : formatAmount(totals.messages)
     return [name, id, String(members), messages, rates.messages, rates.bytesIn, rates.bytesOut]
   })
   const cells = [headings, ...rows]

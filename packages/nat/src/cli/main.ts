@@ -69,6 +69,9 @@ const serve = Command.make(
     externalPort: Flags.externalPort,
     session: Flags.session,
     metricsPort: Flags.metricsPort,
+    role: Flags.role,
+    name: Flags.name,
+    viewpoint: Flags.viewpoint,
     plain: Flags.plain,
     ...Flags.mapping
   },

@@ -9,6 +9,7 @@ import * as Monotonic from "@effect-nat/core/Monotonic"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
+import * as DispatcherMetrics from "@effect-nat/dispatcher/DispatcherMetrics"
 import * as Invitation from "@effect-nat/dispatcher/Invitation"
 import * as NodeDispatcher from "@effect-nat/dispatcher/NodeDispatcher"
 import * as SessionId from "@effect-nat/core/SessionId"
@@ -19,6 +20,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
@@ -43,6 +45,9 @@ export interface Input extends Strategy.Choice {
   readonly metricsPort: number | undefined
   readonly lease: Duration.Duration
   readonly description: string
+  readonly role: string
+  readonly name: string
+  readonly viewpoint: string | undefined
   readonly plain: boolean
   readonly json: boolean
 }
@@ -122,12 +127,14 @@ const sessionOf = (text: string | undefined): Dispatcher.RegisterOptions => {
   return Option.getOrElse(Invitation.fromString(text), () => ({ sessionId: SessionId.SessionId.make(text) }))
 }
 
-const withSession =
-  ({ capability, sessionId }: Invitation.Invitation) =>
+/** What is told of the session, beside where it is. */
+const complete =
+  ({ role, viewpoint }: Input, { capability, sessionId }: Invitation.Invitation) =>
   (contactPoint: ContactPoint.ContactPoint) =>
     ContactPoint.make({
       ...contactPoint,
-      sessions: [new ContactPoint.Session({ id: sessionId, capabilities: [capability] })]
+      sessions: [new ContactPoint.Session({ id: sessionId, role, capabilities: [capability] })],
+      viewpoint
     })
 
 const cannotTell = (port: number, cause: unknown) => {
@@ -149,8 +156,16 @@ const requestOf = (input: Input) =>
 
 type Dispatching = Dispatcher.Dispatcher["Service"]
 
+const countOf = (metric: Metric.Counter<number>) => Effect.map(Metric.value(metric), ({ count }) => count)
+
+const counted = Effect.all({
+  messages: countOf(DispatcherMetrics.messages),
+  bytesIn: countOf(Metric.withAttributes(DispatcherMetrics.bytes, { direction: "in" })),
+  bytesOut: countOf(Metric.withAttributes(DispatcherMetrics.bytes, { direction: "out" }))
+})
+
 /** What the dispatcher is doing, as the live view wants it; each call is a reading. */
-const makeStatus = Effect.fnUntraced(function* (dispatcher: Dispatching) {
+const makeStatus = Effect.fnUntraced(function* (dispatcher: Dispatching, role: string) {
   const known = yield* Ref.make<LiveView.MappingStatus | undefined>(undefined)
   return Effect.gen(function* () {
     const now = yield* Monotonic.millis
@@ -160,15 +175,13 @@ const makeStatus = Effect.fnUntraced(function* (dispatcher: Dispatching) {
       now,
       contactPoint: ContactPoint.format(yield* dispatcher.contactPoint),
       mapping,
-      connections: 0,
-      totals: noTotals,
-      sessions: (yield* dispatcher.list).map(({ id, members }) => ({ id, role: "", members, totals: noTotals }))
+      connections: (yield* Metric.value(DispatcherMetrics.connections)).value,
+      totals: yield* counted,
+      sessions: (yield* dispatcher.list).map(({ id, members }) => ({ id, role, members, totals: undefined }))
     }
     return status
   })
 })
-
-const noTotals: LiveView.Totals = { messages: 0, bytesIn: 0, bytesOut: 0 }
 
 const serve = Effect.fnUntraced(function* (input: Input, live: LiveTerminal.LiveTerminal | undefined) {
   if (input.metricsPort !== undefined) yield* serveMetrics(input.metricsPort)
@@ -180,7 +193,8 @@ const serve = Effect.fnUntraced(function* (input: Input, live: LiveTerminal.Live
           port: input.port,
           externalPort: input.externalPort,
           lifetime: input.lease,
-          description: input.description
+          description: input.description,
+          name: input.name
         })
       ).pipe(Effect.tapErrorTag("NatError", (error) => Output.requestFailure(input.json, requestOf(input), error)))
     )
@@ -190,12 +204,12 @@ const serve = Effect.fnUntraced(function* (input: Input, live: LiveTerminal.Live
   const mapping = yield* dispatcher.mapping.current
   yield* Output.mappingEvent(input.json, "mapped", mapping)
   yield* Hold.warnOfOtherPort(input.externalPort ?? input.port, mapping)
-  const contactPoints = dispatcher.changes.pipe(Stream.map(withSession(invitation)), Stream.changes)
+  const contactPoints = dispatcher.changes.pipe(Stream.map(complete(input, invitation)), Stream.changes)
   yield* Effect.all(
     [
       Hold.watch(input.json, dispatcher.mapping, mapping),
       Stream.runForEach(contactPoints, (one) => printContactPoint(input, invitation, one, live !== undefined)),
-      live === undefined ? Effect.never : LiveTerminal.show(live, yield* makeStatus(dispatcher))
+      live === undefined ? Effect.never : LiveTerminal.show(live, yield* makeStatus(dispatcher, input.role))
     ],
     { concurrency: "unbounded", discard: true }
   )
