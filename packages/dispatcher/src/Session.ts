@@ -49,7 +49,6 @@ import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as CloseReason from "./CloseReason.ts"
 import * as Connector from "./Connector.ts"
 import * as Follower from "./internal/follower.ts"
@@ -86,7 +85,8 @@ export interface Session {
   readonly address: Effect.Effect<NetAddress.InetAddress>
   /**
    * The address of the connection as it is now, then again whenever it breaks (none, while it is made again) and is there
-   * again, with nothing missing. Does not end by itself: what becomes of the session in the end is told by `events`.
+   * again, with nothing missing; who is slow to take it hears what is true then. Does not end by itself: what becomes of
+   * the session in the end is told by `events`.
    */
   readonly connections: Stream.Stream<Option.Option<NetAddress.InetAddress>>
   /** The largest message that can be sent, in bytes. */
@@ -255,6 +255,30 @@ const failureOf = (failure: Follower.Failure): SessionError.SessionError =>
 
 type Events = Queue.Queue<Arr.NonEmptyReadonlyArray<SessionEvent.SessionEvent>, SessionError.SessionError | Cause.Done>
 
+/** Where this member is live, none while the connection is made again, until that changes. */
+interface Standing {
+  readonly address: Option.Option<NetAddress.InetAddress>
+  readonly changed: Deferred.Deferred<void>
+}
+
+const makeStanding = (address: Option.Option<NetAddress.InetAddress>) =>
+  Effect.map(Deferred.make<void>(), (changed): Standing => ({ address, changed }))
+
+const changeStanding = Effect.fnUntraced(function* (own: Own, address: Option.Option<NetAddress.InetAddress>) {
+  const before = yield* Ref.getAndSet(own.standing, yield* makeStanding(address))
+  yield* Deferred.succeed(before.changed, undefined)
+})
+
+/** A `SubscriptionRef` would do the same, and add ten kilobytes to what a page downloads. */
+const connectionsOf = (standing: Ref.Ref<Standing>) =>
+  Stream.unfold(Option.none<Standing>(), (known) =>
+    Effect.gen(function* () {
+      if (Option.isSome(known)) yield* Deferred.await(known.value.changed)
+      const now = yield* Ref.get(standing)
+      return [now.address, Option.some(now)] as const
+    })
+  )
+
 /** What outlives a connection. */
 interface Own {
   readonly options: Resolved
@@ -264,17 +288,17 @@ interface Own {
   /** The connection, once this member is live on it; fails when the session is over. */
   readonly live: Ref.Ref<Deferred.Deferred<Connected, SessionError.SessionError>>
   readonly address: Ref.Ref<NetAddress.InetAddress>
-  /** Where this member is live; none while the connection is made again. */
-  readonly connection: SubscriptionRef.SubscriptionRef<Option.Option<NetAddress.InetAddress>>
+  readonly standing: Ref.Ref<Standing>
   /** Questions for the time that have no answer yet, the oldest first. */
   questions: Array<Deferred.Deferred<number>>
 }
 
 /** Tries until it works, the session is known to be over, or the time is up: then with what was wrong last. */
-const reconnect = Effect.fnUntraced(function* ({ connection, options }: Own, broken: SessionError.SessionError) {
+const reconnect = Effect.fnUntraced(function* (own: Own, broken: SessionError.SessionError) {
+  const { options } = own
   const { reconnectTimeout } = options
   if (!isWorthAnotherTry(broken) || Duration.isZero(reconnectTimeout)) return yield* broken
-  yield* SubscriptionRef.set(connection, Option.none())
+  yield* changeStanding(own, Option.none())
   const last = yield* Ref.make(broken)
   return yield* connect(options).pipe(
     Effect.tapError((error) => Ref.set(last, error)),
@@ -297,7 +321,7 @@ const goLive = Effect.fnUntraced(function* (own: Own, connected: Connected) {
   const { link } = connected
   if (own.options.tickInterval > 0) yield* link.request("heartbeat", heartbeatOf(own.options.tickInterval))
   if (own.server.isOffering()) yield* own.server.volunteer(link)
-  yield* SubscriptionRef.set(own.connection, Option.some(connected.address))
+  yield* changeStanding(own, Option.some(connected.address))
   yield* Deferred.succeed(yield* Ref.get(own.live), connected)
 })
 
@@ -420,7 +444,7 @@ const makeSession = (own: Own, maxMessageBytes: number): Session => {
   return {
     invitation: own.options.invitation,
     address: Ref.get(own.address),
-    connections: SubscriptionRef.changes(own.connection),
+    connections: connectionsOf(own.standing),
     maxMessageBytes,
     events,
     messages: Stream.filter(events, (event): event is SessionEvent.Message => event._tag === "Message"),
@@ -469,7 +493,7 @@ const joinResolved = Effect.fnUntraced(function* (options: Resolved) {
     server: yield* Server.make,
     live: yield* Ref.make(live),
     address: yield* Ref.make(first.address),
-    connection: yield* SubscriptionRef.make(Option.some(first.address)),
+    standing: yield* Ref.make(yield* makeStanding(Option.some(first.address))),
     questions: []
   }
   yield* run(own, first, connection).pipe(
