@@ -26,6 +26,7 @@ const check = (holds: boolean, what: () => string) => {
 /** Both directions of one connection, as queues that the schedule empties. */
 class Wires implements TcpListener.Connection {
   readonly remoteAddress = undefined
+  readonly isForwarded = false
   readonly localAddress = undefined
   readonly toRouter: Array<Uint8Array> = []
   private readonly toMember: Array<{ readonly blocks: ReadonlyArray<Uint8Array>; readonly flushed: () => void }> = []

@@ -323,6 +323,7 @@ const simulate = (
   }
   const handler = onConnection({
     remoteAddress: inetOf(remote),
+    isForwarded: false,
     localAddress: inetOf(local),
     write: (blocks, flushed) => {
       if (state !== "open") throw new Error(`written while ${state}`)

@@ -3,6 +3,7 @@ import * as Capability from "@effect-nat/core/Capability"
 import * as CloseReason from "@effect-nat/dispatcher/CloseReason"
 import * as Facet from "@effect-nat/dispatcher/Facet"
 import * as Invitation from "@effect-nat/dispatcher/Invitation"
+import * as ProxyProtocol from "@effect-nat/dispatcher/ProxyProtocol"
 import * as SessionId from "@effect-nat/core/SessionId"
 import * as Wire from "@effect-nat/dispatcher/Wire"
 import * as RouterModel from "@effect-nat/testing/RouterModel"
@@ -1022,6 +1023,46 @@ const invitation = Decoder.make<Invitation.Invitation>({
   frames: [(repeated) => repeated, frame("0123456789abcdef0123456789abcdef.", ""), frame(" ", " ")]
 })
 
+const proxySignature = "0d0a0d0a 000d0a51 5549540a"
+
+/** As `encode` writes them: of one family, or none at all. */
+const proxyHeader = (random: Random): ProxyProtocol.Header => {
+  if (random.chance(0.1)) return { source: undefined, destination: undefined }
+  const end = () => NetAddress.inetAddressUnsafe(Values.ip(random), Values.uint16(random))
+  return { source: end(), destination: end() }
+}
+
+const proxyHeaders = Decoder.make<ProxyProtocol.Header>({
+  name: "PROXY header",
+  // What comes after it belongs to the connection.
+  maximumBytes: Number.POSITIVE_INFINITY,
+  read: (bytes) => {
+    const decoded = ProxyProtocol.decode(bytes)
+    if (decoded._tag !== "Complete") return undefined
+    if (decoded.length > Math.min(bytes.length, ProxyProtocol.maximumBytes)) throw new Error("took too many bytes")
+    return decoded.value
+  },
+  write: ProxyProtocol.encode,
+  value: proxyHeader,
+  comesBack: "at once",
+  longestRead: ProxyProtocol.maximumBytes,
+  also: (bytes, _value, random) => {
+    const early = ProxyProtocol.decode(bytes.subarray(0, random.between(0, Math.min(bytes.length, 300))))
+    if (early._tag !== "Incomplete") Decoder.same("with more bytes", ProxyProtocol.decode(bytes), early)
+  },
+  tokens: hex(
+    proxySignature,
+    `${proxySignature} 21 11 000c cb007109 c0000201 d431 2ee0`,
+    `${proxySignature} 21 21 0024 20010db8000000000000000000000009 20010db8000100000000000000000001 d431 2ee0`,
+    `${proxySignature} 20 00 0000`,
+    "01 0002 6832",
+    "0000",
+    "ffff",
+    "00"
+  ),
+  frames: [hexFrame(`${proxySignature} 20 00 0000`, 14), hexFrame(`${proxySignature} 21 11 000c`), hexFrame("")]
+})
+
 /** All of them. */
 export const decoders: ReadonlyArray<Decoder.Decoder> = [
   ssdp,
@@ -1045,5 +1086,6 @@ export const decoders: ReadonlyArray<Decoder.Decoder> = [
   frameBodies,
   snapshotParts,
   resumes,
-  invitation
+  invitation,
+  proxyHeaders
 ]

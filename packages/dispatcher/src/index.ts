@@ -69,11 +69,19 @@ export * as NodeConnector from "./NodeConnector.ts"
 export * as NodeDispatcher from "./NodeDispatcher.ts"
 
 /**
- * Listening TCP sockets of Node, with WebSockets on the same port.
+ * Listening TCP sockets of Node, with WebSockets and TLS on the same port.
  *
  * @since 0.1.0
  */
 export * as NodeTcpListener from "./NodeTcpListener.ts"
+
+/**
+ * The header by which a forwarder tells whose connection it passes on: version 2 of the PROXY protocol, the binary one
+ * (haproxy's `proxy-protocol.txt`, section 2.2).
+ *
+ * @since 0.1.0
+ */
+export * as ProxyProtocol from "./ProxyProtocol.ts"
 
 /**
  * The client's side of a session: joins it at whatever address of its contact point answers, hears what its members

@@ -12,6 +12,7 @@ const make = (onProgress: (outbox: Outbox.Outbox) => void) => {
   let drained = 0
   const connection = {
     remoteAddress: undefined,
+    isForwarded: false,
     localAddress: undefined,
     write: (blocks: ReadonlyArray<Uint8Array>, flushed: () => void) => {
       writes.push({ size: sizeOf(blocks), flushed })
