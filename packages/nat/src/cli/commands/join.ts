@@ -122,7 +122,7 @@ const noText = ({ length }: Uint8Array): string => `(${length} bytes that are no
 /** For the eyes: what others send must not steer the terminal. */
 const lineOf = (data: Uint8Array): string => {
   const text = textOf(data)
-  return text === undefined ? noText(data) : Output.printable(text)
+  return text === undefined ? noText(data) : Output.printable(text.replace(/\r?\n$/, ""))
 }
 
 const linesOf = (data: Uint8Array): string => {
