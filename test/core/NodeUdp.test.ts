@@ -115,6 +115,30 @@ describe("NodeUdp", () => {
     })
   )
 
+  // Linux has a broadcast address for loopback as well; elsewhere nothing arrives there.
+  it.live.skipIf(process.platform !== "linux")(
+    "a broadcast (of loopback, Linux only) goes out where that is asked for, to all that share the port",
+    () =>
+      Effect.gen(function* () {
+        const everybody = { address: NetAddress.ipv4Unspecified }
+        const first = yield* open({ bind: everybody, reuseAddress: true })
+        const { port } = first.address
+        const second = yield* open({ bind: { ...everybody, port }, reuseAddress: true })
+        const to = NetAddress.inetAddressUnsafe(NetAddress.ipFromStringUnsafe("127.255.255.255"), port)
+        const refused = yield* Effect.flip((yield* open()).send(bytes("quiet"), to))
+        assert.strictEqual(kindOf(refused), "PermissionDenied")
+        yield* (yield* open({ broadcast: true })).send(bytes("to all"), to)
+        for (const socket of [first, second]) {
+          const [datagram] = yield* socket.receive.pipe(Effect.timeout("5 seconds"))
+          assert.strictEqual(text(datagram.payload), "to all")
+          assert.strictEqual(NetAddress.formatIp(datagram.address.address), "127.0.0.1")
+        }
+        const alone = yield* open({ bind: everybody })
+        const shared = open({ bind: { ...everybody, port: alone.address.port }, reuseAddress: true })
+        assert.strictEqual(kindOf(yield* Effect.flip(Effect.scoped(shared))), "AddressInUse")
+      })
+  )
+
   it.live("an address that this host does not have cannot be bound", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(open({ bind: { address: NetAddress.ipFromStringUnsafe("192.0.2.1") } }))

@@ -109,7 +109,9 @@ describe("the documented examples", () => {
   })
 
   it("are those of the page", () => {
-    const page = Fs.readFileSync(new URL("../../docs/wire-protocol.md", import.meta.url), "utf8")
+    const [page = ""] = Fs.readFileSync(new URL("../../docs/wire-protocol.md", import.meta.url), "utf8").split(
+      "## The beacon"
+    )
     // An example begins at the margin, and goes on below where the line is too long.
     const examples = [...page.matchAll(/^```\n([^`]*)^```$/gm)]
       .flatMap(([, block = ""]) => block.replaceAll(/\n +/g, " ").trim().split("\n"))

@@ -20,6 +20,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { concat } from "../../packages/testing/src/internal/bytes.ts"
 import * as HttpFraming from "../../packages/testing/src/internal/httpFraming.ts"
+import { contactPointDecoders } from "./contactPointDecoders.ts"
 import * as Decoder from "./decoder.ts"
 import * as Inputs from "./inputs.ts"
 import type { Random } from "./inputs.ts"
@@ -1087,5 +1088,6 @@ export const decoders: ReadonlyArray<Decoder.Decoder> = [
   snapshotParts,
   resumes,
   invitation,
-  proxyHeaders
+  proxyHeaders,
+  ...contactPointDecoders
 ]

@@ -68,6 +68,17 @@ describe("a lease on the command line", () => {
   }
 })
 
+describe("a time on the command line", () => {
+  it.each([
+    ["10s", Duration.seconds(10)],
+    ["5m", Duration.minutes(5)],
+    ["2", Duration.seconds(2)]
+  ] as const)("%s is read", (text, time) => assert.isTrue(Duration.equals(Flags.parseTime(text), time)))
+  it.each(["", "0", "0s", "-1s", "soon", "permanent", "1w"])("%j is refused with what to do", (text) => {
+    assert.throws(() => Flags.parseTime(text), /is not a time: write it like 10s, 5m or 2h/)
+  })
+})
+
 describe("a family on the command line", () => {
   it("is asked for by itself, and both one after the other", () => {
     assert.deepStrictEqual(Flags.families("ipv4"), ["ipv4"])

@@ -76,6 +76,8 @@ const wrongCalls: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: Reg
   [["join"], /uri/],
   [["join", "effect-nat:AQ", "--no-such-flag"], /Unrecognized flag: --no-such-flag/],
   [["join", "effect-nat:AQ"], /the contact point is incomplete or was changed on its way/],
+  [["find", "--for", "soon"], /"soon" is not a time: write it like 10s, 5m or 2h/],
+  [["find", "--strategy", "upnp"], /Unrecognized flag: --strategy/],
   [["frobnicate"], /Unknown subcommand "frobnicate"/],
   [[], /which command\? \(see: effect-nat --help\)/]
 ]
@@ -105,7 +107,7 @@ describe.concurrent("effect-nat", () => {
 
   it("--help lists every command", async () => {
     const { code, stdout } = await run(["--help"])
-    for (const command of ["map", "external", "list", "delete", "gateways", "serve", "join"]) {
+    for (const command of ["map", "external", "list", "delete", "gateways", "serve", "join", "find"]) {
       assert.match(stdout, new RegExp(`^ +${command} `, "m"))
     }
     assert.strictEqual(code, 0)

@@ -107,6 +107,52 @@ it.effect("the clients map, keep and release through the simulated router", () =
   })
 )
 
+it.effect("the last address of a network is heard by all of its hosts that listen at any address", () =>
+  Effect.gen(function* () {
+    const { host, lan, network, router } = world()
+    const others = ["192.168.77.3", "192.168.77.4"].map((address) =>
+      network.addHost({ attachments: [{ lan, address }], gateways: [router] })
+    )
+    const elsewhere = network.addLan({ network: "192.168.78.0/24" })
+    const far = network.addHost({ attachments: [{ lan: elsewhere, address: "192.168.78.2" }], gateways: [] })
+    const heard: Array<string> = []
+    const listen = (name: string, address = "0.0.0.0") =>
+      Effect.gen(function* () {
+        const udp = yield* Udp.Udp
+        const socket = yield* udp.open({ bind: { address: ip(address), port: 43_215 }, reuseAddress: true })
+        for (const { address: from } of yield* socket.receive)
+          heard.push(`${name} ${NetAddress.formatIp(from.address)}`)
+      }).pipe(Effect.scoped)
+    // Two programs of this host itself, one of another host, one bound to its own address, one in another network.
+    host.start().fork(listen("here"))
+    host.start().fork(listen("here, too"))
+    others[0]?.start().fork(listen("there"))
+    others[1]?.start().fork(listen("bound", "192.168.77.4"))
+    far.start().fork(listen("far"))
+    const shout = (broadcast: boolean) =>
+      Effect.gen(function* () {
+        const socket = yield* Udp.Udp.use((udp) => udp.open({ broadcast }))
+        yield* socket.send(Uint8Array.of(1), inet("192.168.77.255:43215"))
+        yield* Effect.sleep("1 second")
+      }).pipe(Effect.scoped)
+    assert.isTrue(Exit.isFailure(yield* Effect.exit(network.run(host.start(), shout(false)))))
+    yield* network.run(host.start(), shout(true))
+    assert.deepStrictEqual(heard.toSorted(), ["here 192.168.77.2", "here, too 192.168.77.2", "there 192.168.77.2"])
+  })
+)
+
+it.effect("a shared port is not for who comes to one that is not shared", () =>
+  Effect.gen(function* () {
+    const { host, network } = world()
+    const open = (reuseAddress: boolean) => Udp.Udp.use((udp) => udp.open({ bind: { port: 43_215 }, reuseAddress }))
+    const both = (first: boolean, second: boolean) =>
+      network.run(host.start(), Effect.scoped(Effect.exit(Effect.andThen(open(first), open(second)))))
+    assert.isTrue(Exit.isSuccess(yield* both(true, true)))
+    assert.isTrue(Exit.isFailure(yield* both(false, true)))
+    assert.isTrue(Exit.isFailure(yield* both(true, false)))
+  })
+)
+
 it.effect("links lose, repeat, delay and reorder", () =>
   Effect.gen(function* () {
     const run = (link: Partial<SimulatedNetwork.Link>) => {

@@ -28,6 +28,7 @@ const open = Effect.fnUntraced(function* (options: Udp.OpenOptions) {
   const socket = yield* NodeDatagramSocket.make({
     bind: options.bind,
     reuseAddress: options.reuseAddress ?? false,
+    broadcast: options.broadcast ?? false,
     receiveBuffer: { capacity: receiveCapacity },
     multicast: options.multicast,
     onError: (error) => {

@@ -31,6 +31,8 @@ export interface OpenOptions {
   readonly connect?: NetAddress.InetAddress | undefined
   /** Share a fixed port with other programs. Defaults to `false`. */
   readonly reuseAddress?: boolean | undefined
+  /** May send to the broadcast address of a network, which otherwise fails with `"PermissionDenied"`. Defaults to `false`. */
+  readonly broadcast?: boolean | undefined
   /** The interface, by its own address, and hop limit for datagrams to a multicast group. */
   readonly multicast?:
     | { readonly interface?: NetAddress.Ipv4Address | undefined; readonly ttl?: number | undefined }

@@ -1,6 +1,14 @@
 // Written by "npm run generate" from the modules' headers. Do not edit.
 
 /**
+ * Tells others that a service is there, as long as a scope is open: on the local network, or wherever an announcer
+ * reaches.
+ *
+ * @since 0.1.0
+ */
+export * as Announcer from "./Announcer.ts"
+
+/**
  * One switch for all automation: where it is off, no strategy asks a gateway for anything, and no packet leaves the
  * host.
  *

@@ -1,6 +1,20 @@
 // Written by "npm run generate" from the modules' headers. Do not edit.
 
 /**
+ * The LAN beacon: services of a local network find each other without anybody between them.
+ *
+ * @since 0.1.0
+ */
+export * as Beacon from "./Beacon.ts"
+
+/**
+ * The beacon's packets, between bytes and values, both ways.
+ *
+ * @since 0.1.0
+ */
+export * as BeaconCodec from "./BeaconCodec.ts"
+
+/**
  * How a client and a router show each other that they know a capability, without telling it: HMAC-SHA-256 over fresh
  * random numbers of both, so that what was overheard opens nothing, and a host that does not know the capability cannot
  * pass for the router.

@@ -3,7 +3,8 @@
  * happens following from one seed.
  *
  * It stands in for core's seams (UDP, HTTP, interfaces, routes) and for the clock, so the protocol clients run in it as
- * they are, with core's watch over the network of their host. Routers announce themselves to its groups, and send events
+ * they are, with core's watch over the network of their host. The last address of an IPv4 network is heard by all of its
+ * hosts. Routers announce themselves to its groups, and send events
  * to the hosts that subscribe to them. Time passes only when every program waits, and then jumps to the next event: a day
  * takes milliseconds. The same seed and the same calls give the same trace, byte for byte.
  *
@@ -180,7 +181,7 @@ export type Seams =
  */
 export interface Host {
   readonly name: string
-  /** Ports that another program of this computer holds. */
+  /** Ports that another program of this computer holds, and shares with those that want it so. */
   readonly takenPorts: Set<number>
   readonly addresses: ReadonlyArray<NetAddress.IpAddress>
   /** Plugs it in somewhere else, or nowhere, as `addHost` does. Sockets stay bound to the addresses that they have. */
@@ -304,7 +305,7 @@ export interface SimulatedNetwork {
     readonly to: NetAddress.InetAddress
     readonly after?: number | undefined
   }) => void
-  /** Sends a datagram from an appliance to a group or a host of its network. */
+  /** Sends a datagram from an appliance to a group, a host of its network, or all of them by its broadcast address. */
   readonly announce: (appliance: Appliance, payload: Uint8Array, fromPort: number, to: NetAddress.InetAddress) => void
   /**
    * Where a packet from the world arrives that is sent to an external address and port, through every router on the
@@ -351,7 +352,7 @@ const connectionAttempts = 4
 
 const udpError = (
   operation: "open" | "read" | "write",
-  kind: "AddressInUse" | "AddressNotAvailable" | "ConnectionRefused" | "Unreachable",
+  kind: "AddressInUse" | "AddressNotAvailable" | "ConnectionRefused" | "PermissionDenied" | "Unreachable",
   code: string
 ): DatagramSocket.DatagramSocketError => {
   const cause = new Error(code)
@@ -361,7 +362,7 @@ const udpError = (
       reason: new DatagramSocket.DatagramSocketOpenError({ kind: openKind, cause })
     })
   }
-  const ioKind = kind === "ConnectionRefused" || kind === "Unreachable" ? kind : "Unknown"
+  const ioKind = kind === "AddressInUse" || kind === "AddressNotAvailable" ? "Unknown" : kind
   return new DatagramSocket.DatagramSocketError({
     reason:
       operation === "read"
@@ -387,6 +388,8 @@ interface Socket {
   readonly process: ProcessState
   readonly address: NetAddress.InetAddress
   readonly peer: NetAddress.InetAddress | undefined
+  /** Whether others may be bound to its port, if they share it as well. */
+  readonly isShared: boolean
   readonly groups: Array<NetAddress.IpAddress>
   buffer: Array<DatagramSocket.Datagram>
   failure: DatagramSocket.DatagramSocketError | undefined
@@ -421,6 +424,12 @@ const notEnded = `the program has not ended after ${Duration.format(longestRun)}
 const logKind = "log    "
 
 const isGroup = (address: NetAddress.IpAddress): boolean => NetAddress.isMulticast(address)
+
+/** Whether an address is the one of a network that all of its hosts hear. */
+const isBroadcast = ({ network }: Lan, address: NetAddress.IpAddress): boolean =>
+  NetAddress.isIpv4Address(network.address) &&
+  network.prefixLength < 31 &&
+  Equal.equals(IpNetwork.lastAddress(network), address)
 
 /**
  * An empty network. Throws a `RangeError` where the seed is none.
@@ -485,7 +494,7 @@ export const make = (options: Options): SimulatedNetwork => {
     if (socket.address.port !== to.port) return false
     if (isGroup(to.address)) return socket.groups.some((group) => Equal.equals(group, to.address))
     const { address } = socket.address
-    // Each family has sockets of its own.
+    // Each family has sockets of its own. A socket that is bound to one own address hears no broadcast.
     const isAny = NetAddress.isUnspecified(address) && NetAddress.familyOf(address) === NetAddress.familyOf(to.address)
     return isAny || Equal.equals(address, to.address)
   }
@@ -496,10 +505,10 @@ export const make = (options: Options): SimulatedNetwork => {
     from: NetAddress.InetAddress,
     to: NetAddress.InetAddress
   ) => {
-    const isHere = isGroup(to.address) || host.places.some((place) => Equal.equals(place.own.address, to.address))
-    if (!isHere) return
-    // A group does not say whose arrival it is.
-    const where = isGroup(to.address) ? `${host.host.name}: ` : ""
+    const isForAll = isGroup(to.address) || host.places.some(({ lan }) => isBroadcast(lan, to.address))
+    if (!isForAll && !host.places.some((place) => Equal.equals(place.own.address, to.address))) return
+    // A group, or a whole network, does not say whose arrival it is.
+    const where = isForAll ? `${host.host.name}: ` : ""
     happened("udp in ", `${where}${arrow(from, to)}`, payload)
     for (const socket of host.sockets) if (receives(socket, to)) receive(socket, payload, from)
   }
@@ -521,8 +530,9 @@ export const make = (options: Options): SimulatedNetwork => {
     to: NetAddress.InetAddress,
     extra: number
   ) => {
+    const isForAll = isGroup(to.address) || isBroadcast(lan, to.address)
     for (const host of hostsOn(lan)) {
-      if (!isGroup(to.address) && !host.places.some((place) => Equal.equals(place.own.address, to.address))) continue
+      if (!isForAll && !host.places.some((place) => Equal.equals(place.own.address, to.address))) continue
       carry(lan.link, extra, () => arriveAtHost(host, payload, from, to), arrow(from, to))
     }
   }
@@ -547,7 +557,7 @@ export const make = (options: Options): SimulatedNetwork => {
         sendToHosts(appliance.lan, answer.payload, source, from, answer.after ?? 0)
       }
     }
-    if (!isListening && !isGroup(to.address)) refuse()
+    if (!isListening && !isGroup(to.address) && !isBroadcast(appliance.lan, to.address)) refuse()
   }
 
   /** The interface that the kernel would send from. */
@@ -562,11 +572,11 @@ export const make = (options: Options): SimulatedNetwork => {
     socket: Socket,
     payload: Uint8Array,
     to: NetAddress.InetAddress,
-    multicastFrom: NetAddress.IpAddress | undefined
+    { broadcast, multicast }: Udp.OpenOptions
   ): DatagramSocket.DatagramSocketError | undefined => {
     const { host, process } = socket
     const bound = NetAddress.isUnspecified(socket.address.address) ? undefined : socket.address.address
-    const own = isGroup(to.address) ? (multicastFrom ?? bound) : undefined
+    const own = isGroup(to.address) ? (multicast?.interface ?? bound) : undefined
     const place =
       own === undefined
         ? placeTowards(host, to.address)
@@ -576,6 +586,8 @@ export const make = (options: Options): SimulatedNetwork => {
     if (isBoundElsewhere) return udpError("write", "Unreachable", "EADDRNOTAVAIL")
     const from = NetAddress.inetAddressUnsafe(bound ?? place.own.address, socket.address.port)
     const { lan } = place
+    const isForAll = isGroup(to.address) || isBroadcast(lan, to.address)
+    if (isForAll && !isGroup(to.address) && broadcast !== true) return udpError("write", "PermissionDenied", "EACCES")
     happened("udp out", arrow(from, to), payload)
     options.onSent?.({ at: time.now, process: process.process, from, to, payload, request: undefined })
     const refuse = () =>
@@ -592,7 +604,7 @@ export const make = (options: Options): SimulatedNetwork => {
       )
     for (const appliance of appliances) {
       if (appliance.lan !== lan) continue
-      if (!isGroup(to.address) && !Equal.equals(appliance.address, to.address)) continue
+      if (!isForAll && !Equal.equals(appliance.address, to.address)) continue
       carry(lan.link, 0, () => arriveAtAppliance(appliance, payload, from, to, refuse), arrow(from, to))
     }
     sendToHosts(lan, payload, from, to, 0)
@@ -605,6 +617,9 @@ export const make = (options: Options): SimulatedNetwork => {
       if (!isTaken(host, port)) return port
     }
   }
+  /** Whether a socket here has a port that it does not share; programs outside of the simulation share theirs. */
+  const isHeldAlone = (host: HostState, port: number): boolean =>
+    [...host.sockets].some(({ address, isShared }) => address.port === port && !isShared)
   const isTaken = (host: HostState, port: number): boolean =>
     host.host.takenPorts.has(port) || [...host.sockets, ...host.listeners].some(({ address }) => address.port === port)
 
@@ -614,7 +629,8 @@ export const make = (options: Options): SimulatedNetwork => {
     { bind, connect, reuseAddress }: Udp.OpenOptions
   ): Socket | DatagramSocket.DatagramSocketError => {
     const port = bind?.port ?? 0
-    if (port !== 0 && reuseAddress !== true && isTaken(host, port))
+    const isShared = reuseAddress === true
+    if (port !== 0 && (isShared ? isHeldAlone(host, port) : isTaken(host, port)))
       return udpError("open", "AddressInUse", "EADDRINUSE")
     const place = connect === undefined ? undefined : placeTowards(host, connect.address)
     if (connect !== undefined && place === undefined) return udpError("open", "Unreachable", "ENETUNREACH")
@@ -628,6 +644,7 @@ export const make = (options: Options): SimulatedNetwork => {
       process,
       address: NetAddress.inetAddressUnsafe(address, port === 0 ? freePort(host) : port),
       peer: connect,
+      isShared,
       groups: [],
       buffer: [],
       failure: undefined,
@@ -681,7 +698,7 @@ export const make = (options: Options): SimulatedNetwork => {
                 const failure =
                   destination === undefined
                     ? udpError("write", "Unreachable", "EDESTADDRREQ")
-                    : send(socket, payload, destination, options.multicast?.interface)
+                    : send(socket, payload, destination, options)
                 return failure === undefined ? Effect.void : Effect.fail(failure)
               }),
             joinMulticast: (group) =>

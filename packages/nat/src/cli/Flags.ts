@@ -57,15 +57,27 @@ export const parseExternalSpec = (
 
 const units: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 }
 
-/** `90s`, `30m`, `2h`, `1d`, a bare number of seconds, `0` or `permanent`. */
+/** `90s`, `30m`, `2h`, `1d` or a bare number of seconds; anything else is no number. */
+const secondsOf = (text: string): number => {
+  const [, count, unit = "s"] = /^(\d{1,9})([smhd])?$/.exec(text) ?? []
+  return Number(count) * (units[unit] ?? 1)
+}
+
+/** A time, `0` or `permanent`. */
 export const parseLease = (text: string): Duration.Duration => {
   if (text === "permanent") return Duration.infinity
-  const [, count, unit = "s"] = /^(\d{1,9})([smhd])?$/.exec(text) ?? []
-  if (count === undefined) {
+  const seconds = secondsOf(text)
+  if (Number.isNaN(seconds)) {
     throw new Error(`${JSON.stringify(text)} is not a lease: write it like 90s, 30m, 2h or 1d, or 0 for permanent`)
   }
-  const seconds = Number(count) * (units[unit] ?? 1)
   return seconds === 0 ? Duration.infinity : Duration.seconds(seconds)
+}
+
+/** A time that passes. */
+export const parseTime = (text: string): Duration.Duration => {
+  const seconds = secondsOf(text)
+  if (seconds > 0) return Duration.seconds(seconds)
+  throw new Error(`${JSON.stringify(text)} is not a time: write it like 10s, 5m or 2h`)
 }
 
 const parseAddress = (text: string): string => {
@@ -194,6 +206,13 @@ export const externalPort = portFlag("external-port").pipe(
 
 export const metricsPort = portFlag("metrics-port").pipe(
   Flag.withDescription("Tell Prometheus what is counted: GET /metrics at this port of 127.0.0.1; by default not"),
+  Flag.withDefault(undefined)
+)
+
+export const time = Flag.String("for").pipe(
+  Flag.withMetavar("TIME"),
+  Flag.withDescription("How long to look, like 10s, 5m or 2h; by default until Ctrl-C"),
+  Flag.mapTryCatch(parseTime, asError),
   Flag.withDefault(undefined)
 )
 

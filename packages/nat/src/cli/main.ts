@@ -89,9 +89,19 @@ const join = Command.make(
   ])
 )
 
+const find = Command.make("find", { json: Flags.json, time: Flags.time }, (input) =>
+  call(() => import("./commands/find.ts"), input)
+).pipe(
+  Command.withDescription("List what announces itself on this network, live"),
+  Command.withExamples([
+    { command: "effect-nat find", description: "What comes and goes, until Ctrl-C" },
+    { command: "effect-nat find --for 6s --json", description: "What is there, for a program" }
+  ])
+)
+
 const effectNat = Command.make("effect-nat").pipe(
   Command.withDescription("Reach this host from outside: map ports, learn the external address, host sessions"),
-  Command.withSubcommands([map, external, list, remove, gateways, serve, join])
+  Command.withSubcommands([map, external, list, remove, gateways, serve, join, find])
 )
 
 const usage = (error: CliError.ShowHelp): Failure => {
