@@ -116,6 +116,36 @@ labSuite("effect-nat serve", () => {
   )
 
   it.live(
+    "is found on its network, and joined from there where it is open to all, and not found where it shall not be",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: { upnp: false, natpmp: true } })
+        const finder = yield* lab.spawn("router", process.execPath, [bin, "find", "--json"])
+        const found = (port: number) =>
+          Effect.map(finder.awaitLine(new RegExp(`"event":"found".*:${port}"`), { timeout: "15 seconds" }), (line) =>
+            JSON.parse(line)
+          )
+        yield* start(lab, "--role scene --name house")
+        const locked = yield* found(12000)
+        assert.deepInclude(locked.contactPoint, { name: "house", internal: ["192.168.77.2:12000"] })
+        assert.deepInclude(locked.contactPoint.sessions[0], { role: "scene", capabilities: [] })
+        const refused = yield* lab.run("router", process.execPath, [bin, "join", locked.uri])
+        assert.include(refused.stderr, "session scene is locked: ask for an invitation")
+        const silent = yield* start(lab, "--port 12001 --no-beacon")
+        const forbidden = yield* start(lab, "--port 12002 --no-automation")
+        for (const one of [silent, forbidden]) yield* one.awaitLine("contact point: ", { timeout: "15 seconds" })
+        const open = yield* start(lab, "--port 12003 --beacon-open")
+        const { uri } = yield* found(12003)
+        const joined = yield* lab.spawn("router", process.execPath, [bin, "join", uri])
+        yield* joined.awaitLine("joined session", { from: "stderr", timeout: "15 seconds" })
+        yield* open.signal("SIGINT")
+        yield* finder.awaitLine(/"event":"lost".*:12003"/)
+        assert.notMatch(yield* finder.stdout, /:1200[12]"/)
+      }),
+    60_000
+  )
+
+  it.live(
     "is what npm start runs",
     () =>
       Effect.gen(function* () {

@@ -73,6 +73,8 @@ const wrongCalls: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: Reg
   [["serve", "--session", "abc"], /"abc" is not a session/],
   [["serve", "--role", "x".repeat(64)], /too long: at most 63 bytes/],
   [["serve", "--name", "é".repeat(128)], /too long: at most 255 bytes/],
+  [["serve", "--beacon-open", "--no-beacon"], /--no-beacon forbids --beacon-open: leave one of them out/],
+  [["serve", "--beacon-open", "--no-automation"], /--no-automation forbids --beacon-open/],
   [["join"], /uri/],
   [["join", "effect-nat:AQ", "--no-such-flag"], /Unrecognized flag: --no-such-flag/],
   [["join", "effect-nat:AQ"], /the contact point is incomplete or was changed on its way/],
@@ -224,7 +226,7 @@ describe.concurrent("effect-nat map without a gateway", () => {
   })
 
   it("serve prints a URI that says where to join, and where nobody looks no QR code and no live view", async () => {
-    const args = ["serve", "--strategy", "lan", "--port", String(await freePort())]
+    const args = ["serve", "--strategy", "lan", "--no-beacon", "--port", String(await freePort())]
     const { code, stderr, stdout } = await run(args, "join by")
     const [, uri = ""] = /^join by: effect-nat join (effect-nat:\S+)$/m.exec(stdout) ?? []
     const contactPoint = Result.getOrThrow(ContactPointUri.fromString(uri))
@@ -251,7 +253,7 @@ describe.concurrent("effect-nat map without a gateway", () => {
 
   onTerminal(`serve shows a QR code and a live view on a terminal, unless it shall be --plain${titles}`, async () => {
     const port = await freePort()
-    const command = `exec "${process.execPath}" "${bin}" serve --strategy lan --port ${port}`
+    const command = `exec "${process.execPath}" "${bin}" serve --strategy lan --no-beacon --port ${port}`
     const shows = (flags: string, env: Record<string, string>, until: RegExp) =>
       new Promise<string>((resolve, reject) => {
         const words = ["-qefc", `stty cols 100 rows 40; ${command} ${flags}`, "/dev/null"]
@@ -288,8 +290,20 @@ describe.concurrent("effect-nat map without a gateway", () => {
 
   it("serve tells Prometheus what it counts, on loopback only", async () => {
     const [port, metrics] = [await freePort(), await freePort()]
-    const args = ["serve", "--strategy", "lan", "--port", String(port), "--metrics-port", String(metrics), "--json"]
-    const child = spawn(process.execPath, [bin, ...args], { stdio: ["ignore", "pipe", "inherit"], timeout: 20_000 })
+    const args = [
+      "serve",
+      "--strategy",
+      "lan",
+      "--no-beacon",
+      "--port",
+      String(port),
+      "--metrics-port",
+      String(metrics)
+    ]
+    const child = spawn(process.execPath, [bin, ...args, "--json"], {
+      stdio: ["ignore", "pipe", "inherit"],
+      timeout: 20_000
+    })
     try {
       await new Promise<void>((resolve) => {
         child.stdout
@@ -308,6 +322,7 @@ describe.concurrent("effect-nat map without a gateway", () => {
         "serve",
         "--strategy",
         "lan",
+        "--no-beacon",
         "--port",
         String(await freePort()),
         "--metrics-port",

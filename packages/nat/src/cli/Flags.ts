@@ -252,6 +252,18 @@ export const plain = Flag.Boolean("plain").pipe(
   Flag.withDefault(false)
 )
 
+export const noBeacon = Flag.Boolean("no-beacon").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription("Do not announce the contact point on this network (see: effect-nat find)"),
+  Flag.withDefault(false)
+)
+
+export const beaconOpen = Flag.Boolean("beacon-open").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription("Announce the invitation too: whoever is on this network may join"),
+  Flag.withDefault(false)
+)
+
 /** The limits are those of `ContactPoint`, which is not loaded to read a command line. */
 const textUpTo = (bytes: number) => (text: string) => {
   if (text.isWellFormed() && new TextEncoder().encode(text).length <= bytes) return text

@@ -72,6 +72,8 @@ const serve = Command.make(
     role: Flags.role,
     name: Flags.name,
     viewpoint: Flags.viewpoint,
+    noBeacon: Flags.noBeacon,
+    beaconOpen: Flags.beaconOpen,
     plain: Flags.plain,
     ...Flags.mapping
   },

@@ -29,6 +29,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Automatic from "../../Automatic.ts"
 import * as Fallback from "../../Fallback.ts"
+import { Failure } from "../Failure.ts"
 import * as Hold from "../Hold.ts"
 import * as LiveTerminal from "../LiveTerminal.ts"
 import * as LiveView from "../LiveView.ts"
@@ -48,6 +49,10 @@ export interface Input extends Strategy.Choice {
   readonly role: string
   readonly name: string
   readonly viewpoint: string | undefined
+  /** Whether the contact point is kept off the local network. */
+  readonly noBeacon: boolean
+  /** Whether the local network is told what opens the session. */
+  readonly beaconOpen: boolean
   readonly plain: boolean
   readonly json: boolean
 }
@@ -151,6 +156,27 @@ const serveMetrics = Effect.fnUntraced(function* (port: number) {
   yield* Effect.mapError(Layer.build(layer(port)), ({ cause }) => cannotTell(port, cause))
 })
 
+/** On this network, where it is found by `effect-nat find`. */
+const announce = Effect.fnUntraced(function* (
+  { beaconOpen, noAutomation, noBeacon }: Input,
+  contactPoints: Stream.Stream<ContactPoint.ContactPoint>
+) {
+  if (noBeacon || noAutomation) return
+  const Beacon = yield* Effect.promise(() => import("@effect-nat/dispatcher/Beacon"))
+  const beacon = yield* Beacon.make({ withCapabilities: beaconOpen })
+  yield* beacon.announce(contactPoints)
+})
+
+const checkBeacon = ({ beaconOpen, noAutomation, noBeacon }: Input) =>
+  beaconOpen && (noBeacon || noAutomation)
+    ? Effect.fail(
+        new Failure({
+          status: 2,
+          message: `${noBeacon ? "--no-beacon" : "--no-automation"} forbids --beacon-open: leave one of them out`
+        })
+      )
+    : Effect.void
+
 const requestOf = (input: Input) =>
   ({ protocol: "tcp", internalPort: input.port, externalPort: input.externalPort }) as const
 
@@ -205,6 +231,7 @@ const serve = Effect.fnUntraced(function* (input: Input, live: LiveTerminal.Live
   yield* Output.mappingEvent(input.json, "mapped", mapping)
   yield* Hold.warnOfOtherPort(input.externalPort ?? input.port, mapping)
   const contactPoints = dispatcher.changes.pipe(Stream.map(complete(input, invitation)), Stream.changes)
+  yield* announce(input, contactPoints)
   yield* Effect.all(
     [
       Hold.watch(input.json, dispatcher.mapping, mapping),
@@ -218,6 +245,7 @@ const serve = Effect.fnUntraced(function* (input: Input, live: LiveTerminal.Live
 
 /** Serves one session until it is interrupted. */
 export const run = Effect.fnUntraced(function* (input: Input) {
+  yield* checkBeacon(input)
   const live = input.json || input.plain ? undefined : yield* LiveTerminal.take
   const layers = ContactPointResolver.layer.pipe(Layer.provideMerge(layerMapper(input)))
   const serving = Effect.provide(serve(input, live), layers)
