@@ -2,6 +2,7 @@ import * as ContactPoint from "@effect-nat/core/ContactPoint"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as Capability from "@effect-nat/core/Capability"
 import * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
+import * as DispatcherError from "@effect-nat/dispatcher/DispatcherError"
 import * as Invitation from "@effect-nat/dispatcher/Invitation"
 import * as NodeConnector from "@effect-nat/dispatcher/NodeConnector"
 import * as NodeTcpListener from "@effect-nat/dispatcher/NodeTcpListener"
@@ -52,10 +53,10 @@ const joinSession = (one: Dispatcher.Dispatcher["Service"], invitation: Invitati
 const wordsAfterJoining = Effect.map((frames: ReadonlyArray<Wire.Frame>) => wordsOf(frames).slice(1))
 
 const reasonOf = <A, E extends { readonly _tag: string }, R>(
-  effect: Effect.Effect<A, Dispatcher.DispatcherError | E, R>
+  effect: Effect.Effect<A, DispatcherError.DispatcherError | E, R>
 ) =>
   Effect.map(Effect.flip(effect), (error) => {
-    assert(error instanceof Dispatcher.DispatcherError)
+    assert(error instanceof DispatcherError.DispatcherError)
     return error.reason
   })
 
@@ -70,8 +71,8 @@ describe("sessions", () => {
       assert.deepStrictEqual({ ...second }, { sessionId: unknown, capability })
       assert.notStrictEqual(first.capability, capability)
       assert.deepStrictEqual(yield* one.list, [
-        { id: first.sessionId, members: 0 },
-        { id: unknown, members: 0 }
+        { id: first.sessionId, role: "", members: 0 },
+        { id: unknown, role: "", members: 0 }
       ])
       assert.strictEqual((yield* reasonOf(one.register({ sessionId: unknown })))._tag, "SessionExists")
       assert.strictEqual((yield* reasonOf(one.register()))._tag, "TooManySessions")

@@ -8,9 +8,10 @@
  *
  * **Details**
  *
- * TCP and WebSocket share the port: they are told apart by their first bytes. Sessions are created from the local side
- * only, with `register`, and a session is open to those only that show a capability of it: a mapped port is never an
- * open relay. A connection that names an unknown session, has no capability, breaks the wire's rules or does not read
+ * TCP, WebSocket and TLS share the port: they are told apart by their first bytes. Sessions are created from the local
+ * side, with `register`, by those that show a control capability (`RemoteDispatcher`), or, where `autoCreate` asks for it,
+ * by those that show its capability; and a session is open to those only that show a capability of it: a mapped port is
+ * never an open relay. A connection that names an unknown session, has no capability, breaks the wire's rules or does not read
  * what it is sent is closed, with a reason that it can read, and no other connection notices. `DispatcherMetrics` counts
  * them, and handshakes and snapshots are spans.
  *
@@ -37,190 +38,41 @@ import * as Hex from "effect/encoding/Hex"
  *
  * @since 0.1.0
  */
-import type * as ContactPoint from "@effect-nat/core/ContactPoint"
+import * as Capability from "@effect-nat/core/Capability"
+import * as ContactPoint from "@effect-nat/core/ContactPoint"
 import * as ContactPointResolver from "@effect-nat/core/ContactPointResolver"
+import * as Ipv4Scope from "@effect-nat/core/Ipv4Scope"
+import * as Ipv6Scope from "@effect-nat/core/Ipv6Scope"
+import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
+import type * as PortMapping from "@effect-nat/core/PortMapping"
+import * as SessionId from "@effect-nat/core/SessionId"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Hex from "effect/encoding/Hex"
+import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as Capability from "@effect-nat/core/Capability"
-import * as CapabilityProof from "./CapabilityProof.ts"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as DefaultConfig from "./DefaultConfig.ts"
+import * as DispatcherError from "./DispatcherError.ts"
 import * as Facet from "./Facet.ts"
+import * as Control from "./internal/control.ts"
+import * as Door from "./internal/door.ts"
+import * as HeldPort from "./internal/heldPort.ts"
 import * as Hub from "./internal/hub.ts"
 import * as Metering from "./internal/metering.ts"
 import type * as MessageRouter from "./internal/messageRouter.ts"
 import * as Invitation from "./Invitation.ts"
-import * as SessionId from "@effect-nat/core/SessionId"
 import * as TcpListener from "./TcpListener.ts"
 import * as Wire from "./Wire.ts"
-
-/**
- * The port is taken by another program, or another dispatcher, on this host.
- *
- * @category errors
- * @since 0.1.0
- */
-export class AddressInUse extends Schema.TaggedError<AddressInUse>("@effect-nat/dispatcher/AddressInUse")(
-  "AddressInUse",
-  { port: Schema.Int }
-) {
-  override get message(): string {
-    return `port ${this.port} is in use on this host: end the program that listens there, or choose another port`
-  }
-}
-
-/**
- * The operating system does not let this program listen on the port.
- *
- * @category errors
- * @since 0.1.0
- */
-export class PermissionDenied extends Schema.TaggedError<PermissionDenied>("@effect-nat/dispatcher/PermissionDenied")(
-  "PermissionDenied",
-  { port: Schema.Int }
-) {
-  override get message(): string {
-    return `this program may not listen on port ${this.port}: choose a port above 1023, or give it the right to`
-  }
-}
-
-/**
- * The address to listen on is not one of this host's.
- *
- * @category errors
- * @since 0.1.0
- */
-export class AddressNotAvailable extends Schema.TaggedError<AddressNotAvailable>(
-  "@effect-nat/dispatcher/AddressNotAvailable"
-)("AddressNotAvailable", { address: Schema.String }) {
-  override get message(): string {
-    return `${this.address} is not an address of this host: leave it out to listen on all addresses`
-  }
-}
-
-/**
- * The operating system refused to listen for a reason of its own.
- *
- * @category errors
- * @since 0.1.0
- */
-export class ListenFailed extends Schema.TaggedError<ListenFailed>("@effect-nat/dispatcher/ListenFailed")(
-  "ListenFailed",
-  { detail: Schema.String }
-) {
-  override get message(): string {
-    return `cannot listen: ${this.detail}`
-  }
-}
-
-/**
- * An option has a value that makes no sense. Nothing was opened.
- *
- * @category errors
- * @since 0.1.0
- */
-export class InvalidOption extends Schema.TaggedError<InvalidOption>("@effect-nat/dispatcher/InvalidOption")(
-  "InvalidOption",
-  { detail: Schema.String }
-) {
-  override get message(): string {
-    return this.detail
-  }
-}
-
-/**
- * The session to register exists already.
- *
- * @category errors
- * @since 0.1.0
- */
-export class SessionExists extends Schema.TaggedError<SessionExists>("@effect-nat/dispatcher/SessionExists")(
-  "SessionExists",
-  { sessionId: SessionId.SessionId }
-) {
-  override get message(): string {
-    return `session ${this.sessionId} is registered already`
-  }
-}
-
-/**
- * The dispatcher has as many sessions as it may have.
- *
- * @category errors
- * @since 0.1.0
- */
-export class TooManySessions extends Schema.TaggedError<TooManySessions>("@effect-nat/dispatcher/TooManySessions")(
-  "TooManySessions",
-  { limit: Schema.Int }
-) {
-  override get message(): string {
-    return `the dispatcher has ${this.limit} sessions already, which is its limit`
-  }
-}
-
-/**
- * There is no such session here.
- *
- * @category errors
- * @since 0.1.0
- */
-export class NoSuchSession extends Schema.TaggedError<NoSuchSession>("@effect-nat/dispatcher/NoSuchSession")(
-  "NoSuchSession",
-  { sessionId: SessionId.SessionId }
-) {
-  override get message(): string {
-    return `session ${this.sessionId} is not registered`
-  }
-}
-
-/**
- * Everything that can go wrong with a dispatcher itself.
- *
- * @category schemas
- * @since 0.1.0
- */
-export const DispatcherErrorReason = Schema.Union([
-  AddressInUse,
-  PermissionDenied,
-  AddressNotAvailable,
-  ListenFailed,
-  InvalidOption,
-  SessionExists,
-  TooManySessions,
-  NoSuchSession
-])
-
-/**
- * Everything that can go wrong with a dispatcher itself.
- *
- * @category models
- * @since 0.1.0
- */
-export type DispatcherErrorReason = typeof DispatcherErrorReason.Type
-
-/**
- * The error of a dispatcher. Recover from single reasons with `Effect.catchReason("DispatcherError", …)`.
- *
- * @category errors
- * @since 0.1.0
- */
-export class DispatcherError extends Schema.TaggedError<DispatcherError>("@effect-nat/dispatcher/DispatcherError")(
-  "DispatcherError",
-  { reason: DispatcherErrorReason }
-) {
-  override get message(): string {
-    return this.reason.message
-  }
-}
 
 /**
  * What a dispatcher allows its peers; each has a default.
@@ -240,6 +92,8 @@ export interface Limits {
   readonly maxMembers: number
   /** The most sessions. Defaults to 1024. */
   readonly maxSessions: number
+  /** The most connections that control the dispatcher. Defaults to 32. */
+  readonly maxControllers: number
   /** The most connections whose handshake is not complete; also the most that are just being refused. Defaults to 256. */
   readonly maxHandshakes: number
   /** The most connections from one address; this host's own, and loopback, are not counted. Defaults to 256. */
@@ -267,6 +121,53 @@ export interface Limits {
 }
 
 /**
+ * What a dispatcher shows over TLS, with the fingerprint that stands in its contact point. A `Certificate` is one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Tls extends TcpListener.Tls {
+  readonly fingerprint: ContactPoint.Fingerprint
+}
+
+/**
+ * Where forwarded connections come in.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ForwarderOptions {
+  /** 1 to 65535; 0 takes a free one. */
+  readonly port: number
+  /** Whoever gets to it can pass for anybody, so it defaults to loopback: 127.0.0.1. */
+  readonly address?: NetAddress.IpAddress | undefined
+}
+
+/**
+ * Who may have a session made by connecting, and how it is made.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface AutoCreateOptions {
+  /** What whoever connects has to show; it also opens the sessions that are made so. */
+  readonly capability: Capability.Capability
+  /**
+   * What the session with an id is to be, or none where there is not to be one. Defaults to a session that grants
+   * everything. Such a session ends with its last member, unless `autoStop` says otherwise.
+   */
+  readonly factory?: ((id: SessionId.SessionId) => Effect.Effect<Option.Option<SessionOptions>>) | undefined
+}
+
+/**
+ * Strategies by name.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Strategies = Readonly<Record<string, Layer.Layer<PortMapper.PortMapper, NatError.NatError>>>
+
+/**
  * How a dispatcher listens, and how its port is mapped.
  *
  * @category models
@@ -287,6 +188,22 @@ export interface Options {
   readonly description?: string | undefined
   /** The name in the contact point. Defaults to `"effect-nat"`. */
   readonly name?: string | undefined
+  /** Where one arrives, in the contact point: the page's teleport destination. */
+  readonly viewpoint?: string | undefined
+  /**
+   * Takes connections over TLS too. Clients then connect so only, and accept no other certificate: its fingerprint is in
+   * the contact point. Defaults to none.
+   */
+  readonly tls?: Tls | undefined
+  /**
+   * A second port, for what a tunnel, proxy or relay forwards: each connection there begins with a header of the PROXY
+   * protocol, version 2, that says who the peer is. Defaults to none.
+   */
+  readonly forwarder?: ForwarderOptions | undefined
+  /** Has sessions made by connecting. Defaults to none: then an unknown session is refused. */
+  readonly autoCreate?: AutoCreateOptions | undefined
+  /** The strategies that a remote controller may choose from, by name. Defaults to none. */
+  readonly strategies?: Strategies | undefined
   readonly limits?: Partial<Limits> | undefined
 }
 
@@ -309,6 +226,7 @@ export const defaultLimits: Limits = {
   maxBacklogBytes: 8 * 1_048_576,
   maxMembers: 256,
   maxSessions: 1024,
+  maxControllers: 32,
   maxHandshakes: 256,
   maxConnectionsPerAddress: 256,
   maxLogBytes: 262_144,
@@ -328,8 +246,57 @@ export const defaultLimits: Limits = {
  */
 export interface SessionInfo {
   readonly id: SessionId.SessionId
+  /** What it is for; `""` where nobody has said. */
+  readonly role: string
   /** How many members are connected now. */
   readonly members: number
+}
+
+/**
+ * What a dispatcher is doing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Status {
+  /** How many connections are open, in whatever state. */
+  readonly connections: number
+  readonly sessions: ReadonlyArray<SessionInfo>
+  /** Messages that members have sent, since the start. */
+  readonly messages: number
+  readonly bytesIn: number
+  readonly bytesOut: number
+  readonly mapping: PortMapping.PortMapping
+}
+
+/**
+ * Which part of the dispatcher a contact point is of.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Selection {
+  /** Its sessions, in this order. Defaults to all, the oldest first. */
+  readonly sessions?: ReadonlyArray<SessionId.SessionId> | undefined
+  /** Defaults to the dispatcher's. */
+  readonly name?: string | undefined
+  /** Defaults to the dispatcher's. */
+  readonly viewpoint?: string | undefined
+}
+
+/**
+ * What a session is, beside its id.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SessionOptions {
+  /** What it is for, such as `"scene"` or `"content"`: at most 63 bytes. Defaults to `""`. */
+  readonly role?: string | undefined
+  /** What the invitation grants. Defaults to everything. */
+  readonly facets?: ReadonlyArray<Facet.Facet> | undefined
+  /** Whether it ends when its last member goes. Defaults to `false`. */
+  readonly autoStop?: boolean | undefined
 }
 
 /**
@@ -338,14 +305,20 @@ export interface SessionInfo {
  * @category models
  * @since 0.1.0
  */
-export interface RegisterOptions {
+export interface RegisterOptions extends SessionOptions {
   /** Defaults to a new random one. */
   readonly sessionId?: SessionId.SessionId | undefined
   /** The secret of the invitation, for one that outlives the program. Defaults to a new random one. */
   readonly capability?: Capability.Capability | undefined
-  /** What the invitation grants. Defaults to everything. */
-  readonly facets?: ReadonlyArray<Facet.Facet> | undefined
 }
+
+/**
+ * What the holder of a control capability may do: look, or everything.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Right = Door.Right
 
 /**
  * The session dispatcher of one port.
@@ -358,24 +331,46 @@ export class Dispatcher extends Context.Service<
   {
     /** The address and port that it listens on. */
     readonly address: NetAddress.InetAddress
-    /** The mapping of its port, by the strategy that it was given. */
+    /** The id of this run of it. */
+    readonly instance: ContactPoint.InstanceId
+    /** Where forwarded connections come in; `undefined` without a forwarder. */
+    readonly forwarder: NetAddress.InetAddress | undefined
+    /** The mapping of its port, by the strategy that it has now. */
     readonly mapping: PortMapper.Mapping
-    /** Its contact point as it is now, with the internal and the external addresses. */
+    /**
+     * Has the port mapped by another strategy: the mapping by the one before is released, then the port mapped anew, and
+     * by the one before again where that fails. Sessions go on. Fails with what the strategy fails with.
+     */
+    readonly changeStrategy: <E>(
+      strategy: Layer.Layer<PortMapper.PortMapper, E>
+    ) => Effect.Effect<void, E | NatError.NatError>
+    /**
+     * Its contact point as it is now, with the internal and the external addresses, its sessions and what opens them.
+     * Fails with `NoSuchSession`, and with `InvalidOption` for a name that is too long.
+     */
+    readonly contactPointOf: (
+      selection: Selection
+    ) => Effect.Effect<ContactPoint.ContactPoint, DispatcherError.DispatcherError>
+    /** The same of all that there is. */
     readonly contactPoint: Effect.Effect<ContactPoint.ContactPoint>
-    /** Its contact point as it is now, then again whenever its mapping changes; ends when the mapping is released. */
+    /** The contact point as it is now, then again whenever it changes, until the dispatcher ends. */
     readonly changes: Stream.Stream<ContactPoint.ContactPoint>
+    /** What to tell a requester: the addresses of the contact point that help where it stands. */
+    readonly addressesFor: (requester: ContactPointResolver.Requester) => Effect.Effect<ContactPointResolver.Answer>
     /**
      * Creates a session, by default with a new random id, and returns an invitation to it that grants everything, or
      * the facets named. Fails with `SessionExists` and `TooManySessions`.
      */
-    readonly register: (options?: RegisterOptions) => Effect.Effect<Invitation.Invitation, DispatcherError>
+    readonly register: (
+      options?: RegisterOptions
+    ) => Effect.Effect<Invitation.Invitation, DispatcherError.DispatcherError>
     /**
      * Makes one more invitation to a session, which grants everything, or the facets named. Fails with `NoSuchSession`.
      */
     readonly invite: (
       id: SessionId.SessionId,
       facets?: ReadonlyArray<Facet.Facet>
-    ) => Effect.Effect<Invitation.Invitation, DispatcherError>
+    ) => Effect.Effect<Invitation.Invitation, DispatcherError.DispatcherError>
     /** Ends an invitation, and the connections of those that came in with it; whether there was one. */
     readonly revoke: (invitation: Invitation.Invitation) => Effect.Effect<boolean>
     /** Ends a session and tells its members so; whether there was one. */
@@ -384,12 +379,20 @@ export class Dispatcher extends Context.Service<
     readonly lookup: (id: SessionId.SessionId) => Effect.Effect<Option.Option<SessionInfo>>
     /** All sessions, the oldest first. */
     readonly list: Effect.Effect<ReadonlyArray<SessionInfo>>
+    /** All sessions as they are now, then again whenever sessions or members come or go; who is slow sees the last state. */
+    readonly watch: Stream.Stream<ReadonlyArray<SessionInfo>>
+    /** What it is doing now. */
+    readonly status: Effect.Effect<Status>
+    /** Makes a capability that lets its holder control the dispatcher from elsewhere, or makes a given one good for it. */
+    readonly grantControl: (right: Right, capability?: Capability.Capability) => Effect.Effect<Capability.Capability>
+    /** Ends what a control capability grants, and the connections of those that came in with it; whether there was one. */
+    readonly revokeControl: (capability: Capability.Capability) => Effect.Effect<boolean>
   }
 >()("@effect-nat/dispatcher/Dispatcher") {}
 
-const fromReason = (reason: DispatcherErrorReason) => new DispatcherError({ reason })
+const { fromReason } = DispatcherError
 
-const invalid = (detail: string) => fromReason(new InvalidOption({ detail }))
+const invalid = (detail: string) => fromReason(new DispatcherError.InvalidOption({ detail }))
 
 const checkWhole = Effect.fnUntraced(function* (name: string, value: number, minimum: number, maximum: number) {
   if (Number.isInteger(value) && value >= minimum && value <= maximum) return value
@@ -424,6 +427,7 @@ const resolveLimits = Effect.fnUntraced(function* (given: Partial<Limits> | unde
     maxBacklogBytes,
     maxMembers: yield* count("maxMembers"),
     maxSessions: yield* count("maxSessions"),
+    maxControllers: yield* count("maxControllers"),
     maxHandshakes: yield* count("maxHandshakes"),
     maxConnectionsPerAddress: yield* count("maxConnectionsPerAddress"),
     maxLogBytes: yield* checkWhole("maxLogBytes", maxLogBytes, 0, mostLogBytes),
@@ -440,62 +444,82 @@ const resolveLimits = Effect.fnUntraced(function* (given: Partial<Limits> | unde
 
 const listenError =
   (port: number, address: NetAddress.IpAddress | undefined) =>
-  (error: TcpListener.ListenError): DispatcherError => {
+  (error: TcpListener.ListenError): DispatcherError.DispatcherError => {
     switch (error.kind) {
       case "AddressInUse":
-        return fromReason(new AddressInUse({ port }))
+        return fromReason(new DispatcherError.AddressInUse({ port }))
       case "PermissionDenied":
-        return fromReason(new PermissionDenied({ port }))
+        return fromReason(new DispatcherError.PermissionDenied({ port }))
       case "AddressNotAvailable":
         return fromReason(
-          new AddressNotAvailable({ address: address === undefined ? "any address" : NetAddress.formatIp(address) })
+          new DispatcherError.AddressNotAvailable({
+            address: address === undefined ? "any address" : NetAddress.formatIp(address)
+          })
         )
       case "Unknown":
-        return fromReason(new ListenFailed({ detail: error.detail }))
+        return fromReason(new DispatcherError.ListenFailed({ detail: error.detail }))
     }
   }
 
-const listen = Effect.fnUntraced(function* (
-  options: Options,
-  limits: Effect.Success<ReturnType<typeof resolveLimits>>
+type ResolvedLimits = Effect.Success<ReturnType<typeof resolveLimits>>
+
+const listenAt = Effect.fnUntraced(function* (
+  hub: Hub.Hub,
+  limits: ResolvedLimits,
+  at: ForwarderOptions | Options,
+  more: { readonly tls?: Tls | undefined; readonly proxyProtocol: boolean }
 ) {
-  const port = yield* checkWhole("the port", options.port ?? defaultPort, 0, 65535)
+  const port = yield* checkWhole("the port", at.port ?? defaultPort, 0, 65535)
   const listener = yield* TcpListener.TcpListener
-  const hub = yield* Hub.make(limits, listener.atTurnEnd)
-  yield* Metering.start(hub)
-  const listening = yield* listener
+  return yield* listener
     .listen({
       port,
-      address: options.address,
+      address: at.address,
       maxMessageBytes: limits.maxDataBytes + Wire.headerLength,
+      openingTimeout: limits.handshakeTimeout,
       onConnection: hub.onConnection,
-      onAcceptError: hub.onAcceptError
+      onAcceptError: hub.onAcceptError,
+      ...more
     })
-    .pipe(Effect.mapError(listenError(port, options.address)))
-  const drain = yield* Effect.cached(Effect.andThen(listening.stopAccepting, hub.drain))
+    .pipe(Effect.mapError(listenError(port, at.address)))
+})
+
+const listen = Effect.fnUntraced(function* (options: Options, limits: ResolvedLimits) {
+  const { forwarder, tls } = options
+  const { atTurnEnd } = yield* TcpListener.TcpListener
+  const hub = yield* Hub.make(limits, atTurnEnd)
+  yield* Metering.start(hub)
+  const direct = yield* listenAt(hub, limits, options, { tls, proxyProtocol: false })
+  const forwarded =
+    forwarder === undefined
+      ? undefined
+      : yield* listenAt(hub, limits, { address: NetAddress.ipv4Loopback, ...forwarder }, { tls, proxyProtocol: true })
+  const stopAccepting = Effect.andThen(direct.stopAccepting, forwarded?.stopAccepting ?? Effect.void)
+  const drain = yield* Effect.cached(Effect.andThen(stopAccepting, hub.drain))
   // For the case that the mapping fails; otherwise the peers are told before the mapping goes.
   yield* Effect.addFinalizer(() => drain)
-  return { hub, address: listening.address, drain }
+  return { hub, address: direct.address, forwarder: forwarded?.address, drain }
 })
 
 /** The wildcard is no address that a gateway could forward to: the strategy finds a better one. */
 const ownAddress = (options: Options): NetAddress.IpAddress | undefined =>
   options.address === undefined || NetAddress.isUnspecified(options.address) ? undefined : options.address
 
-const mapPort = Effect.fnUntraced(function* (options: Options, port: number) {
-  const mapper = yield* PortMapper.PortMapper
-  return yield* mapper.map({
-    protocol: "tcp",
-    internalPort: port,
-    externalPort: options.externalPort,
-    strictExternalPort: options.strictExternalPort,
-    internalAddress: ownAddress(options),
-    lifetime: options.lifetime,
-    description: options.description
-  })
+const requestOf = (options: Options, port: number): MappingRequest.MappingRequest => ({
+  protocol: "tcp",
+  internalPort: port,
+  externalPort: options.externalPort,
+  strictExternalPort: options.strictExternalPort,
+  internalAddress: ownAddress(options),
+  lifetime: options.lifetime,
+  description: options.description
 })
 
-const infoOf = (router: MessageRouter.MessageRouter): SessionInfo => ({ id: router.id, members: router.size })
+const infoOf = (router: MessageRouter.MessageRouter): SessionInfo => ({
+  id: router.id,
+  role: router.about.role,
+  members: router.size
+})
 
 /** Makes the capability good for a session. */
 const grant = Effect.fnUntraced(function* (
@@ -504,29 +528,40 @@ const grant = Effect.fnUntraced(function* (
   given?: Capability.Capability
 ) {
   const capability = given ?? (yield* Capability.make)
-  router.grants.set(Hex.encode(CapabilityProof.name(capability)), { capability, facets: new Set(facets) })
+  router.grants.set(Hub.nameOf(capability), { capability, facets: new Set(facets) })
   return new Invitation.Invitation({ sessionId: router.id, capability })
 })
 
+const isRole = Schema.is(ContactPoint.Role)
+const isName = Schema.is(ContactPoint.Name)
+
+const checkName = (what: string, name: string | undefined) =>
+  name === undefined || isName(name) ? Effect.void : Effect.fail(invalid(`${what} may have at most 255 bytes in UTF-8`))
+
 const makeRegister = (hub: Hub.Hub, maxSessions: number) =>
-  Effect.fn("Dispatcher.register")(function* ({ capability, facets, sessionId }: RegisterOptions = {}) {
-    const id = sessionId ?? (yield* SessionId.make)
-    if (hub.routers.has(id)) return yield* fromReason(new SessionExists({ sessionId: id }))
-    if (hub.routers.size >= maxSessions) return yield* fromReason(new TooManySessions({ limit: maxSessions }))
-    return yield* grant(hub.addRouter(id), facets, capability)
+  Effect.fn("Dispatcher.register")(function* (options: RegisterOptions = {}) {
+    const { autoStop = false, capability, facets, role = "" } = options
+    if (!isRole(role)) return yield* invalid("a role may have at most 63 bytes in UTF-8")
+    const id = options.sessionId ?? (yield* SessionId.make)
+    if (id === Door.control)
+      return yield* invalid("the session id that is all zero names the dispatcher itself: take another")
+    if (hub.routers.has(id)) return yield* fromReason(new DispatcherError.SessionExists({ sessionId: id }))
+    if (hub.routers.size >= maxSessions)
+      return yield* fromReason(new DispatcherError.TooManySessions({ limit: maxSessions }))
+    return yield* grant(hub.addRouter(id, { role, autoStop }), facets, capability)
   })
 
 const makeInvite = (hub: Hub.Hub) =>
   Effect.fn("Dispatcher.invite")(function* (id: SessionId.SessionId, facets?: ReadonlyArray<Facet.Facet>) {
     const router = hub.routers.get(id)
-    if (router === undefined) return yield* fromReason(new NoSuchSession({ sessionId: id }))
+    if (router === undefined) return yield* fromReason(new DispatcherError.NoSuchSession({ sessionId: id }))
     return yield* grant(router, facets)
   })
 
 const makeRevoke = (hub: Hub.Hub) =>
   Effect.fn("Dispatcher.revoke")(function* ({ capability, sessionId }: Invitation.Invitation) {
     const router = hub.routers.get(sessionId)
-    const name = Hex.encode(CapabilityProof.name(capability))
+    const name = Hub.nameOf(capability)
     const own = router?.grants.get(name)
     if (router === undefined || own === undefined) return false
     router.grants.delete(name)
@@ -534,35 +569,223 @@ const makeRevoke = (hub: Hub.Hub) =>
     return true
   })
 
-const makeUnregister = (hub: Hub.Hub) =>
-  Effect.fn("Dispatcher.unregister")(function* (id: SessionId.SessionId) {
+const makeAutoCreate = (
+  { capability, factory }: AutoCreateOptions,
+  register: (options: RegisterOptions) => Effect.Effect<Invitation.Invitation, DispatcherError.DispatcherError>
+): Hub.AutoCreate => ({
+  capability,
+  name: Hub.nameOf(capability),
+  create: Effect.fnUntraced(function* (sessionId) {
+    const made = factory === undefined ? Option.some<SessionOptions>({}) : yield* factory(sessionId)
+    if (Option.isNone(made)) return "UnknownSession"
+    return yield* register({ autoStop: true, ...made.value, sessionId, capability }).pipe(
+      Effect.as(undefined),
+      Effect.catch(({ reason }) =>
+        // Somebody else has had it made at the same time.
+        reason._tag === "SessionExists"
+          ? Effect.undefined
+          : Effect.as(
+              Effect.logWarning(`no session was made for a connection: ${reason.message}`),
+              "UnknownSession" as const
+            )
+      )
+    )
+  })
+})
+
+const sessionOf = (router: MessageRouter.MessageRouter): ContactPoint.Session =>
+  new ContactPoint.Session({
+    id: router.id,
+    role: router.about.role,
+    // The first one, which was made with the session, is what others are invited by.
+    capabilities: Array.from(router.grants.values(), (one) => one.capability).slice(0, 1)
+  })
+
+/** The sessions of a selection; fails with the one that is not there. */
+const selected = Effect.fnUntraced(function* (hub: Hub.Hub, ids: ReadonlyArray<SessionId.SessionId> | undefined) {
+  if (ids === undefined) return Array.from(hub.routers.values(), sessionOf).slice(0, mostSessions)
+  if (ids.length > mostSessions) return yield* invalid(`a contact point has at most ${mostSessions} sessions`)
+  return yield* Effect.forEach(ids, (id) => {
     const router = hub.routers.get(id)
-    hub.routers.delete(id)
-    router?.close("SessionClosed")
-    return router !== undefined
+    return router === undefined
+      ? Effect.fail(fromReason(new DispatcherError.NoSuchSession({ sessionId: id })))
+      : Effect.succeed(sessionOf(router))
+  })
+})
+
+/** As many as a contact point holds. */
+const mostSessions = 64
+
+/** What a peer from outside has come through is more than what a gateway says. */
+const confirm =
+  (reached: ReadonlySet<string>) =>
+  (external: ContactPoint.ExternalAddress): ContactPoint.ExternalAddress =>
+    reached.has(NetAddress.formatInet(external.address))
+      ? new ContactPoint.ExternalAddress({ address: external.address, verification: "confirmed" })
+      : external
+
+const isPublic = (address: NetAddress.IpAddress): boolean =>
+  NetAddress.isIpv4Address(address) ? Ipv4Scope.isPublic(address) : Ipv6Scope.isGlobal(address)
+
+/** The parts of a contact point that follow the mapping and the sessions. */
+const makeContactPoints = Effect.fnUntraced(function* (
+  options: Options,
+  {
+    address,
+    hub,
+    instance,
+    mapping
+  }: {
+    readonly address: NetAddress.InetAddress
+    readonly hub: Hub.Hub
+    readonly instance: ContactPoint.InstanceId
+    readonly mapping: PortMapper.Mapping
+  }
+) {
+  const resolver = yield* ContactPointResolver.ContactPointResolver
+  const scope = yield* Effect.scope
+  const version = yield* SubscriptionRef.make(0)
+  const run = yield* FiberSet.makeRuntime<never>()
+  const bump = SubscriptionRef.update(version, (count) => count + 1)
+  const reached = new Set<string>()
+
+  const name = options.name ?? "effect-nat"
+  const addresses = Effect.flatMap(mapping.current, (current) =>
+    resolver.contactPoint({ name, port: address.port, address: options.address, mappings: [current] })
+  )
+  const complete = Effect.fnUntraced(function* (sessions: ReadonlyArray<ContactPoint.Session>, selection: Selection) {
+    const bare = yield* addresses
+    const { lifetime } = yield* mapping.current
+    return ContactPoint.make({
+      ...bare,
+      name: selection.name ?? name,
+      viewpoint: selection.viewpoint ?? options.viewpoint,
+      external: bare.external.map(confirm(reached)),
+      sessions,
+      instance,
+      lifetime:
+        lifetime === undefined || !Duration.isFinite(lifetime)
+          ? undefined
+          : Math.max(1, Math.floor(Duration.toSeconds(lifetime))),
+      fingerprint: options.tls?.fingerprint
+    })
+  })
+  const contactPointOf = Effect.fn("Dispatcher.contactPointOf")(function* (selection: Selection) {
+    yield* checkName("a name", selection.name)
+    yield* checkName("a viewpoint", selection.viewpoint)
+    return yield* complete(yield* selected(hub, selection.sessions), selection)
+  })
+  const contactPoint = Effect.suspend(() =>
+    complete(Array.from(hub.routers.values(), sessionOf).slice(0, mostSessions), {})
+  )
+
+  /** A member from outside has shown that the external address of its family works. */
+  const noteReached = Effect.fnUntraced(function* (from: NetAddress.IpAddress) {
+    const bare = yield* addresses
+    const answer = yield* resolver.addressesFor(bare, { source: from })
+    // Who is told the external addresses alone stands outside.
+    if (
+      answer._tag !== "Reachable" ||
+      answer.addresses.some((one) => bare.internal.some((own) => Equal.equals(own, one)))
+    )
+      return
+    const through = answer.addresses.filter(
+      (one) => NetAddress.isIpv4Address(one.address) === NetAddress.isIpv4Address(from)
+    )
+    const news = through.map(NetAddress.formatInet).filter((one) => !reached.has(one))
+    if (news.length === 0) return
+    // What was reached long ago, at another address, is of no use any more.
+    if (reached.size > 16) reached.clear()
+    news.forEach((one) => reached.add(one))
+    yield* bump
+  })
+
+  hub.onChange = () => void run(bump)
+  hub.onReached = (from) => {
+    if (isPublic(from)) run(noteReached(from))
+  }
+  yield* Effect.forkIn(
+    Stream.runForEach(mapping.changes, () => bump),
+    scope
+  )
+  const versions = SubscriptionRef.changes(version).pipe(Stream.buffer({ capacity: 1, strategy: "sliding" }))
+  return {
+    contactPointOf,
+    contactPoint,
+    changes: versions.pipe(
+      Stream.mapEffect(() => contactPoint),
+      Stream.changes
+    ),
+    addressesFor: (requester: ContactPointResolver.Requester) =>
+      Effect.flatMap(contactPoint, (one) => resolver.addressesFor(one, requester)),
+    watch: versions.pipe(
+      Stream.map(() => Array.from(hub.routers.values(), infoOf)),
+      Stream.changesWith(Equal.asEquivalence())
+    )
+  }
+})
+
+const makeStatus = (hub: Hub.Hub, mapping: PortMapper.Mapping) =>
+  Effect.map(mapping.current, (current): Status => ({
+    connections: hub.connections(),
+    sessions: Array.from(hub.routers.values(), infoOf),
+    messages: hub.traffic.messages,
+    bytesIn: hub.traffic.bytesIn,
+    bytesOut: hub.traffic.bytesOut,
+    mapping: current
+  }))
+
+const makeGrantControl = (hub: Hub.Hub) =>
+  Effect.fnUntraced(function* (right: Right, given?: Capability.Capability) {
+    const capability = given ?? (yield* Capability.make)
+    hub.controlGrants.set(Hub.nameOf(capability), { capability, right })
+    return capability
+  })
+
+const makeRevokeControl = (hub: Hub.Hub) => (capability: Capability.Capability) =>
+  Effect.sync(() => {
+    const name = Hub.nameOf(capability)
+    const own = hub.controlGrants.get(name)
+    if (own === undefined) return false
+    hub.controlGrants.delete(name)
+    hub.revokeControl(own)
+    return true
   })
 
 const build = Effect.fnUntraced(function* (options: Options) {
   const limits = yield* resolveLimits(options.limits)
-  const resolver = yield* ContactPointResolver.ContactPointResolver
-  const { address, drain, hub } = yield* listen(options, limits)
-  const mapping = yield* mapPort(options, address.port)
+  yield* checkName("the name", options.name)
+  yield* checkName("the viewpoint", options.viewpoint)
+  const mapper = yield* PortMapper.PortMapper
+  const instance = yield* ContactPoint.makeInstanceId
+  const { address, drain, forwarder, hub } = yield* listen(options, limits)
+  const held = yield* HeldPort.make(mapper, requestOf(options, address.port))
+  const { mapping } = held
   yield* Effect.addFinalizer(() => drain)
-  const name = options.name ?? "effect-nat"
-  const contactPointOf = (current: Effect.Success<PortMapper.Mapping["current"]>) =>
-    resolver.contactPoint({ name, port: address.port, address: options.address, mappings: [current] })
-  return Dispatcher.of({
+  const contactPoints = yield* makeContactPoints(options, { address, hub, instance, mapping })
+  const register = makeRegister(hub, limits.maxSessions)
+  if (options.autoCreate !== undefined) hub.autoCreate = makeAutoCreate(options.autoCreate, register)
+  const dispatcher = Dispatcher.of({
     address,
+    instance,
+    forwarder,
     mapping,
-    contactPoint: Effect.flatMap(mapping.current, contactPointOf),
-    changes: Stream.mapEffect(mapping.changes, contactPointOf),
-    register: makeRegister(hub, limits.maxSessions),
+    changeStrategy: held.change,
+    ...contactPoints,
+    register,
     invite: makeInvite(hub),
     revoke: makeRevoke(hub),
-    unregister: makeUnregister(hub),
+    unregister: Effect.fn("Dispatcher.unregister")((id: SessionId.SessionId) =>
+      Effect.sync(() => hub.removeRouter(id))
+    ),
     lookup: (id) => Effect.sync(() => Option.map(Option.fromNullishOr(hub.routers.get(id)), infoOf)),
-    list: Effect.sync(() => Array.from(hub.routers.values(), infoOf))
+    list: Effect.sync(() => Array.from(hub.routers.values(), infoOf)),
+    status: makeStatus(hub, mapping),
+    grantControl: makeGrantControl(hub),
+    revokeControl: makeRevokeControl(hub)
   })
+  hub.openControl = yield* Control.make(dispatcher, options.strategies ?? {})
+  return dispatcher
 })
 
 /**
@@ -577,7 +800,7 @@ export const make = Effect.fn("Dispatcher.make")(function* (
   options: Options
 ): Effect.fn.Return<
   Dispatcher["Service"],
-  DispatcherError | NatError.NatError,
+  DispatcherError.DispatcherError | NatError.NatError,
   Scope.Scope | TcpListener.TcpListener | PortMapper.PortMapper | ContactPointResolver.ContactPointResolver
 > {
   const own = yield* Scope.fork(yield* Effect.scope)
@@ -599,6 +822,24 @@ export const layer = (
   options: Options
 ): Layer.Layer<
   Dispatcher,
-  DispatcherError | NatError.NatError,
+  DispatcherError.DispatcherError | NatError.NatError,
   TcpListener.TcpListener | PortMapper.PortMapper | ContactPointResolver.ContactPointResolver
 > => Layer.effect(Dispatcher, make(options))
+
+/**
+ * The same with the strategy among the options; without one, by the strategy that `DefaultConfig` holds: the page's
+ * `CobaltDispatcher newWithConfig:`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = <E = never, R = never>(
+  options: Options & { readonly strategy?: Layer.Layer<PortMapper.PortMapper, E, R> | undefined }
+): Layer.Layer<
+  Dispatcher,
+  DispatcherError.DispatcherError | NatError.NatError | E,
+  TcpListener.TcpListener | ContactPointResolver.ContactPointResolver | DefaultConfig.Host | R
+> =>
+  options.strategy === undefined
+    ? Layer.provide(layer(options), DefaultConfig.layer)
+    : Layer.provide(layer(options), options.strategy)

@@ -39,11 +39,26 @@ export * as CloseReason from "./CloseReason.ts"
 export * as Connector from "./Connector.ts"
 
 /**
+ * The strategy of a dispatcher that is given none: the page's `DefaultConfig`, a class variable of `CobaltDispatcher`
+ * there.
+ *
+ * @since 0.1.0
+ */
+export * as DefaultConfig from "./DefaultConfig.ts"
+
+/**
  * The session dispatcher: one TCP port for all sessions of a host.
  *
  * @since 0.1.0
  */
 export * as Dispatcher from "./Dispatcher.ts"
+
+/**
+ * What goes wrong with a dispatcher itself.
+ *
+ * @since 0.1.0
+ */
+export * as DispatcherError from "./DispatcherError.ts"
 
 /**
  * What a dispatcher's connections do, as Effect metrics: whoever exports metrics, as `PrometheusMetrics` or OTLP,
@@ -96,6 +111,22 @@ export * as NodeTcpListener from "./NodeTcpListener.ts"
  * @since 0.1.0
  */
 export * as ProxyProtocol from "./ProxyProtocol.ts"
+
+/**
+ * The control protocol of a dispatcher, spoken over `effect/rpc` on the dispatcher's own port: the page's "network
+ * protocol between the island/harness/contact point and the dispatcher".
+ *
+ * @since 0.1.0
+ */
+export * as RemoteControl from "./RemoteControl.ts"
+
+/**
+ * A dispatcher on another host, controlled over its own port: register sessions there, look them up and watch them, ask
+ * for its contact point as it is good for oneself, have it announce an island, and change its strategy.
+ *
+ * @since 0.1.0
+ */
+export * as RemoteDispatcher from "./RemoteDispatcher.ts"
 
 /**
  * The client's side of a session: joins it at whatever address of its contact point answers, hears what its members

@@ -1,6 +1,7 @@
 /** One connection of a client to a message router, from the handshake to its end. */
 import * as Monotonic from "@effect-nat/core/Monotonic"
-import type * as Arr from "effect/Array"
+import type * as Capability from "@effect-nat/core/Capability"
+import * as Arr from "effect/Array"
 import * as WebCrypto from "effect/crypto/WebCrypto"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -8,11 +9,12 @@ import * as Socket from "effect/socket/Socket"
 import * as CapabilityProof from "../CapabilityProof.ts"
 import * as CloseReason from "../CloseReason.ts"
 import type * as Facet from "../Facet.ts"
-import type * as Invitation from "../Invitation.ts"
+import * as Invitation from "../Invitation.ts"
 import * as SessionError from "../SessionError.ts"
 import * as SessionId from "@effect-nat/core/SessionId"
 import * as Wire from "../Wire.ts"
 import * as Bytes from "./bytes.ts"
+import * as Door from "./door.ts"
 
 export interface Link {
   readonly welcome: Wire.Frame & { readonly _tag: "Welcome" }
@@ -140,7 +142,7 @@ const makeReader = (maxDataBytes: number) => {
 }
 
 /** Connects and shows the invitation; the connection ends with the scope. */
-export const open = Effect.fnUntraced(function* (socket: Socket.Socket, invitation: Invitation.Invitation) {
+const connect = Effect.fnUntraced(function* (socket: Socket.Socket, invitation: Invitation.Invitation) {
   const ended = yield* Deferred.make<never, SessionError.SessionError>()
   const pull = yield* Effect.mapError(Socket.readerBytes(socket), unreachable)
   const writer = yield* socket.writer
@@ -152,8 +154,41 @@ export const open = Effect.fnUntraced(function* (socket: Socket.Socket, invitati
     )
   const source = makeSource(pull)
   const welcome = yield* handshake(source, write, invitation)
+  yield* Effect.addFinalizer(() => Deferred.fail(ended, closed(undefined)))
+  return { ended, pull, write, welcome, rest: source.held() }
+})
+
+/** The control protocol of a dispatcher, after the handshake, as bytes. */
+export interface ControlLink {
+  /** The next bytes; fails with `Closed` when the connection has ended. */
+  readonly pull: Effect.Effect<Arr.NonEmptyReadonlyArray<Uint8Array>, SessionError.SessionError>
+  readonly write: (bytes: Uint8Array) => Effect.Effect<void, SessionError.SessionError>
+}
+
+/** The same as `open` for what opens the dispatcher's control. */
+export const openControl = Effect.fnUntraced(function* (socket: Socket.Socket, capability: Capability.Capability) {
+  const invitation = new Invitation.Invitation({ sessionId: Door.control, capability })
+  const { ended, pull, rest, write } = yield* connect(socket, invitation)
+  const first = [rest]
+  const control: ControlLink = {
+    pull: Effect.suspend(() => {
+      const held = first.pop()
+      if (held !== undefined && held.length > 0) return Effect.succeed(Arr.of(held))
+      return pull.pipe(
+        Effect.mapError(() => closed(undefined)),
+        Effect.tapError((error) => Deferred.fail(ended, error))
+      )
+    }),
+    write
+  }
+  return control
+})
+
+/** Connects and shows the invitation to a session; the connection ends with the scope. */
+export const open = Effect.fnUntraced(function* (socket: Socket.Socket, invitation: Invitation.Invitation) {
+  const { ended, pull, rest: held, welcome, write } = yield* connect(socket, invitation)
   const read = makeReader(Math.max(welcome.maxDataBytes, Wire.snapshotHeaderLength + longestWelcome))
-  const rest = [source.held()]
+  const rest = [held]
   let waitingSince: number | undefined
   /** A failed read is the end for whoever writes, too. */
   const received = Effect.flatMap(Monotonic.millis, (now) => {
@@ -167,7 +202,6 @@ export const open = Effect.fnUntraced(function* (socket: Socket.Socket, invitati
       })
     )
   )
-  yield* Effect.addFinalizer(() => Deferred.fail(ended, closed(undefined)))
   const link: Link = {
     welcome,
     request: (facet, data) => {

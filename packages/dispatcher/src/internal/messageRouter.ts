@@ -32,6 +32,16 @@ export interface Surroundings {
   readonly now: () => number
   readonly randomBytes: (length: number) => Uint8Array
   readonly traffic: { messages: number }
+  /** Somebody has come in or gone. */
+  readonly onChange: (router: MessageRouter) => void
+}
+
+/** What is said of a session, beside its id. */
+export interface About {
+  /** What it is for. */
+  readonly role: string
+  /** Whether it ends with its last member. */
+  readonly autoStop: boolean
 }
 
 export interface Settings {
@@ -54,6 +64,7 @@ interface Heartbeat {
 
 export class MessageRouter {
   readonly id: SessionId.SessionId
+  readonly about: About
   /** Names this run of the session: its sequence numbers mean something together with it only. */
   readonly life: Uint8Array
   /** By the name of the capability, in hexadecimal digits. */
@@ -82,8 +93,9 @@ export class MessageRouter {
     this.flush()
   }
 
-  constructor(id: SessionId.SessionId, settings: Settings, around: Surroundings) {
+  constructor(id: SessionId.SessionId, about: About, settings: Settings, around: Surroundings) {
     this.id = id
+    this.about = about
     this.around = around
     this.life = around.randomBytes(8)
     this.log = new ReplayLog.ReplayLog(settings.maxLogBytes)
@@ -121,6 +133,7 @@ export class MessageRouter {
 
   enter(member: Member, grant: Grant): void {
     this.members.set(member, grant)
+    this.around.onChange(this)
   }
 
   /** What comes from now on goes to this member too. */
@@ -167,9 +180,10 @@ export class MessageRouter {
   /** For a member that is not there any more. */
   forget(member: Member): void {
     this.joined.delete(member)
-    this.members.delete(member)
+    const wasMember = this.members.delete(member)
     this.endHeartbeat(member)
     this.snapshots.forget(member)
+    if (wasMember) this.around.onChange(this)
   }
 
   /** Ends what was granted by a capability, and those that came in with it. */

@@ -5,6 +5,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Hex from "effect/encoding/Hex"
+import type * as NetAddress from "effect/net/NetAddress"
 import * as CapabilityProof from "../CapabilityProof.ts"
 import type * as CloseReason from "../CloseReason.ts"
 import * as Facet from "../Facet.ts"
@@ -12,6 +13,7 @@ import * as SessionId from "@effect-nat/core/SessionId"
 import type * as TcpListener from "../TcpListener.ts"
 import * as Wire from "../Wire.ts"
 import * as Bytes from "./bytes.ts"
+import * as Door from "./door.ts"
 import type * as MessageRouter from "./messageRouter.ts"
 import * as Outbox from "./outbox.ts"
 import type * as SnapshotRelay from "./snapshotRelay.ts"
@@ -25,7 +27,14 @@ export interface Host {
   handshakes: number
   /** How many refused peers are being told so. */
   refusals: number
-  readonly routerOf: (id: SessionId.SessionId) => MessageRouter.MessageRouter | undefined
+  /** What is behind a session's id and the name of a capability, in hexadecimal digits; or why there is nothing. */
+  readonly doorOf: (id: SessionId.SessionId, name: string) => Door.Door | "UnknownSession" | "NotGranted"
+  /** Makes a session for somebody who may have it made, then calls back; never, when the dispatcher ends before. */
+  readonly createSession: (id: SessionId.SessionId, then: (refusal: CloseReason.Refusal | undefined) => void) => void
+  /** Takes over the bytes of a connection that controls the dispatcher; none where there are too many. */
+  readonly openControl: (grant: Door.ControlGrant, peer: Peer) => Door.ControlPort | undefined
+  /** A member has come in. */
+  readonly onAdmitted: (peer: Peer) => void
   readonly randomBytes: (length: number) => Uint8Array
   /** Runs a task later, unless cancelled before. */
   readonly after: (time: Duration.Duration, task: () => void) => () => void
@@ -48,7 +57,7 @@ export interface Limits {
 }
 
 /** `refused` and `leaving` wait for the last bytes to go out; what still comes in is thrown away. */
-type Phase = "new" | "hello" | "proof" | "member" | "refused" | "leaving" | "gone"
+type Phase = "new" | "hello" | "proof" | "creating" | "member" | "control" | "refused" | "leaving" | "gone"
 
 /** What a handshake is about, until it is over. */
 interface Handshake {
@@ -56,9 +65,11 @@ interface Handshake {
   bytes: Uint8Array
   /** What the client has to send, once it was challenged. */
   proof: Uint8Array
-  grant: MessageRouter.Grant | undefined
-  /** The name of the grant's capability. */
+  sessionId: SessionId.SessionId
+  /** The name of the capability, in hexadecimal digits. */
   name: string
+  /** What it is to open, once the client was challenged. */
+  door: Door.Door | undefined
 }
 
 /**
@@ -72,6 +83,7 @@ const mostBeforeTick = 65_536
 
 const nothing = new Uint8Array(0)
 const noFacets: ReadonlyArray<number> = []
+const noLife = new Uint8Array(8)
 const noop = () => {}
 
 export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member {
@@ -83,6 +95,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
   private phase: Phase = "new"
   private handshake: Handshake | undefined = undefined
   private router: MessageRouter.MessageRouter | undefined = undefined
+  private controlPort: Door.ControlPort | undefined = undefined
   private decoder: Wire.FrameDecoder | undefined = undefined
   /** The facets of this connection, four words each, one after the other. No typed array: that costs more than it holds. */
   private facets: ReadonlyArray<number> = noFacets
@@ -106,14 +119,23 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     if (this.host.handshakes >= this.host.limits.maxHandshakes) return this.refuse("TooManyHandshakes")
     this.phase = "hello"
     this.host.handshakes++
-    this.handshake = { beganAt: this.host.now(), bytes: nothing, proof: nothing, grant: undefined, name: "" }
+    this.handshake = {
+      beganAt: this.host.now(),
+      bytes: nothing,
+      proof: nothing,
+      sessionId: Door.control,
+      name: "",
+      door: undefined
+    }
     this.cancelTimer = this.host.after(this.host.limits.handshakeTimeout, () => this.onHandshakeTimeout())
   }
 
   onData(chunk: Uint8Array): void {
     this.host.traffic.bytesIn += chunk.length
     if (this.phase === "member") return this.read(chunk)
-    if (this.handshake === undefined) return
+    if (this.phase === "control") return this.controlPort?.receive(chunk)
+    // Nothing may come before the welcome.
+    if (this.handshake === undefined || this.phase === "creating") return
     const bytes = this.handshake.bytes.length === 0 ? chunk : Bytes.concat([this.handshake.bytes, chunk])
     if (this.phase === "hello") return this.readHello(this.handshake, bytes)
     if (this.phase === "proof") this.readProof(this.handshake, bytes)
@@ -121,6 +143,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
 
   onEnd(): void {
     if (this.handshake !== undefined) return this.drop()
+    if (this.phase === "control") this.controlPort?.ended()
     if (this.phase !== "member") return
     this.leave("Done")
     this.outbox.end()
@@ -129,7 +152,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
   onClose(): void {
     if (this.phase === "gone") return
     this.cancelTimer()
-    const isUnexplained = this.phase === "member" || this.handshake !== undefined
+    const isUnexplained = this.phase === "member" || this.phase === "control" || this.handshake !== undefined
     this.endHandshake("gone")
     if (this.phase === "refused") this.host.refusals--
     // First of all: what happens now writes to nobody who is gone.
@@ -137,6 +160,8 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     if (isUnexplained) this.host.traffic.closed("Unknown")
     this.router?.forget(this)
     this.router = undefined
+    this.controlPort?.ended()
+    this.controlPort = undefined
     this.host.onGone(this)
   }
 
@@ -167,6 +192,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
   /** Tells the peer why and ends its connection, in whatever phase it is. */
   close(reason: CloseReason.Refusal): void {
     if (this.phase === "new" || this.handshake !== undefined) return this.refuse(reason)
+    if (this.phase === "control") return this.endControl(reason)
     if (this.phase !== "member" || this.router === undefined) return
     const last = Wire.encodeClose(this.router.envelope(), reason)
     // To number the last frame was to deliver what was pending, and that may have been too much.
@@ -209,22 +235,20 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
 
   private challenge(handshake: Handshake, hello: Wire.Hello, rest: Uint8Array): void {
     if (hello.extensions.some(Wire.isRequired)) return this.refuse("UnsupportedExtension")
-    const router = this.host.routerOf(hello.sessionId)
-    if (router === undefined) return this.refuse("UnknownSession")
     const name = Hex.encode(hello.capabilityName)
-    const grant = router.grants.get(name)
-    if (grant === undefined) return this.refuse("NotGranted")
+    const door = this.host.doorOf(hello.sessionId, name)
+    if (typeof door === "string") return this.refuse(door)
     const claim = {
       sessionId: SessionId.toBytes(hello.sessionId),
       clientNonce: hello.nonce,
       routerNonce: this.host.randomBytes(CapabilityProof.proofLength)
     }
-    const proof = CapabilityProof.prove(grant.capability, { ...claim, side: "router" })
-    handshake.proof = CapabilityProof.prove(grant.capability, { ...claim, side: "client" })
-    handshake.grant = grant
+    const proof = CapabilityProof.prove(door.grant.capability, { ...claim, side: "router" })
+    handshake.proof = CapabilityProof.prove(door.grant.capability, { ...claim, side: "client" })
+    handshake.door = door
+    handshake.sessionId = hello.sessionId
     handshake.name = name
     handshake.bytes = nothing
-    this.router = router
     this.phase = "proof"
     this.outbox.send(Wire.encodeChallenge(new Wire.Challenge({ nonce: claim.routerNonce, proof, extensions: [] })))
     if (rest.length > 0) this.readProof(handshake, rest)
@@ -238,20 +262,106 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     this.admit(handshake, bytes.subarray(proofLength))
   }
 
-  private admit({ grant, name }: Handshake, rest: Uint8Array): void {
-    const { router } = this
-    // It may have been revoked meanwhile, and the session may be over.
-    if (router === undefined || grant === undefined || this.host.routerOf(router.id) !== router) {
-      return this.refuse("UnknownSession")
+  /** What is behind the door now: it may have been revoked meanwhile, and the session may be over, or begun. */
+  private admit(handshake: Handshake, rest: Uint8Array): void {
+    const door = this.host.doorOf(handshake.sessionId, handshake.name)
+    if (typeof door === "string") return this.refuse(door)
+    if (door.grant.capability !== handshake.door?.grant.capability) return this.refuse("NotGranted")
+    switch (door._tag) {
+      case "Session":
+        return this.enter(door.router, door.grant, rest)
+      case "NewSession":
+        return this.create(handshake, rest)
+      case "Control":
+        return this.control(door.grant, rest)
     }
-    if (router.grants.get(name) !== grant) return this.refuse("NotGranted")
+  }
+
+  private create(handshake: Handshake, rest: Uint8Array): void {
+    this.phase = "creating"
+    this.connection.pause()
+    this.host.createSession(handshake.sessionId, (refusal) => {
+      // Its time may be over.
+      if (this.handshake !== handshake) return
+      this.connection.resume()
+      this.phase = "proof"
+      if (refusal !== undefined) return this.refuse(refusal)
+      const door = this.host.doorOf(handshake.sessionId, handshake.name)
+      if (typeof door === "string" || door._tag !== "Session") return this.refuse("UnknownSession")
+      this.enter(door.router, door.grant, rest)
+    })
+  }
+
+  private enter(router: MessageRouter.MessageRouter, grant: MessageRouter.Grant, rest: Uint8Array): void {
     if (router.size >= this.host.limits.maxMembers) return this.refuse("SessionFull")
     this.endHandshake("Done")
+    this.router = router
     this.phase = "member"
     this.decoder = new Wire.FrameDecoder(this.host.limits.maxDataBytes)
     router.enter(this, grant)
+    this.host.onAdmitted(this)
     this.welcome(router, grant)
     if (rest.length > 0) this.read(rest)
+  }
+
+  private control(grant: Door.ControlGrant, rest: Uint8Array): void {
+    const port = this.host.openControl(grant, this)
+    if (port === undefined) return this.refuse("TooManyConnections")
+    this.endHandshake("Done")
+    this.controlPort = port
+    this.phase = "control"
+    const envelope = { sequence: 0, stamp: Math.floor(this.host.now() * 1000) }
+    this.outbox.send(Wire.encodeWelcome(envelope, {}, noLife, this.host.limits.maxDataBytes))
+    if (rest.length > 0) port.receive(rest)
+  }
+
+  /** Whose control is over is told by the end of its connection: the control protocol has no word for it. */
+  private endControl(reason: CloseReason.Sendable): void {
+    this.host.traffic.closed(reason)
+    this.phase = "leaving"
+    this.controlPort?.ended()
+    this.controlPort = undefined
+    this.outbox.end()
+    this.dropLater()
+  }
+
+  /** Sends bytes of the control protocol; `false` where too much waits already, and then the connection ends. */
+  sendControl(bytes: Uint8Array): boolean {
+    if (this.phase !== "control") return true
+    if (this.outbox.send(bytes)) return true
+    this.endControl("TooSlow")
+    return false
+  }
+
+  /** Whoever controls the dispatcher has said all that it wanted to. */
+  leaveControl(): void {
+    if (this.phase === "control") this.endControl("Done")
+  }
+
+  /** Ends a control connection whose capability was revoked. */
+  revokeControl(): void {
+    if (this.phase === "control") this.endControl("Revoked")
+  }
+
+  /** Reads no more, or on again, where the control protocol falls behind. */
+  holdControl(isHeld: boolean): void {
+    if (this.phase !== "control") return
+    if (isHeld) this.connection.pause()
+    else this.connection.resume()
+  }
+
+  /** Where the peer is, as far as it is known. */
+  get requester(): {
+    readonly source: NetAddress.IpAddress | undefined
+    readonly receivedOn: NetAddress.IpAddress | undefined
+  } {
+    const { isForwarded, localAddress, remoteAddress } = this.connection
+    // A forwarded connection was received by the forwarder.
+    return { source: remoteAddress?.address, receivedOn: isForwarded ? undefined : localAddress?.address }
+  }
+
+  get isForwarded(): boolean {
+    return this.connection.isForwarded
   }
 
   private welcome(router: MessageRouter.MessageRouter, { facets }: MessageRouter.Grant): void {
@@ -350,7 +460,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
   private onHandshakeTimeout(): void {
     if (this.handshake === undefined) return
     // Less than the magic may be the start of anything: no answer in our protocol then.
-    if (this.phase === "proof" || this.handshake.bytes.length >= Wire.magic.length) {
+    if (this.handshake.door !== undefined || this.handshake.bytes.length >= Wire.magic.length) {
       return this.refuse("HandshakeTimeout")
     }
     this.dismiss("HandshakeTimeout")
@@ -366,9 +476,8 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
 
   private refuse(reason: CloseReason.Refusal): void {
     this.host.traffic.closed(reason)
-    const isChallenged = this.phase === "proof"
+    const isChallenged = this.phase === "proof" || this.phase === "creating"
     this.endHandshake(reason)
-    this.router = undefined
     // A flood of refused connections must not be kept for the sake of politeness.
     if (this.host.refusals >= this.host.limits.maxHandshakes) {
       this.phase = "leaving"

@@ -234,6 +234,36 @@ export const contactPointUri = Argument.String("uri").pipe(
   Argument.withDescription("The contact point, as effect-nat serve prints it: effect-nat:…")
 )
 
+/** What can be asked of a dispatcher, or told to it, from elsewhere. */
+const remoteActions = [
+  "info",
+  "sessions",
+  "lookup",
+  "register",
+  "unregister",
+  "watch",
+  "contact-point",
+  "strategy"
+] as const
+
+/** What can be asked of a dispatcher, or told to it, from elsewhere. */
+export type RemoteAction = (typeof remoteActions)[number]
+
+export const remoteAction = Argument.Literals("action", remoteActions).pipe(
+  Argument.withDescription("What to ask, or to do")
+)
+
+export const remoteWhat = Argument.String("what").pipe(
+  Argument.withDescription(
+    "The session's id for lookup and unregister, and for register if you like; the strategy's name"
+  ),
+  Argument.withDefault(undefined)
+)
+
+export const controlUri = Argument.String("uri").pipe(
+  Argument.withDescription("The contact point that effect-nat serve --control prints for this: effect-nat:…")
+)
+
 export const wantedSession = Flag.String("session").pipe(
   Flag.withMetavar("ROLE|ID"),
   Flag.withDescription("The session to join where the contact point names several; by default the first one"),
@@ -249,6 +279,12 @@ export const sync = Flag.Boolean("sync").pipe(
 export const plain = Flag.Boolean("plain").pipe(
   Flag.withoutNegation,
   Flag.withDescription("On a terminal too: a line for what changes, no QR code and no live view"),
+  Flag.withDefault(false)
+)
+
+export const control = Flag.Boolean("control").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription("Print a second URI, which opens the control of the dispatcher (see: effect-nat remote)"),
   Flag.withDefault(false)
 )
 

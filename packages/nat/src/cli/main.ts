@@ -72,6 +72,7 @@ const serve = Command.make(
     role: Flags.role,
     name: Flags.name,
     viewpoint: Flags.viewpoint,
+    control: Flags.control,
     noBeacon: Flags.noBeacon,
     beaconOpen: Flags.beaconOpen,
     plain: Flags.plain,
@@ -91,6 +92,24 @@ const join = Command.make(
   ])
 )
 
+const remote = Command.make(
+  "remote",
+  { uri: Flags.controlUri, action: Flags.remoteAction, what: Flags.remoteWhat, role: Flags.role, json: Flags.json },
+  (input) => call(() => import("./commands/remote.ts"), input)
+).pipe(
+  Command.withDescription(
+    "Control a dispatcher on another host: ask what it does, make and end sessions, change its strategy"
+  ),
+  Command.withExamples([
+    { command: "effect-nat remote effect-nat:AQEA… info", description: "What it is, and what it is doing" },
+    { command: "effect-nat remote effect-nat:AQEA… register --role scene", description: "One session more" },
+    {
+      command: "effect-nat remote effect-nat:AQEA… strategy upnp",
+      description: "Have its port mapped by another strategy"
+    }
+  ])
+)
+
 const find = Command.make("find", { json: Flags.json, time: Flags.time }, (input) =>
   call(() => import("./commands/find.ts"), input)
 ).pipe(
@@ -103,7 +122,7 @@ const find = Command.make("find", { json: Flags.json, time: Flags.time }, (input
 
 const effectNat = Command.make("effect-nat").pipe(
   Command.withDescription("Reach this host from outside: map ports, learn the external address, host sessions"),
-  Command.withSubcommands([map, external, list, remove, gateways, serve, join, find])
+  Command.withSubcommands([map, external, list, remove, gateways, serve, join, find, remote])
 )
 
 const usage = (error: CliError.ShowHelp): Failure => {

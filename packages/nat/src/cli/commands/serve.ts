@@ -2,6 +2,7 @@
  * `effect-nat serve`: the dispatcher on one mapped port; where there is no gateway, on this host's own network.
  */
 import * as ContactPoint from "@effect-nat/core/ContactPoint"
+import type * as Capability from "@effect-nat/core/Capability"
 import * as ContactPointUri from "@effect-nat/core/ContactPointUri"
 import * as ContactPointResolver from "@effect-nat/core/ContactPointResolver"
 import * as Lan from "@effect-nat/core/Lan"
@@ -9,7 +10,7 @@ import * as Monotonic from "@effect-nat/core/Monotonic"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
-import * as DispatcherMetrics from "@effect-nat/dispatcher/DispatcherMetrics"
+import * as DispatcherError from "@effect-nat/dispatcher/DispatcherError"
 import * as Invitation from "@effect-nat/dispatcher/Invitation"
 import * as NodeDispatcher from "@effect-nat/dispatcher/NodeDispatcher"
 import * as SessionId from "@effect-nat/core/SessionId"
@@ -20,7 +21,6 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as Metric from "effect/Metric"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
@@ -30,6 +30,7 @@ import * as Stream from "effect/Stream"
 import * as Automatic from "../../Automatic.ts"
 import * as Fallback from "../../Fallback.ts"
 import { Failure } from "../Failure.ts"
+import * as Flags from "../Flags.ts"
 import * as Hold from "../Hold.ts"
 import * as LiveTerminal from "../LiveTerminal.ts"
 import * as LiveView from "../LiveView.ts"
@@ -53,6 +54,8 @@ export interface Input extends Strategy.Choice {
   readonly noBeacon: boolean
   /** Whether the local network is told what opens the session. */
   readonly beaconOpen: boolean
+  /** Whether the dispatcher can be controlled from elsewhere, by those who are told how. */
+  readonly control: boolean
   readonly plain: boolean
   readonly json: boolean
 }
@@ -110,9 +113,35 @@ const printQrCode = Effect.fnUntraced(function* (uri: string) {
   yield* Console.log(QrCode.lines(uri, columns).join("\n"))
 })
 
+/** What opens something. */
+interface Secrets {
+  readonly invitation: Invitation.Invitation
+  readonly control: Capability.Capability | undefined
+}
+
+/** What opens the control of the dispatcher opens no session. */
+const controlUri = (contactPoint: ContactPoint.ContactPoint, control: Capability.Capability): string =>
+  ContactPointUri.format(ContactPoint.make({ ...contactPoint, sessions: [], control }))
+
+/** What a controller may change to. */
+const strategiesOf = (input: Input): Dispatcher.Strategies =>
+  Object.fromEntries(
+    Flags.strategies
+      .filter((name) => !Strategy.isForbidden({ ...input, strategy: name }))
+      .map((name) => {
+        const externalAddress = name === "manual" ? input.externalAddress : ""
+        const layer = Strategy.layer({ ...input, strategy: name, externalAddress })
+        // What is wrong with the flags has been said at the start.
+        return [
+          name,
+          layer.pipe(Layer.catchTag("Failure", (failure) => Layer.effect(PortMapper.PortMapper, Effect.die(failure))))
+        ]
+      })
+  )
+
 const printContactPoint = Effect.fnUntraced(function* (
   input: Input,
-  invitation: Invitation.Invitation,
+  { control, invitation }: Secrets,
   contactPoint: ContactPoint.ContactPoint,
   isLive: boolean
 ) {
@@ -120,10 +149,14 @@ const printContactPoint = Effect.fnUntraced(function* (
   const uri = ContactPointUri.format(contactPoint)
   if (input.json) {
     const encoded = yield* encodeContactPoint(contactPoint)
-    return yield* Output.json({ event: "serving", contactPoint: encoded, invitation: word, uri })
+    const controlled = control === undefined ? {} : { control: controlUri(contactPoint, control) }
+    return yield* Output.json({ event: "serving", contactPoint: encoded, invitation: word, uri, ...controlled })
   }
   yield* Console.log(`contact point: ${ContactPoint.format(contactPoint)}; invitation ${word}`)
   yield* Console.log(`join by: effect-nat join ${uri}`)
+  if (control !== undefined) {
+    yield* Console.log(`control by: effect-nat remote ${controlUri(contactPoint, control)} info`)
+  }
   if (isLive) yield* printQrCode(uri)
 })
 
@@ -132,21 +165,11 @@ const sessionOf = (text: string | undefined): Dispatcher.RegisterOptions => {
   return Option.getOrElse(Invitation.fromString(text), () => ({ sessionId: SessionId.SessionId.make(text) }))
 }
 
-/** What is told of the session, beside where it is. */
-const complete =
-  ({ role, viewpoint }: Input, { capability, sessionId }: Invitation.Invitation) =>
-  (contactPoint: ContactPoint.ContactPoint) =>
-    ContactPoint.make({
-      ...contactPoint,
-      sessions: [new ContactPoint.Session({ id: sessionId, role, capabilities: [capability] })],
-      viewpoint
-    })
-
 const cannotTell = (port: number, cause: unknown) => {
   const isTaken = cause instanceof Error && "code" in cause && cause.code === "EADDRINUSE"
   const detail = `port ${port} for the metrics: ${cause instanceof Error ? cause.message : String(cause)}`
-  return new Dispatcher.DispatcherError({
-    reason: isTaken ? new Dispatcher.AddressInUse({ port }) : new Dispatcher.ListenFailed({ detail })
+  return new DispatcherError.DispatcherError({
+    reason: isTaken ? new DispatcherError.AddressInUse({ port }) : new DispatcherError.ListenFailed({ detail })
   })
 }
 
@@ -182,28 +205,21 @@ const requestOf = (input: Input) =>
 
 type Dispatching = Dispatcher.Dispatcher["Service"]
 
-const countOf = (metric: Metric.Counter<number>) => Effect.map(Metric.value(metric), ({ count }) => count)
-
-const counted = Effect.all({
-  messages: countOf(DispatcherMetrics.messages),
-  bytesIn: countOf(Metric.withAttributes(DispatcherMetrics.bytes, { direction: "in" })),
-  bytesOut: countOf(Metric.withAttributes(DispatcherMetrics.bytes, { direction: "out" }))
-})
-
 /** What the dispatcher is doing, as the live view wants it; each call is a reading. */
-const makeStatus = Effect.fnUntraced(function* (dispatcher: Dispatching, role: string) {
+const makeStatus = Effect.fnUntraced(function* (dispatcher: Dispatching) {
   const known = yield* Ref.make<LiveView.MappingStatus | undefined>(undefined)
   return Effect.gen(function* () {
     const now = yield* Monotonic.millis
-    const mapping = LiveView.follow(yield* Ref.get(known), yield* dispatcher.mapping.current, now)
+    const { bytesIn, bytesOut, connections, messages, sessions, ...current } = yield* dispatcher.status
+    const mapping = LiveView.follow(yield* Ref.get(known), current.mapping, now)
     yield* Ref.set(known, mapping)
     const status: LiveView.Status = {
       now,
       contactPoint: ContactPoint.format(yield* dispatcher.contactPoint),
       mapping,
-      connections: (yield* Metric.value(DispatcherMetrics.connections)).value,
-      totals: yield* counted,
-      sessions: (yield* dispatcher.list).map(({ id, members }) => ({ id, role, members, totals: undefined }))
+      connections,
+      totals: { messages, bytesIn, bytesOut },
+      sessions: sessions.map((one) => ({ ...one, totals: undefined }))
     }
     return status
   })
@@ -220,23 +236,27 @@ const serve = Effect.fnUntraced(function* (input: Input, live: LiveTerminal.Live
           externalPort: input.externalPort,
           lifetime: input.lease,
           description: input.description,
-          name: input.name
+          name: input.name,
+          viewpoint: input.viewpoint,
+          strategies: input.control ? strategiesOf(input) : undefined
         })
       ).pipe(Effect.tapErrorTag("NatError", (error) => Output.requestFailure(input.json, requestOf(input), error)))
     )
   )
   yield* released(dispatcher.mapping)
-  const invitation = yield* dispatcher.register(sessionOf(input.session))
+  const invitation = yield* dispatcher.register({ ...sessionOf(input.session), role: input.role })
   const mapping = yield* dispatcher.mapping.current
   yield* Output.mappingEvent(input.json, "mapped", mapping)
   yield* Hold.warnOfOtherPort(input.externalPort ?? input.port, mapping)
-  const contactPoints = dispatcher.changes.pipe(Stream.map(complete(input, invitation)), Stream.changes)
-  yield* announce(input, contactPoints)
+  const control = input.control ? yield* dispatcher.grantControl("manage") : undefined
+  yield* announce(input, dispatcher.changes)
   yield* Effect.all(
     [
       Hold.watch(input.json, dispatcher.mapping, mapping),
-      Stream.runForEach(contactPoints, (one) => printContactPoint(input, invitation, one, live !== undefined)),
-      live === undefined ? Effect.never : LiveTerminal.show(live, yield* makeStatus(dispatcher, input.role))
+      Stream.runForEach(dispatcher.changes, (one) =>
+        printContactPoint(input, { invitation, control }, one, live !== undefined)
+      ),
+      live === undefined ? Effect.never : LiveTerminal.show(live, yield* makeStatus(dispatcher))
     ],
     { concurrency: "unbounded", discard: true }
   )

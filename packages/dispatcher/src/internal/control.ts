@@ -1,0 +1,207 @@
+/** The dispatcher's side of the control protocol: one server of `effect/rpc` for each connection that has come in. */
+import * as Announcer from "@effect-nat/core/Announcer"
+import * as ContactPoint from "@effect-nat/core/ContactPoint"
+import type * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import * as FiberSet from "effect/FiberSet"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import * as RpcSerialization from "effect/rpc/RpcSerialization"
+import * as RpcServer from "effect/rpc/RpcServer"
+import * as Socket from "effect/socket/Socket"
+import * as SocketServer from "effect/socket/SocketServer"
+import * as Stream from "effect/Stream"
+import type * as Dispatcher from "../Dispatcher.ts"
+import * as DispatcherError from "../DispatcherError.ts"
+import * as RemoteControl from "../RemoteControl.ts"
+import type * as Door from "./door.ts"
+import type * as Hub from "./hub.ts"
+import type * as Peer from "./peer.ts"
+
+/** So much may wait to be read before the controller has to wait. */
+const mostWaiting = 262_144
+
+const gone = () => new Socket.SocketError({ reason: new Socket.SocketCloseError({ code: 1000 }) })
+
+/** A peer's bytes, after its welcome, as a socket. */
+const makeSocket = Effect.fnUntraced(function* (peer: Peer.Peer) {
+  const received = yield* Queue.unbounded<Uint8Array, Socket.SocketError>()
+  let waiting = 0
+  const port: Door.ControlPort = {
+    receive: (chunk) => {
+      waiting += chunk.length
+      if (waiting > mostWaiting) peer.holdControl(true)
+      Queue.offerUnsafe(received, chunk)
+    },
+    ended: () => {
+      Queue.failCauseUnsafe(received, Cause.fail(gone()))
+    }
+  }
+  const pull = Effect.map(Queue.takeAll(received), (chunks) => {
+    if (waiting > mostWaiting) peer.holdControl(false)
+    waiting = 0
+    return chunks
+  })
+  const encoder = new TextEncoder()
+  const write = (chunk: Uint8Array | string | Socket.CloseEvent) =>
+    Effect.callback<void, Socket.SocketError>((resume) => {
+      if (Socket.isCloseEvent(chunk)) {
+        peer.leaveControl()
+        return resume(Effect.void)
+      }
+      if (!peer.sendControl(typeof chunk === "string" ? encoder.encode(chunk) : chunk))
+        return resume(Effect.fail(gone()))
+      // Who reads slowly makes its own streams wait.
+      peer.whenReady(() => resume(Effect.void))
+    })
+  const writer: Socket.Writer = {
+    write,
+    writeAll: (chunks) => Effect.forEach(chunks, write, { discard: true })
+  }
+  const socket = Socket.make({
+    reader: Effect.as(
+      Effect.addFinalizer(() => Effect.sync(port.ended)),
+      {
+        pull: pull as Effect.Effect<Arr.NonEmptyReadonlyArray<Uint8Array>, Socket.SocketError>,
+        upgrade: Socket.SocketUpgradeError.unsupported
+      }
+    ),
+    writer: Effect.succeed(writer)
+  })
+  return { port, socket }
+})
+
+type Service = Dispatcher.Dispatcher["Service"]
+
+const seen = Effect.fnUntraced(function* (
+  dispatcher: Service,
+  peer: Peer.Peer,
+  contactPoint: ContactPoint.ContactPoint
+) {
+  const answer = yield* dispatcher.addressesFor(peer.requester)
+  const addresses = answer._tag === "Reachable" ? answer.addresses : []
+  return new RemoteControl.SeenContactPoint({
+    contactPoint: ContactPoint.only(contactPoint, (address) => addresses.some((one) => Equal.equals(one, address))),
+    addresses
+  })
+})
+
+const notPermitted = DispatcherError.fromReason(new DispatcherError.NotPermitted())
+
+const handlersOf = (
+  dispatcher: Service,
+  strategies: Dispatcher.Strategies,
+  announcer: Option.Option<Announcer.Announcer["Service"]>,
+  grant: Door.ControlGrant,
+  peer: Peer.Peer
+) => {
+  const mayManage = grant.right === "manage" ? Effect.void : Effect.fail(notPermitted)
+  const follow = (selection: Dispatcher.Selection) =>
+    dispatcher.changes.pipe(
+      Stream.mapEffect(() => dispatcher.contactPointOf(selection)),
+      Stream.changesWith(Equal.asEquivalence())
+    )
+  const shown = (contactPoints: ReturnType<typeof follow>) =>
+    Stream.mapEffect(contactPoints, (contactPoint) => seen(dispatcher, peer, contactPoint))
+  const changeStrategy = Effect.fnUntraced(function* (name: string) {
+    const strategy = Object.hasOwn(strategies, name) ? strategies[name] : undefined
+    if (strategy === undefined) {
+      const reason = new DispatcherError.UnknownStrategy({ name, known: Object.keys(strategies) })
+      return yield* DispatcherError.fromReason(reason)
+    }
+    yield* dispatcher.changeStrategy(strategy)
+    return yield* dispatcher.mapping.current
+  })
+  return RemoteControl.Rpcs.of({
+    info: () =>
+      Effect.gen(function* () {
+        const { name } = yield* dispatcher.contactPoint
+        const { address, instance } = dispatcher
+        const status = yield* dispatcher.status
+        return new RemoteControl.RouterInfo({ ...status, name, instance, address, strategies: Object.keys(strategies) })
+      }),
+    register: (options) => Effect.andThen(mayManage, dispatcher.register(options)),
+    unregister: ({ sessionId }) => Effect.andThen(mayManage, dispatcher.unregister(sessionId)),
+    lookup: ({ sessionId }) => Effect.map(dispatcher.lookup(sessionId), Option.getOrNull),
+    list: () => dispatcher.list,
+    watch: () => dispatcher.watch,
+    contactPoint: (selection) =>
+      Effect.flatMap(dispatcher.contactPointOf(selection), (contactPoint) => seen(dispatcher, peer, contactPoint)),
+    watchContactPoint: (selection) => shown(follow(selection)),
+    announce: (selection) =>
+      Stream.unwrap(
+        Effect.gen(function* () {
+          yield* mayManage
+          if (Option.isNone(announcer)) {
+            const detail = "this dispatcher announces nothing: it was started without an announcer"
+            return yield* DispatcherError.fromReason(new DispatcherError.InvalidOption({ detail }))
+          }
+          const contactPoints = follow(selection)
+          yield* announcer.value
+            .announce(Stream.catchCause(contactPoints, () => Stream.never))
+            .pipe(
+              Effect.mapError(({ message }) =>
+                DispatcherError.fromReason(new DispatcherError.ListenFailed({ detail: message }))
+              )
+            )
+          return shown(contactPoints)
+        })
+      ),
+    changeStrategy: ({ strategy }) => Effect.andThen(mayManage, changeStrategy(strategy))
+  })
+}
+
+/** Serves one connection until it ends. */
+const serve = Effect.fnUntraced(function* (
+  socket: Socket.Socket,
+  address: SocketServer.SocketServer["Service"]["address"],
+  handlers: ReturnType<typeof handlersOf>
+) {
+  const ended = yield* Deferred.make<void>()
+  const one = SocketServer.SocketServer.of({
+    address,
+    run: (handler) =>
+      Effect.exit(handler(socket)).pipe(
+        Effect.andThen(Deferred.succeed(ended, undefined)),
+        Effect.andThen(Effect.never)
+      )
+  })
+  const serving = Effect.gen(function* () {
+    const protocol = yield* RpcServer.makeProtocolSocketServer
+    return yield* RpcServer.make(RemoteControl.Rpcs, {
+      concurrency: 64,
+      disableFatalDefects: true,
+      spanPrefix: "Dispatcher.control"
+    }).pipe(Effect.provideService(RpcServer.Protocol, protocol))
+  }).pipe(
+    Effect.provide(RemoteControl.Rpcs.toLayer(Effect.succeed(handlers))),
+    Effect.provideService(SocketServer.SocketServer, one),
+    Effect.provideService(
+      RpcSerialization.RpcSerialization,
+      RpcSerialization.makeNdjson({ maxBufferSize: RemoteControl.maximumBytes })
+    )
+  )
+  yield* Effect.raceFirst(serving, Deferred.await(ended))
+}, Effect.scoped)
+
+/** What opens a control connection; those that are open end with the scope. */
+export const make = Effect.fnUntraced(function* (dispatcher: Service, strategies: Dispatcher.Strategies) {
+  const run = yield* FiberSet.makeRuntime<never>()
+  const announcer = Context.getOption(yield* Effect.context<never>(), Announcer.Announcer)
+  const open: Hub.OpenControl = (grant, peer) => {
+    const { port, socket } = Effect.runSync(makeSocket(peer))
+    const handlers = handlersOf(dispatcher, strategies, announcer, grant, peer)
+    run(
+      Effect.ensuring(
+        serve(socket, dispatcher.address, handlers),
+        Effect.sync(() => peer.leaveControl())
+      )
+    )
+    return port
+  }
+  return open
+})
