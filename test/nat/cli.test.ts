@@ -2,12 +2,16 @@
  * The program as a person calls it, where no network is needed: wrong calls, help, completions, and what a lone host
  * can do.
  */
+import * as ContactPointUri from "@effect-nat/core/ContactPointUri"
 import { assert, describe, it } from "@effect/vitest"
+import * as Result from "effect/Result"
 import { spawn } from "node:child_process"
 import { createServer } from "node:net"
 import { fileURLToPath } from "node:url"
 
 const bin = fileURLToPath(new URL("../../packages/nat/bin/effect-nat.js", import.meta.url))
+
+const escape = "\u001b"
 
 interface Ended {
   readonly code: number | null
@@ -67,6 +71,13 @@ const wrongCalls: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: Reg
   [["delete"], /port/],
   [["serve", "--port", "0"], /"0" is not a port/],
   [["serve", "--session", "abc"], /"abc" is not a session/],
+  [["serve", "--role", "x".repeat(64)], /too long: at most 63 bytes/],
+  [["serve", "--name", "é".repeat(128)], /too long: at most 255 bytes/],
+  [["serve", "--beacon-open", "--no-beacon"], /--no-beacon forbids --beacon-open: leave one of them out/],
+  [["serve", "--beacon-open", "--no-automation"], /--no-automation forbids --beacon-open/],
+  [["join"], /uri/],
+  [["join", "effect-nat:AQ", "--no-such-flag"], /Unrecognized flag: --no-such-flag/],
+  [["join", "effect-nat:AQ"], /the contact point is incomplete or was changed on its way/],
   [["find", "--for", "soon"], /"soon" is not a time: write it like 10s, 5m or 2h/],
   [["find", "--strategy", "upnp"], /Unrecognized flag: --strategy/],
   [["frobnicate"], /Unknown subcommand "frobnicate"/],
@@ -98,7 +109,7 @@ describe.concurrent("effect-nat", () => {
 
   it("--help lists every command", async () => {
     const { code, stdout } = await run(["--help"])
-    for (const command of ["map", "external", "list", "delete", "gateways", "serve", "find"]) {
+    for (const command of ["map", "external", "list", "delete", "gateways", "serve", "join", "find"]) {
       assert.match(stdout, new RegExp(`^ +${command} `, "m"))
     }
     assert.strictEqual(code, 0)
@@ -214,10 +225,85 @@ describe.concurrent("effect-nat map without a gateway", () => {
     assert.strictEqual(code, 2)
   })
 
+  it("serve prints a URI that says where to join, and where nobody looks no QR code and no live view", async () => {
+    const args = ["serve", "--strategy", "lan", "--no-beacon", "--port", String(await freePort())]
+    const { code, stderr, stdout } = await run(args, "join by")
+    const [, uri = ""] = /^join by: effect-nat join (effect-nat:\S+)$/m.exec(stdout) ?? []
+    const contactPoint = Result.getOrThrow(ContactPointUri.fromString(uri))
+    const [, word] = /; invitation (\S+)$/m.exec(stdout) ?? []
+    const [session] = contactPoint.sessions
+    assert.strictEqual(`${session?.id}.${session?.capabilities[0]}`, word)
+    assert.isUndefined(contactPoint.control)
+    assert.notInclude(stdout, escape)
+    assert.notInclude(stdout, "█")
+    assert.lengthOf(stdout.trimEnd().split("\n"), 4)
+    assert.strictEqual(stderr, "")
+    assert.strictEqual(code, 130)
+    const named = ["--role", "scene", "--name", "the house", "--viewpoint", "door"]
+    const asJson = await run([...args, "--json", ...named], "serving")
+    const serving = asJson.stdout.split("\n").find((line) => line.includes("serving")) ?? ""
+    const told = JSON.parse(serving)
+    const { name, sessions, viewpoint } = Result.getOrThrow(ContactPointUri.fromString(told.uri))
+    assert.deepStrictEqual([name, sessions.map(({ role }) => role), viewpoint], ["the house", ["scene"], "door"])
+    assert.deepInclude(told.contactPoint, { name, viewpoint })
+  })
+
+  const onTerminal = process.platform === "linux" ? it : it.skip
+  const titles = process.platform === "linux" ? "" : " (skipped: needs script of util-linux)"
+
+  onTerminal(`serve shows a QR code and a live view on a terminal, unless it shall be --plain${titles}`, async () => {
+    const port = await freePort()
+    const command = `exec "${process.execPath}" "${bin}" serve --strategy lan --no-beacon --port ${port}`
+    const shows = (flags: string, env: Record<string, string>, until: RegExp) =>
+      new Promise<string>((resolve, reject) => {
+        const words = ["-qefc", `stty cols 100 rows 40; ${command} ${flags}`, "/dev/null"]
+        const child = spawn("script", words, {
+          stdio: ["pipe", "pipe", "inherit"],
+          killSignal: "SIGKILL",
+          timeout: 20_000,
+          env: { ...process.env, ...env }
+        })
+        let stdout = ""
+        child.stdout.setEncoding("utf8").on("data", (text: string) => {
+          const before = stdout
+          stdout += text
+          // Ctrl-C as a person types it.
+          if (!until.test(before) && until.test(stdout)) child.stdin.write("\u0003")
+        })
+        child.on("error", reject)
+        child.on("close", () => resolve(stdout.replaceAll("\r\n", "\n")))
+      })
+    const live = await shows("", { TERM: "xterm" }, /for 0:00:01, no lease/)
+    assert.match(live, /^█{40,}$/m)
+    assert.match(live, /^traffic {8}0 members in 1 session, /m)
+    assert.match(live, /\n[^\n]*released [^\n]*\n$/, "the view is gone when it ends")
+    for (const [flags, env] of [
+      ["--plain", { TERM: "xterm" }],
+      ["--json", { TERM: "xterm" }],
+      ["", { TERM: "dumb" }]
+    ] as const) {
+      const lines = await shows(flags, env, /effect-nat:\S+\s/)
+      assert.notInclude(lines, escape)
+      assert.notInclude(lines, "█")
+    }
+  })
+
   it("serve tells Prometheus what it counts, on loopback only", async () => {
     const [port, metrics] = [await freePort(), await freePort()]
-    const args = ["serve", "--strategy", "lan", "--port", String(port), "--metrics-port", String(metrics), "--json"]
-    const child = spawn(process.execPath, [bin, ...args], { stdio: ["ignore", "pipe", "inherit"], timeout: 20_000 })
+    const args = [
+      "serve",
+      "--strategy",
+      "lan",
+      "--no-beacon",
+      "--port",
+      String(port),
+      "--metrics-port",
+      String(metrics)
+    ]
+    const child = spawn(process.execPath, [bin, ...args, "--json"], {
+      stdio: ["ignore", "pipe", "inherit"],
+      timeout: 20_000
+    })
     try {
       await new Promise<void>((resolve) => {
         child.stdout
@@ -236,6 +322,7 @@ describe.concurrent("effect-nat map without a gateway", () => {
         "serve",
         "--strategy",
         "lan",
+        "--no-beacon",
         "--port",
         String(await freePort()),
         "--metrics-port",

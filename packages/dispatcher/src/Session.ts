@@ -43,6 +43,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as NetAddress from "effect/net/NetAddress"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
@@ -82,6 +83,12 @@ export interface Session {
   readonly invitation: Invitation.Invitation
   /** The address of the connection there is now, or was last. */
   readonly address: Effect.Effect<NetAddress.InetAddress>
+  /**
+   * The address of the connection as it is now, then again whenever it breaks (none, while it is made again) and is there
+   * again, with nothing missing; who is slow to take it hears what is true then. Does not end by itself: what becomes of
+   * the session in the end is told by `events`.
+   */
+  readonly connections: Stream.Stream<Option.Option<NetAddress.InetAddress>>
   /** The largest message that can be sent, in bytes. */
   readonly maxMessageBytes: number
   /**
@@ -99,7 +106,10 @@ export interface Session {
    * `NotGranted` and why the session is over.
    */
   readonly send: (message: Uint8Array) => Effect.Effect<void, SessionError.SessionError>
-  /** The router's time, in microseconds of the clock that stamps the messages. Fails as `send` does. */
+  /**
+   * The router's time, in microseconds of the clock that stamps the messages. When it is there the router has taken what
+   * was sent before, and `events` has what the router had told before. Fails as `send` does.
+   */
   readonly time: Effect.Effect<number, SessionError.SessionError>
   /**
    * Makes snapshots for others until the scope closes. The effect is run for each; where the state is behind what the
@@ -248,27 +258,36 @@ const isWorthAnotherTry = ({ reason }: SessionError.SessionError): boolean => {
 const givenUp = (timeout: Duration.Duration, { message }: SessionError.SessionError) =>
   SessionError.fromReason(new SessionError.GivenUp({ milliseconds: Duration.toMillis(timeout), detail: message }))
 
-/** Tries until it works, the session is known to be over, or the time is up: then with what was wrong last. */
-const reconnect = Effect.fnUntraced(function* (options: Resolved, broken: SessionError.SessionError) {
-  const { reconnectTimeout } = options
-  if (!isWorthAnotherTry(broken) || Duration.isZero(reconnectTimeout)) return yield* broken
-  const last = yield* Ref.make(broken)
-  return yield* connect(options).pipe(
-    Effect.tapError((error) => Ref.set(last, error)),
-    Effect.retry({ schedule: pauses, while: isWorthAnotherTry }),
-    Effect.timeoutOrElse({
-      duration: reconnectTimeout,
-      orElse: () => Effect.flatMap(Ref.get(last), (error) => Effect.fail(givenUp(reconnectTimeout, error)))
-    })
-  )
-})
-
 const failureOf = (failure: Follower.Failure): SessionError.SessionError =>
   failure._tag === "Closed"
     ? Link.closed(failure.reason)
     : SessionError.fromReason(new SessionError.Missed({ after: failure.after, reason: failure.reason }))
 
 type Events = Queue.Queue<Arr.NonEmptyReadonlyArray<SessionEvent.SessionEvent>, SessionError.SessionError | Cause.Done>
+
+/** Where this member is live, none while the connection is made again, until that changes. */
+interface Standing {
+  readonly address: Option.Option<NetAddress.InetAddress>
+  readonly changed: Deferred.Deferred<void>
+}
+
+const makeStanding = (address: Option.Option<NetAddress.InetAddress>) =>
+  Effect.map(Deferred.make<void>(), (changed): Standing => ({ address, changed }))
+
+const changeStanding = Effect.fnUntraced(function* (own: Own, address: Option.Option<NetAddress.InetAddress>) {
+  const before = yield* Ref.getAndSet(own.standing, yield* makeStanding(address))
+  yield* Deferred.succeed(before.changed, undefined)
+})
+
+/** A `SubscriptionRef` would do the same, and add ten kilobytes to what a page downloads. */
+const connectionsOf = (standing: Ref.Ref<Standing>) =>
+  Stream.unfold(Option.none<Standing>(), (known) =>
+    Effect.gen(function* () {
+      if (Option.isSome(known)) yield* Deferred.await(known.value.changed)
+      const now = yield* Ref.get(standing)
+      return [now.address, Option.some(now)] as const
+    })
+  )
 
 /** What outlives a connection. */
 interface Own {
@@ -279,9 +298,27 @@ interface Own {
   /** The connection, once this member is live on it; fails when the session is over. */
   readonly live: Ref.Ref<Deferred.Deferred<Connected, SessionError.SessionError>>
   readonly address: Ref.Ref<NetAddress.InetAddress>
+  readonly standing: Ref.Ref<Standing>
   /** Questions for the time that have no answer yet, the oldest first. */
   questions: Array<Deferred.Deferred<number>>
 }
+
+/** Tries until it works, the session is known to be over, or the time is up: then with what was wrong last. */
+const reconnect = Effect.fnUntraced(function* (own: Own, broken: SessionError.SessionError) {
+  const { options } = own
+  const { reconnectTimeout } = options
+  if (!isWorthAnotherTry(broken) || Duration.isZero(reconnectTimeout)) return yield* broken
+  yield* changeStanding(own, Option.none())
+  const last = yield* Ref.make(broken)
+  return yield* connect(options).pipe(
+    Effect.tapError((error) => Ref.set(last, error)),
+    Effect.retry({ schedule: pauses, while: isWorthAnotherTry }),
+    Effect.timeoutOrElse({
+      duration: reconnectTimeout,
+      orElse: () => Effect.flatMap(Ref.get(last), (error) => Effect.fail(givenUp(reconnectTimeout, error)))
+    })
+  )
+})
 
 const heartbeatOf = (milliseconds: number): Uint8Array => {
   const data = new Uint8Array(4)
@@ -294,20 +331,26 @@ const goLive = Effect.fnUntraced(function* (own: Own, connected: Connected) {
   const { link } = connected
   if (own.options.tickInterval > 0) yield* link.request("heartbeat", heartbeatOf(own.options.tickInterval))
   if (own.server.isOffering()) yield* own.server.volunteer(link)
+  yield* changeStanding(own, Option.some(connected.address))
   yield* Deferred.succeed(yield* Ref.get(own.live), connected)
 })
 
 const takeFrame = Effect.fnUntraced(function* (own: Own, { link }: Connected, frame: Wire.Frame) {
-  if (frame._tag === "Time") {
-    const question = own.questions.shift()
-    if (question !== undefined) yield* Deferred.succeed(question, frame.stamp)
-  }
   if (frame._tag === "Serve") yield* own.server.answer(link, frame)
   const taken = own.follower.take(frame)
   for (const { data, facet } of taken.requests) {
     yield* link.request(facet, data)
   }
   return taken
+})
+
+/** Who has the router's time has what was heard before it, too. */
+const answerQuestions = Effect.fnUntraced(function* (own: Own, frames: ReadonlyArray<Wire.Frame>) {
+  for (const frame of frames) {
+    if (frame._tag !== "Time") continue
+    const question = own.questions.shift()
+    if (question !== undefined) yield* Deferred.succeed(question, frame.stamp)
+  }
 })
 
 /** Asks for the router's time; the answers come in the order of the questions. */
@@ -342,6 +385,7 @@ const follow = Effect.fnUntraced(function* (
       if (failure !== undefined) break
     }
     if (Arr.isReadonlyArrayNonEmpty(events)) yield* Queue.offer(own.events, events)
+    yield* answerQuestions(own, frames)
     if (failure !== undefined) return yield* failureOf(failure)
     if (follower.isLive && !isLive) {
       isLive = true
@@ -371,7 +415,7 @@ const run = Effect.fnUntraced(function* (
     yield* goOffline(own)
     yield* Scope.close(connection, Exit.fail(broken))
     connection = yield* Scope.fork(yield* Effect.scope)
-    connected = yield* Scope.provide(reconnect(own.options, broken), connection)
+    connected = yield* Scope.provide(reconnect(own, broken), connection)
   }
 })
 
@@ -410,6 +454,7 @@ const makeSession = (own: Own, maxMessageBytes: number): Session => {
   return {
     invitation: own.options.invitation,
     address: Ref.get(own.address),
+    connections: connectionsOf(own.standing),
     maxMessageBytes,
     events,
     messages: Stream.filter(events, (event): event is SessionEvent.Message => event._tag === "Message"),
@@ -458,6 +503,7 @@ const joinResolved = Effect.fnUntraced(function* (options: Resolved) {
     server: yield* Server.make,
     live: yield* Ref.make(live),
     address: yield* Ref.make(first.address),
+    standing: yield* Ref.make(yield* makeStanding(Option.some(first.address))),
     questions: []
   }
   yield* run(own, first, connection).pipe(

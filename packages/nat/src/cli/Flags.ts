@@ -229,3 +229,100 @@ export const session = Flag.String("session").pipe(
   Flag.mapTryCatch(parseSession, asError),
   Flag.withDefault(undefined)
 )
+
+export const contactPointUri = Argument.String("uri").pipe(
+  Argument.withDescription("The contact point, as effect-nat serve prints it: effect-nat:…")
+)
+
+/** What can be asked of a dispatcher, or told to it, from elsewhere. */
+const remoteActions = [
+  "info",
+  "sessions",
+  "lookup",
+  "register",
+  "unregister",
+  "watch",
+  "contact-point",
+  "strategy"
+] as const
+
+/** What can be asked of a dispatcher, or told to it, from elsewhere. */
+export type RemoteAction = (typeof remoteActions)[number]
+
+export const remoteAction = Argument.Literals("action", remoteActions).pipe(
+  Argument.withDescription("What to ask, or to do")
+)
+
+export const remoteWhat = Argument.String("what").pipe(
+  Argument.withDescription(
+    "The session's id for lookup and unregister, and for register if you like; the strategy's name"
+  ),
+  Argument.withDefault(undefined)
+)
+
+export const controlUri = Argument.String("uri").pipe(
+  Argument.withDescription("The contact point that effect-nat serve --control prints for this: effect-nat:…")
+)
+
+export const wantedSession = Flag.String("session").pipe(
+  Flag.withMetavar("ROLE|ID"),
+  Flag.withDescription("The session to join where the contact point names several; by default the first one"),
+  Flag.withDefault(undefined)
+)
+
+export const sync = Flag.Boolean("sync").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription("Begin with what the session has come to, as another member tells it"),
+  Flag.withDefault(false)
+)
+
+export const plain = Flag.Boolean("plain").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription("On a terminal too: a line for what changes, no QR code and no live view"),
+  Flag.withDefault(false)
+)
+
+export const control = Flag.Boolean("control").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription("Print a second URI, which opens the control of the dispatcher (see: effect-nat remote)"),
+  Flag.withDefault(false)
+)
+
+export const noBeacon = Flag.Boolean("no-beacon").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription("Do not announce the contact point on this network (see: effect-nat find)"),
+  Flag.withDefault(false)
+)
+
+export const beaconOpen = Flag.Boolean("beacon-open").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription("Announce the invitation too: whoever is on this network may join"),
+  Flag.withDefault(false)
+)
+
+/** The limits are those of `ContactPoint`, which is not loaded to read a command line. */
+const textUpTo = (bytes: number) => (text: string) => {
+  if (text.isWellFormed() && new TextEncoder().encode(text).length <= bytes) return text
+  throw new Error(`it is too long: at most ${bytes} bytes in UTF-8`)
+}
+
+export const name = Flag.String("name").pipe(
+  Flag.withMetavar("TEXT"),
+  Flag.withDescription("What the contact point is called"),
+  Flag.mapTryCatch(textUpTo(255), asError),
+  Flag.withDefault("effect-nat")
+)
+
+export const role = Flag.String("role").pipe(
+  Flag.withMetavar("TEXT"),
+  Flag.withDescription("What the session is for, such as scene or content: by that others find it"),
+  Flag.mapTryCatch(textUpTo(63), asError),
+  Flag.withDefault("")
+)
+
+export const viewpoint = Flag.String("viewpoint").pipe(
+  Flag.withMetavar("TEXT"),
+  Flag.withDescription("Where those arrive that come by the contact point"),
+  Flag.mapTryCatch(textUpTo(255), asError),
+  Flag.withDefault(undefined)
+)
