@@ -15,7 +15,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { Failure } from "../Failure.ts"
+import { Failure, oneLine } from "../Failure.ts"
 import type * as Flags from "../Flags.ts"
 import * as Output from "../Output.ts"
 
@@ -169,9 +169,16 @@ const prepare = Effect.fnUntraced(function* (input: Input) {
   }
 })
 
+const brokenDispatcher = (defect: unknown) => {
+  const detail = defect instanceof Error ? defect.message : String(defect)
+  return new Failure({ status: 1, message: `the dispatcher could not answer: ${Output.printable(oneLine(detail))}` })
+}
+
 /** Connects, asks or tells one thing, and prints what came of it. */
 export const run = (input: Input) =>
   Effect.gen(function* () {
     const act = yield* prepare(input)
-    yield* act(yield* connect(input))
+    const doing: Effect.Effect<void, Error> = act(yield* connect(input))
+    // What the other side could not do comes as a defect of its own, and is none of this program.
+    yield* Effect.catchDefect(doing, (defect) => Effect.fail(brokenDispatcher(defect)))
   }).pipe(Effect.scoped, Effect.provide(NodeConnector.layer))
