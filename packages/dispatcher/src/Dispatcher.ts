@@ -23,8 +23,6 @@
  * import * as Invitation from "@effect-nat/dispatcher/Invitation"
  * import * as NodeDispatcher from "@effect-nat/dispatcher/NodeDispatcher"
  * import * as Effect from "effect/Effect"
-import * as Hex from "effect/encoding/Hex"
-import * as Hex from "effect/encoding/Hex"
  *
  * // What is left to provide is a strategy, such as `Lan.layer`, and `ContactPointResolver.layer`.
  * const program = Effect.gen(function* () {

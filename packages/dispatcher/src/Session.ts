@@ -141,6 +141,11 @@ export interface JoinOptions {
   readonly reconnectTimeout?: Duration.Input | undefined
   /** The largest snapshot that is taken, in bytes. Defaults to 64 MiB. */
   readonly maxSnapshotBytes?: number | undefined
+  /**
+   * Join over TLS, and only what shows the certificate of this fingerprint; `WebConnector` cannot compare it. Defaults to
+   * that of the contact point, where there is one, and to no TLS.
+   */
+  readonly fingerprint?: ContactPoint.Fingerprint | undefined
 }
 
 /**
@@ -166,6 +171,7 @@ interface Resolved {
   readonly attemptDelay: Duration.Duration
   readonly reconnectTimeout: Duration.Duration
   readonly maxSnapshotBytes: number
+  readonly fingerprint: ContactPoint.Fingerprint | undefined
 }
 
 const durationOf = (input: Duration.Input | undefined, fallback: Duration.Duration): Duration.Duration =>
@@ -179,7 +185,8 @@ const resolve = (addresses: Arr.NonEmptyReadonlyArray<NetAddress.InetAddress>, o
   handshakeTimeout: durationOf(options.handshakeTimeout, defaults.handshakeTimeout),
   attemptDelay: durationOf(options.attemptDelay, defaults.attemptDelay),
   reconnectTimeout: durationOf(options.reconnectTimeout, defaults.reconnectTimeout),
-  maxSnapshotBytes: options.maxSnapshotBytes ?? defaults.maxSnapshotBytes
+  maxSnapshotBytes: options.maxSnapshotBytes ?? defaults.maxSnapshotBytes,
+  fingerprint: options.fingerprint
 })
 
 /** In batches of what one read gave: then the network has to wait. */
@@ -190,9 +197,11 @@ const silenceLimit = Duration.seconds(15)
 
 const pauses = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("5 seconds")])
 
+const saying: ReadonlySet<string> = new Set(["UnknownSession", "Refused", "UnsupportedVersion", "WrongCertificate"])
+
 /** A refusal says more than silence. */
 const whichToTell = (failures: ReadonlyArray<SessionError.SessionError>): SessionError.SessionError => {
-  const said = failures.find(({ reason }) => ["UnknownSession", "Refused", "UnsupportedVersion"].includes(reason._tag))
+  const said = failures.find(({ reason }) => saying.has(reason._tag))
   return said ?? failures[0] ?? Link.closed(undefined)
 }
 
@@ -206,7 +215,7 @@ const connect = Effect.fnUntraced(function* (options: Resolved) {
   const { connect } = yield* Connector.Connector
   const milliseconds = Duration.toMillis(options.handshakeTimeout)
   const attempt = Effect.fnUntraced(function* (address: NetAddress.InetAddress) {
-    const socket = yield* connect(address)
+    const socket = yield* connect(address, { fingerprint: options.fingerprint })
     const link = yield* Link.open(socket, options.invitation).pipe(
       Effect.timeoutOrElse({
         duration: options.handshakeTimeout,
@@ -238,6 +247,7 @@ const isWorthAnotherTry = ({ reason }: SessionError.SessionError): boolean => {
     case "Unreachable":
     case "TimedOut":
     case "NotADispatcher":
+    case "WrongCertificate":
     case "UnknownSession":
       return true
     default:
@@ -514,9 +524,10 @@ const joinResolved = Effect.fnUntraced(function* (options: Resolved) {
  * Joins a session at one of the addresses of a contact point, the internal ones first, and stays in it until the scope
  * closes. The addresses are tried as RFC 8305 has it: the next one when the one before has failed, or has not answered
  * for a while. Only a dispatcher that knows the invitation's capability counts, since private addresses are used more
- * than once.
+ * than once. Where the contact point has the fingerprint of a certificate, that is over TLS, and nothing is told to what
+ * shows another one.
  *
- * Fails with `Unreachable`, `TimedOut`, `NotADispatcher`, `UnknownSession`, `UnsupportedVersion`, `Refused`, `NotGranted`
+ * Fails with `Unreachable`, `TimedOut`, `NotADispatcher`, `WrongCertificate`, `UnknownSession`, `UnsupportedVersion`, `Refused`, `NotGranted`
  * and, with `sync`, with `Missed` where the session has a past and no member tells it; nothing is left open then.
  *
  * @category constructors
@@ -530,7 +541,7 @@ export const join = Effect.fn("Session.join")(function* (
   if (!Arr.isReadonlyArrayNonEmpty(addresses)) {
     return yield* SessionError.fromReason(new SessionError.Unreachable({ detail: "its contact point has no address" }))
   }
-  return yield* joinAt(addresses, options)
+  return yield* joinAt(addresses, { ...options, fingerprint: options.fingerprint ?? contactPoint.fingerprint })
 })
 
 /**
