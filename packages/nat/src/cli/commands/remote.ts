@@ -37,15 +37,9 @@ const wrongCall = (message: string) => new Failure({ status: 2, message })
 const connect = Effect.fnUntraced(function* ({ uri }: Input) {
   const read = ContactPointUri.fromString(uri)
   if (Result.isFailure(read)) return yield* wrongCall(read.failure.message)
-  const { control, fingerprint } = read.success
-  if (control === undefined) {
+  if (read.success.control === undefined) {
     return yield* wrongCall(
       "this contact point does not open the control of its dispatcher: take the one that effect-nat serve --control prints"
-    )
-  }
-  if (fingerprint !== undefined) {
-    return yield* wrongCall(
-      "this contact point is reached over TLS only, which this version does not speak: get a later one"
     )
   }
   return yield* RemoteDispatcher.connect(read.success)
