@@ -243,7 +243,7 @@ const makeStatus = Effect.fnUntraced(function* (dispatcher: Dispatching) {
       mapping,
       connections,
       totals: { messages, bytesIn, bytesOut },
-      sessions: sessions.map((one) => ({ ...one, totals: undefined }))
+      sessions
     }
     return status
   })
