@@ -39,7 +39,9 @@ for (const strategy of ["upnp", "natpmp"] as const) {
             name: "effect-nat",
             internal: ["192.168.77.2:12000"],
             external: [{ address: "11.22.33.1:12001", verification: "reported" }],
-            sessions: [{ id: sessionId, role: "", capabilities: [capability] }]
+            sessions: [{ id: sessionId, role: "", capabilities: [capability] }],
+            instance: serving.contactPoint.instance,
+            lifetime: 3600
           })
           const mapped = JSON.parse(yield* server.awaitLine('"event":"mapped"'))
           assert.strictEqual(mapped.external, "11.22.33.1:12001")

@@ -6,7 +6,10 @@ import * as ContactPointUri from "@effect-nat/core/ContactPointUri"
 import { assert, describe, it } from "@effect/vitest"
 import * as Result from "effect/Result"
 import { spawn } from "node:child_process"
+import { mkdtempSync, rmSync } from "node:fs"
 import { createServer } from "node:net"
+import { tmpdir } from "node:os"
+import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 
 const bin = fileURLToPath(new URL("../../packages/nat/bin/effect-nat.js", import.meta.url))
@@ -73,6 +76,10 @@ const wrongCalls: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: Reg
   [["serve", "--session", "abc"], /"abc" is not a session/],
   [["serve", "--role", "x".repeat(64)], /too long: at most 63 bytes/],
   [["serve", "--name", "é".repeat(128)], /too long: at most 255 bytes/],
+  [["serve", "--tls-cert", "x.pem"], /--tls-cert and --tls-key go together: name both/],
+  [["serve", "--tls", "--tls-cert", "x.pem", "--tls-key", "x.pem"], /--tls makes a certificate of its own/],
+  [["remote", "effect-nat:AQ"], /action/],
+  [["remote", "effect-nat:AQ", "info"], /the contact point is incomplete/],
   [["serve", "--beacon-open", "--no-beacon"], /--no-beacon forbids --beacon-open: leave one of them out/],
   [["serve", "--beacon-open", "--no-automation"], /--no-automation forbids --beacon-open/],
   [["join"], /uri/],
@@ -109,7 +116,7 @@ describe.concurrent("effect-nat", () => {
 
   it("--help lists every command", async () => {
     const { code, stdout } = await run(["--help"])
-    for (const command of ["map", "external", "list", "delete", "gateways", "serve", "join", "find"]) {
+    for (const command of ["map", "external", "list", "delete", "gateways", "serve", "join", "find", "remote"]) {
       assert.match(stdout, new RegExp(`^ +${command} `, "m"))
     }
     assert.strictEqual(code, 0)
@@ -246,6 +253,63 @@ describe.concurrent("effect-nat map without a gateway", () => {
     const { name, sessions, viewpoint } = Result.getOrThrow(ContactPointUri.fromString(told.uri))
     assert.deepStrictEqual([name, sessions.map(({ role }) => role), viewpoint], ["the house", ["scene"], "door"])
     assert.deepInclude(told.contactPoint, { name, viewpoint })
+  })
+
+  it("serve --tls --control can be joined and controlled by what it prints, over TLS and from the same certificate", async () => {
+    const state = mkdtempSync(Path.join(tmpdir(), "effect-nat-tls-"))
+    const port = await freePort()
+    const args = ["serve", "--strategy", "lan", "--no-beacon", "--port", String(port), "--tls", "--control", "--json"]
+    const serve = () => {
+      const env = { ...process.env, XDG_STATE_HOME: state }
+      const child = spawn(process.execPath, [bin, ...args], {
+        stdio: ["ignore", "pipe", "inherit"],
+        timeout: 20_000,
+        env
+      })
+      let stdout = ""
+      const serving = new Promise<{ uri: string; control: string; contactPoint: { fingerprint: string } }>(
+        (resolve) => {
+          child.stdout.setEncoding("utf8").on("data", (text: string) => {
+            stdout += text
+            const line = stdout.split("\n").find((one) => one.includes('"serving"') && one.endsWith("}"))
+            if (line !== undefined) resolve(JSON.parse(line))
+          })
+        }
+      )
+      return { child, serving }
+    }
+    const first = serve()
+    const second = { fingerprint: "" }
+    try {
+      const { contactPoint, control, uri } = await first.serving
+      assert.match(contactPoint.fingerprint, /^[0-9a-f]{64}$/)
+      second.fingerprint = contactPoint.fingerprint
+      const joined = await run(["join", uri, "--json"])
+      assert.match(joined.stdout, /^\{"event":"joined"/)
+      assert.strictEqual(joined.code, 0)
+      const info = JSON.parse((await run(["remote", control, "info", "--json"])).stdout)
+      assert.deepInclude(info, { name: "effect-nat", strategies: ["auto", "lan", "manual", "upnp", "natpmp", "pcp"] })
+      assert.deepInclude(info.mapping, { event: "mapped", method: "lan" })
+      const text = (await run(["remote", control, "info"])).stdout
+      assert.match(text, /^mapping {5}mapped .* \(lan, no lease\)$/m)
+      const changed = await run(["remote", control, "strategy", "manual"])
+      assert.match(changed.stdout, /^changed .*\(manual, no lease\)\n$/)
+      const unknown = await run(["remote", control, "strategy", "wormhole"])
+      assert.match(unknown.stderr, /^effect-nat: .*no strategy "wormhole": it knows auto, .*\n$/)
+      // What opens the session opens no control, and the other way round.
+      assert.strictEqual((await run(["remote", uri, "info"])).code, 2)
+      assert.strictEqual((await run(["join", control])).code, 2)
+    } finally {
+      first.child.kill("SIGINT")
+      await new Promise((resolve) => first.child.on("close", resolve))
+    }
+    const again = serve()
+    try {
+      assert.strictEqual((await again.serving).contactPoint.fingerprint, second.fingerprint)
+    } finally {
+      again.child.kill("SIGKILL")
+      rmSync(state, { recursive: true, force: true })
+    }
   })
 
   const onTerminal = process.platform === "linux" ? it : it.skip

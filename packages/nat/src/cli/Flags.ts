@@ -282,6 +282,24 @@ export const plain = Flag.Boolean("plain").pipe(
   Flag.withDefault(false)
 )
 
+export const tls = Flag.Boolean("tls").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription(
+    "Take members over TLS, by a certificate of its own that is kept for the next time; the URI has its fingerprint"
+  ),
+  Flag.withDefault(false)
+)
+
+const fileFlag = (name: string) => Flag.String(name).pipe(Flag.withMetavar("FILE"), Flag.withDefault(undefined))
+
+export const tlsCert = fileFlag("tls-cert").pipe(
+  Flag.withDescription(
+    "The same by this certificate, in PEM, with those that lead to its authority: browsers ask for one"
+  )
+)
+
+export const tlsKey = fileFlag("tls-key").pipe(Flag.withDescription("The private key of --tls-cert, in PEM"))
+
 export const control = Flag.Boolean("control").pipe(
   Flag.withoutNegation,
   Flag.withDescription("Print a second URI, which opens the control of the dispatcher (see: effect-nat remote)"),

@@ -20,7 +20,7 @@ export interface SessionStatus {
   readonly role: string
   readonly members: number
   /** What is counted of this session alone; `undefined` where nobody does. */
-  readonly totals: Totals | undefined
+  readonly totals?: Totals | undefined
 }
 
 /** A mapping at a moment; times in milliseconds of one clock. */

@@ -48,13 +48,7 @@ const choose = Effect.fnUntraced(function* (input: Input) {
   const read = ContactPointUri.fromString(input.uri)
   if (Result.isFailure(read)) return yield* wrongCall(read.failure.message)
   const contactPoint = read.success
-  const { fingerprint, sessions } = contactPoint
-  // What it names is to be met with this certificate, and nothing else.
-  if (fingerprint !== undefined) {
-    return yield* wrongCall(
-      "this contact point is joined over TLS only, which this version does not speak: get a later one"
-    )
-  }
+  const { sessions } = contactPoint
   if (sessions.length === 0) {
     return yield* wrongCall("this contact point names no session: ask for one that does")
   }

@@ -15,7 +15,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { Failure } from "../Failure.ts"
+import { Failure, oneLine } from "../Failure.ts"
 import type * as Flags from "../Flags.ts"
 import * as Output from "../Output.ts"
 
@@ -37,15 +37,9 @@ const wrongCall = (message: string) => new Failure({ status: 2, message })
 const connect = Effect.fnUntraced(function* ({ uri }: Input) {
   const read = ContactPointUri.fromString(uri)
   if (Result.isFailure(read)) return yield* wrongCall(read.failure.message)
-  const { control, fingerprint } = read.success
-  if (control === undefined) {
+  if (read.success.control === undefined) {
     return yield* wrongCall(
       "this contact point does not open the control of its dispatcher: take the one that effect-nat serve --control prints"
-    )
-  }
-  if (fingerprint !== undefined) {
-    return yield* wrongCall(
-      "this contact point is reached over TLS only, which this version does not speak: get a later one"
     )
   }
   return yield* RemoteDispatcher.connect(read.success)
@@ -169,9 +163,16 @@ const prepare = Effect.fnUntraced(function* (input: Input) {
   }
 })
 
+const brokenDispatcher = (defect: unknown) => {
+  const detail = defect instanceof Error ? defect.message : String(defect)
+  return new Failure({ status: 1, message: `the dispatcher could not answer: ${Output.printable(oneLine(detail))}` })
+}
+
 /** Connects, asks or tells one thing, and prints what came of it. */
 export const run = (input: Input) =>
   Effect.gen(function* () {
     const act = yield* prepare(input)
-    yield* act(yield* connect(input))
+    const doing: Effect.Effect<void, Error> = act(yield* connect(input))
+    // What the other side could not do comes as a defect of its own, and is none of this program.
+    yield* Effect.catchDefect(doing, (defect) => Effect.fail(brokenDispatcher(defect)))
   }).pipe(Effect.scoped, Effect.provide(NodeConnector.layer))

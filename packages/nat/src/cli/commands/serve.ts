@@ -6,6 +6,7 @@ import type * as Capability from "@effect-nat/core/Capability"
 import * as ContactPointUri from "@effect-nat/core/ContactPointUri"
 import * as ContactPointResolver from "@effect-nat/core/ContactPointResolver"
 import * as Lan from "@effect-nat/core/Lan"
+import * as NodeLedger from "@effect-nat/core/NodeLedger"
 import * as Monotonic from "@effect-nat/core/Monotonic"
 import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
@@ -27,6 +28,7 @@ import * as Ref from "effect/Ref"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as Path from "node:path"
 import * as Automatic from "../../Automatic.ts"
 import * as Fallback from "../../Fallback.ts"
 import { Failure } from "../Failure.ts"
@@ -54,6 +56,11 @@ export interface Input extends Strategy.Choice {
   readonly noBeacon: boolean
   /** Whether the local network is told what opens the session. */
   readonly beaconOpen: boolean
+  /** Whether members come over TLS, by a certificate that is made where there is none. */
+  readonly tls: boolean
+  /** The files of a certificate that is given, and of its key. */
+  readonly tlsCert: string | undefined
+  readonly tlsKey: string | undefined
   /** Whether the dispatcher can be controlled from elsewhere, by those who are told how. */
   readonly control: boolean
   readonly plain: boolean
@@ -190,6 +197,14 @@ const announce = Effect.fnUntraced(function* (
   yield* beacon.announce(contactPoints)
 })
 
+const checkTls = ({ tls, tlsCert, tlsKey }: Input) => {
+  const wrong = (message: string) => Effect.fail(new Failure({ status: 2, message }))
+  if ((tlsCert === undefined) !== (tlsKey === undefined))
+    return wrong("--tls-cert and --tls-key go together: name both")
+  if (tls && tlsCert !== undefined) return wrong("--tls makes a certificate of its own: leave it out with --tls-cert")
+  return Effect.void
+}
+
 const checkBeacon = ({ beaconOpen, noAutomation, noBeacon }: Input) =>
   beaconOpen && (noBeacon || noAutomation)
     ? Effect.fail(
@@ -202,6 +217,15 @@ const checkBeacon = ({ beaconOpen, noAutomation, noBeacon }: Input) =>
 
 const requestOf = (input: Input) =>
   ({ protocol: "tcp", internalPort: input.port, externalPort: input.externalPort }) as const
+
+/** Loaded only where it is wanted, as what makes certificates is heavy. */
+const certificateOf = Effect.fnUntraced(function* ({ tls, tlsCert, tlsKey }: Input) {
+  if (!tls && tlsCert === undefined) return undefined
+  const NodeCertificate = yield* Effect.promise(() => import("@effect-nat/dispatcher/NodeCertificate"))
+  return tlsCert !== undefined && tlsKey !== undefined
+    ? yield* NodeCertificate.fromFiles({ certificate: tlsCert, key: tlsKey })
+    : yield* NodeCertificate.selfSignedIn(Path.join(NodeLedger.directory(), "..", "certificate.pem"))
+})
 
 type Dispatching = Dispatcher.Dispatcher["Service"]
 
@@ -219,7 +243,7 @@ const makeStatus = Effect.fnUntraced(function* (dispatcher: Dispatching) {
       mapping,
       connections,
       totals: { messages, bytesIn, bytesOut },
-      sessions: sessions.map((one) => ({ ...one, totals: undefined }))
+      sessions
     }
     return status
   })
@@ -238,6 +262,7 @@ const serve = Effect.fnUntraced(function* (input: Input, live: LiveTerminal.Live
           description: input.description,
           name: input.name,
           viewpoint: input.viewpoint,
+          tls: yield* certificateOf(input),
           strategies: input.control ? strategiesOf(input) : undefined
         })
       ).pipe(Effect.tapErrorTag("NatError", (error) => Output.requestFailure(input.json, requestOf(input), error)))
@@ -265,6 +290,7 @@ const serve = Effect.fnUntraced(function* (input: Input, live: LiveTerminal.Live
 
 /** Serves one session until it is interrupted. */
 export const run = Effect.fnUntraced(function* (input: Input) {
+  yield* checkTls(input)
   yield* checkBeacon(input)
   const live = input.json || input.plain ? undefined : yield* LiveTerminal.take
   const layers = ContactPointResolver.layer.pipe(Layer.provideMerge(layerMapper(input)))
