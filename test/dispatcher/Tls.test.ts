@@ -524,6 +524,29 @@ it.live("a connection over TLS can be paused, resumed, written to, ended and dro
   })
 )
 
+it.live("a write over TLS is told to be through only when the peer has made room for it", () =>
+  Effect.gen(function* () {
+    const tls = yield* NodeCertificate.selfSigned()
+    const { first, port } = yield* listen({ tls })
+    const client = yield* tlsClient(port)
+    yield* client.write(bytesOf("hello"))
+    const { connection, said } = yield* first
+    yield* until(Effect.sync(() => said.length === 1))
+    client.socket.pause()
+    // More than the kernel's own buffers hold.
+    const size = 32 * 1_048_576
+    let isThrough = false
+    connection.write([new Uint8Array(size)], () => {
+      isThrough = true
+    })
+    yield* Effect.sleep("200 millis")
+    assert.isFalse(isThrough)
+    client.socket.resume()
+    yield* until(Effect.sync(() => isThrough))
+    yield* until(Effect.map(client.received, ({ length }) => length === size))
+  })
+)
+
 it.live("what is said before the first byte of the peer comes inside of TLS", () =>
   Effect.gen(function* () {
     const secure = yield* secureDispatcher({ maxHandshakes: 2 })
