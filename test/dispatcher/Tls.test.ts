@@ -9,6 +9,7 @@ import * as NodeTcpListener from "@effect-nat/dispatcher/NodeTcpListener"
 import * as Session from "@effect-nat/dispatcher/Session"
 import type * as SessionError from "@effect-nat/dispatcher/SessionError"
 import * as TcpListener from "@effect-nat/dispatcher/TcpListener"
+import * as WebConnector from "@effect-nat/dispatcher/WebConnector"
 import * as Wire from "@effect-nat/dispatcher/Wire"
 import { assert, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
@@ -276,6 +277,40 @@ it.live("a contact point's fingerprint is enough to join over TLS", () =>
   })
 )
 
+it.live("a member whose dispatcher has another certificate all at once gives up, and says why", () =>
+  Effect.gen(function* () {
+    const [secure, other] = [yield* secureDispatcher(), yield* secureDispatcher()]
+    const invitation = yield* secure.register()
+    const proxy = yield* makeProxy(secure.address)
+    const { fingerprint } = secure.certificate
+    const session = yield* joinAt(proxy.address, invitation, { fingerprint, reconnectTimeout: "400 millis" })
+    yield* proxy.setTarget(other.address)
+    yield* proxy.cut
+    const over = yield* reasonOf(Stream.runDrain(session.events))
+    assert.strictEqual(over._tag, "GivenUp")
+    assert.include(over.message, `the certificate ${other.certificate.fingerprint} in place of ${fingerprint}`)
+  })
+)
+
+it.live("by WebSocket a fingerprint means TLS, and the platform judges the certificate", () =>
+  Effect.gen(function* () {
+    const invitation = yield* Effect.scoped(Effect.flatMap(dispatcherWith({}), ({ register }) => register()))
+    const options = { invitation, reconnectTimeout: 0, fingerprint: ContactPoint.Fingerprint.make("3".repeat(64)) }
+    const { first, port } = yield* listen({})
+    const joining = Session.joinAt([loopbackAt(port)], options).pipe(Effect.provide(WebConnector.layer))
+    yield* Effect.forkChild(Effect.ignore(joining))
+    const { said } = yield* first
+    yield* until(Effect.sync(() => said.length > 0))
+    assert.strictEqual(said[0]?.charCodeAt(0), 0x16)
+    const secure = yield* secureDispatcher()
+    const { fingerprint } = secure.certificate
+    const refused = Session.joinAt([secure.address], { ...options, fingerprint }).pipe(
+      Effect.provide(WebConnector.layer)
+    )
+    assert.strictEqual((yield* reasonOf(refused))._tag, "Unreachable")
+  })
+)
+
 it.live("large messages come whole over TLS, both ways, to a member that reads slowly too", () =>
   Effect.gen(function* () {
     const secure = yield* secureDispatcher()
@@ -486,6 +521,29 @@ it.live("a connection over TLS can be paused, resumed, written to, ended and dro
     leaving.socket.end("bye")
     yield* until(Effect.sync(() => connections[1]?.said.includes("end") === true))
     assert.deepStrictEqual(connections[1]?.said, ["bye", "end"])
+  })
+)
+
+it.live("a write over TLS is told to be through only when the peer has made room for it", () =>
+  Effect.gen(function* () {
+    const tls = yield* NodeCertificate.selfSigned()
+    const { first, port } = yield* listen({ tls })
+    const client = yield* tlsClient(port)
+    yield* client.write(bytesOf("hello"))
+    const { connection, said } = yield* first
+    yield* until(Effect.sync(() => said.length === 1))
+    client.socket.pause()
+    // More than the kernel's own buffers hold.
+    const size = 32 * 1_048_576
+    let isThrough = false
+    connection.write([new Uint8Array(size)], () => {
+      isThrough = true
+    })
+    yield* Effect.sleep("200 millis")
+    assert.isFalse(isThrough)
+    client.socket.resume()
+    yield* until(Effect.sync(() => isThrough))
+    yield* until(Effect.map(client.received, ({ length }) => length === size))
   })
 )
 

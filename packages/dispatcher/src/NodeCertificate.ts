@@ -224,7 +224,7 @@ const generate = async (crypto: WebCryptoApi, name: string, notBefore: Date, not
  *
  * **Details**
  *
- * The library that makes it is loaded when this is first run, which takes some 0.2 seconds and 22 MB.
+ * The library that makes it is loaded when this is first run, which takes some 0.2 seconds and 14 MB.
  *
  * @category constructors
  * @since 0.1.0
