@@ -2,6 +2,7 @@
  * `effect-nat serve`: the dispatcher on one mapped port; where there is no gateway, on this host's own network.
  */
 import * as ContactPoint from "@effect-nat/core/ContactPoint"
+import * as Announcer from "@effect-nat/core/Announcer"
 import type * as Capability from "@effect-nat/core/Capability"
 import * as ContactPointUri from "@effect-nat/core/ContactPointUri"
 import * as ContactPointResolver from "@effect-nat/core/ContactPointResolver"
@@ -186,15 +187,11 @@ const serveMetrics = Effect.fnUntraced(function* (port: number) {
   yield* Effect.mapError(Layer.build(layer(port)), ({ cause }) => cannotTell(port, cause))
 })
 
-/** On this network, where it is found by `effect-nat find`. */
-const announce = Effect.fnUntraced(function* (
-  { beaconOpen, noAutomation, noBeacon }: Input,
-  contactPoints: Stream.Stream<ContactPoint.ContactPoint>
-) {
-  if (noBeacon || noAutomation) return
+/** By which this network is told, for `effect-nat find`; none where it shall not be. */
+const makeBeacon = Effect.fnUntraced(function* ({ beaconOpen, noAutomation, noBeacon }: Input) {
+  if (noBeacon || noAutomation) return undefined
   const Beacon = yield* Effect.promise(() => import("@effect-nat/dispatcher/Beacon"))
-  const beacon = yield* Beacon.make({ withCapabilities: beaconOpen })
-  yield* beacon.announce(contactPoints)
+  return yield* Beacon.make({ withCapabilities: beaconOpen })
 })
 
 const checkTls = ({ tls, tlsCert, tlsKey }: Input) => {
@@ -252,6 +249,7 @@ const makeStatus = Effect.fnUntraced(function* (dispatcher: Dispatching) {
 const serve = Effect.fnUntraced(function* (input: Input, live: LiveTerminal.LiveTerminal | undefined) {
   if (input.metricsPort !== undefined) yield* serveMetrics(input.metricsPort)
   const released = yield* Hold.printReleaseAtEnd(input.json)
+  const beacon = yield* makeBeacon(input)
   const dispatcher = yield* Dispatcher.Dispatcher.pipe(
     Effect.provideContext(
       yield* Layer.build(
@@ -264,7 +262,10 @@ const serve = Effect.fnUntraced(function* (input: Input, live: LiveTerminal.Live
           viewpoint: input.viewpoint,
           tls: yield* certificateOf(input),
           strategies: input.control ? strategiesOf(input) : undefined
-        })
+        }).pipe(
+          // A controller may have its sessions announced, too.
+          Layer.provide(beacon === undefined ? Layer.empty : Layer.succeed(Announcer.Announcer, beacon))
+        )
       ).pipe(Effect.tapErrorTag("NatError", (error) => Output.requestFailure(input.json, requestOf(input), error)))
     )
   )
@@ -274,7 +275,7 @@ const serve = Effect.fnUntraced(function* (input: Input, live: LiveTerminal.Live
   yield* Output.mappingEvent(input.json, "mapped", mapping)
   yield* Hold.warnOfOtherPort(input.externalPort ?? input.port, mapping)
   const control = input.control ? yield* dispatcher.grantControl("manage") : undefined
-  yield* announce(input, dispatcher.changes)
+  if (beacon !== undefined) yield* beacon.announce(dispatcher.changes)
   yield* Effect.all(
     [
       Hold.watch(input.json, dispatcher.mapping, mapping),
