@@ -198,6 +198,33 @@ describe("what is announced", () => {
     assert.strictEqual(new Set(instances).size, 1)
   })
 
+  it("is told in the old format for 16 sessions at most", () => {
+    const { announce, pass, sent, there } = world()
+    const sessions = Array.from({ length: 20 }, (_, index) => sessionOf(index))
+    announce(there, Stream.make(island("192.168.77.3:12000", { sessions })))
+    pass(second)
+    assert.deepStrictEqual(
+      sent.flatMap(({ packet }) => (packet._tag === "Crqt" ? [packet.session] : [])),
+      sessions.slice(0, 16).map(({ id }) => id)
+    )
+  })
+
+  it("is of the instance that it says, and says goodbye to the one before", () => {
+    const { announce, here, pass, there, watch } = world()
+    const { told } = watch(here)
+    const of = (index: number) => island("192.168.77.3:12000", { instance: instanceOf(index) })
+    announce(there, timed([1000, of(1)], [3000, of(2)]))
+    pass(30 * second)
+    assert.deepStrictEqual(
+      told.map(({ at, sighting, tag }) => [at, tag, sighting.contactPoint.instance]),
+      [
+        [1001, "Found", instanceOf(1)],
+        [3001, "Lost", instanceOf(1)],
+        [3001, "Found", instanceOf(2)]
+      ]
+    )
+  })
+
   it("promises three intervals, or less where less is promised", () => {
     const lifetimeOf = (options: Beacon.Options, lifetime?: number) => {
       const { announce, pass, sent, there } = world()
@@ -263,19 +290,25 @@ describe("what is announced", () => {
       { name: "lo", isLoopback: true, addresses: [IpInterface.fromStringUnsafe("127.0.0.1/8")] },
       { name: "eth0", isLoopback: false, addresses }
     ])
+    const bound: Array<string> = []
     there.start().fork(
-      Beacon.make().pipe(
-        Effect.flatMap((beacon) => beacon.announce(Stream.make(island("192.168.77.3:12000")))),
-        Effect.andThen(Effect.never),
-        Effect.scoped,
-        Effect.provideService(NetworkInterfaces.NetworkInterfaces, { list })
-      )
+      Effect.gen(function* () {
+        const udp = yield* Udp.Udp
+        const open: typeof udp.open = (options) => {
+          bound.push(NetAddress.formatIp(options.bind?.address ?? assert.fail()))
+          return udp.open(options)
+        }
+        const beacon = yield* Effect.provideService(Beacon.make(), Udp.Udp, { open })
+        yield* beacon.announce(Stream.make(island("192.168.77.3:12000")))
+        return yield* Effect.never
+      }).pipe(Effect.scoped, Effect.provideService(NetworkInterfaces.NetworkInterfaces, { list }))
     )
     pass(second)
     assert.deepStrictEqual(sent.map(({ from, to }) => `${from} ${to}`).slice(0, 1), [
       "192.168.77.3 192.168.77.255:43215"
     ])
     assert.strictEqual(sent.length, 2)
+    assert.deepStrictEqual(bound, ["192.168.77.3"])
   })
 
   it("goes to the other networks where one cannot be sent to, or hangs", () => {
@@ -557,6 +590,43 @@ describe("what others forge", () => {
     assert.deepStrictEqual(summary(), [[1, "Found", "island"]])
   })
 
+  it("speaks for an instance through four sources at most", () => {
+    const { here, inject, network, pass, watch } = world()
+    const { told } = watch(here)
+    const from = (last: number) => inject(here, `192.168.77.${last}`, extended(1, { name: `${last}` }))
+    network.after(second, () => [11, 12, 13, 14].forEach(from))
+    for (let at = 2; at < 18; at++) network.after(at * second + 500, () => from(15))
+    pass(40 * second)
+    assert.deepStrictEqual(
+      told.map(({ at, sighting, tag }) => [at, tag, sighting.contactPoint.name]),
+      [
+        [1000, "Found", "11"],
+        [16_000, "Lost", "11"],
+        [16_500, "Found", "15"],
+        [32_500, "Lost", "15"]
+      ]
+    )
+  })
+
+  it("makes room from what was heard longest ago", () => {
+    const { here, inject, network, pass, watch } = world()
+    const { told } = watch(here)
+    const hear = (index: number) => inject(here, `192.168.77.${10 + (index % 9)}`, extended(index))
+    pass(1)
+    for (let index = 0; index < 256; index++) hear(index)
+    network.after(second, () => hear(0))
+    network.after(2 * second, () => hear(300))
+    pass(3 * second)
+    assert.strictEqual(told.length, 258)
+    assert.deepStrictEqual(
+      told.slice(256).map(({ sighting, tag }) => [tag, sighting.contactPoint.name]),
+      [
+        ["Lost", "island 1"],
+        ["Found", "island 300"]
+      ]
+    )
+  })
+
   it("is not heard from outside of this host's networks, or over IPv6", () => {
     const { here, inject, network, pass, watch } = world()
     const { told } = watch(here)
@@ -661,6 +731,17 @@ describe("a watch", () => {
     assert.strictEqual(other.told.length, 1)
   })
 
+  it("follows this host to another network", () => {
+    const { announce, here, network, pass, watch } = world()
+    const other = network.addLan({ network: "10.0.0.0/24" })
+    const { summary } = watch(here)
+    const far = network.addHost({ attachments: [{ lan: other, address: "10.0.0.3" }], gateways: [] })
+    announce(far, Stream.make(island("10.0.0.3:12000")))
+    network.after(7 * second, () => here.move({ attachments: [{ lan: other, address: "10.0.0.2" }], gateways: [] }))
+    pass(60 * second)
+    assert.deepStrictEqual(summary(), [[10_001, "Found", "island"]])
+  })
+
   it("tells whoever comes later what is there, and ends with its scope without a loss", () => {
     const { announce, here, pass, there } = world()
     announce(there, Stream.make(island("192.168.77.3:12000")))
@@ -689,11 +770,13 @@ describe("a watch", () => {
     const { announce, here, network, pass, there } = world()
     announce(there, Stream.make(island("192.168.77.3:12000")))
     const opened: Array<number> = []
+    const closed: Array<number> = []
     const seen: Array<string> = []
+    const noteClose = Effect.addFinalizer(() => Effect.sync(() => closed.push(network.now)))
     const frail = Effect.map(Udp.Udp, (udp) =>
       Udp.Udp.of({
         open: (options) =>
-          Effect.map(udp.open(options), (socket) => {
+          Effect.map(Effect.tap(udp.open(options), noteClose), (socket) => {
             opened.push(network.now)
             const lost = new DatagramSocket.DatagramSocketError({
               reason: new DatagramSocket.DatagramSocketClosedError()
@@ -711,6 +794,7 @@ describe("a watch", () => {
     )
     pass(20 * second)
     assert.deepStrictEqual(opened, [0, 10, 1020])
+    assert.deepStrictEqual(closed, [10, 20])
     assert.deepStrictEqual(seen, ["Found"])
   })
 

@@ -76,7 +76,7 @@ describe("the beacon's packets", () => {
 })
 
 describe("the old packet", () => {
-  it.each(["", "a", "ab", "abc", "Insel über dem Meer", "\u0000\u001b[31m"])("keeps the name %j", (name) => {
+  it.each(["", "a", "ab", "abc", "Insel über dem Meer", "\u0000\u001b[31m", "\ufeffa"])("keeps the name %j", (name) => {
     assert.deepStrictEqual(decoded(BeaconCodec.encode({ ...packets.crqt, name })), { ...packets.crqt, name })
     assert.deepStrictEqual(decoded(crqt(bytesOf(name))), { ...packets.crqt, name })
   })

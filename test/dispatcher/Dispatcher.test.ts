@@ -222,6 +222,20 @@ describe("listening", () => {
 })
 
 describe("the mapping", () => {
+  it.live("ends what is watched when it ends, or its mapping is released", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const one = yield* Scope.provide(dispatcher(), scope)
+      const drained = [Stream.runDrain(one.changes), Stream.runDrain(one.watch), Stream.runDrain(one.mapping.changes)]
+      const watching = yield* Effect.forEach(drained, (drain) => Effect.forkChild(drain))
+      const last = watching.at(-1) ?? assert.fail()
+      yield* one.mapping.release
+      yield* Fiber.join(last)
+      yield* Scope.close(scope, Exit.void)
+      yield* Effect.forEach(watching, Fiber.join)
+    })
+  )
+
   it.live("is asked of the strategy for the port listened on, and followed by the contact point", () =>
     Effect.gen(function* () {
       const made = yield* makeMapper

@@ -696,6 +696,28 @@ describe("a broken connection", () => {
     })
   )
 
+  it.live("is told of: where it is, that it broke, and where it is again", () =>
+    Effect.gen(function* () {
+      const one = yield* dispatcher()
+      const invitation = yield* one.register()
+      const proxy = yield* makeProxy(one.address)
+      const far = yield* joinAt(proxy.address, invitation, quick)
+      const told: Array<Option.Option<NetAddress.InetAddress>> = []
+      yield* Effect.forkScoped(Stream.runForEach(far.connections, (address) => Effect.sync(() => told.push(address))))
+      yield* until(Effect.sync(() => told.length === 1))
+      yield* proxy.setMode("refuse")
+      yield* proxy.cut
+      yield* until(Effect.sync(() => told.length === 2))
+      yield* proxy.setMode("pass")
+      yield* until(Effect.sync(() => told.length === 3))
+      assert.deepStrictEqual(told, [Option.some(proxy.address), Option.none(), Option.some(proxy.address)])
+      // A session that is over is not one whose connection is made again.
+      yield* one.unregister(invitation.sessionId)
+      assert.deepInclude(yield* reasonOf(Stream.runDrain(far.events)), { _tag: "Closed", reason: "SessionClosed" })
+      assert.lengthOf(told, 3)
+    })
+  )
+
   it.live("is made again at a dispatcher that comes back, where the session began anew", () =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()

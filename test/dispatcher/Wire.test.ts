@@ -1,9 +1,11 @@
 import * as CloseReason from "@effect-nat/dispatcher/CloseReason"
 import type * as Facet from "@effect-nat/dispatcher/Facet"
+import * as ProxyProtocol from "@effect-nat/dispatcher/ProxyProtocol"
 import * as SessionId from "@effect-nat/core/SessionId"
 import * as Wire from "@effect-nat/dispatcher/Wire"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as NetAddress from "effect/net/NetAddress"
 import * as Schema from "effect/Schema"
 import * as Fs from "node:fs"
 import * as Zlib from "node:zlib"
@@ -35,6 +37,7 @@ const vectors = {
     0102 0003 aabbcc`,
   challenge: `8e4e4154 01 00 0000 ${shared.routerNonce} 719e45981d4eda0a45a70ed3897a0182`,
   refusal: "8e4e4154 01 03 0000",
+  "PROXY header": "0d0a0d0a 000d0a51 5549540a 21 11 000c cb007109 c0000201 d431 2ee0",
   welcome: `00000090 a2e310c7 01 00000000000007 00000000000f4240 00100000 ${shared.life}
     ${shared.join} ${shared.send} ${none} ${none} ${none} ${shared.leave} ${none}`,
   join: `00000014 00000000 ${shared.join}`,
@@ -119,6 +122,15 @@ describe("the documented examples", () => {
     const { "capability name": _name, "router's proof": _proof, ...whole } = vectors
     const expected = Object.values(whole).map((text) => text.replaceAll(/\s/g, ""))
     assert.deepStrictEqual(examples.toSorted(), expected.toSorted())
+  })
+})
+
+describe("a forwarder's header", () => {
+  it("has the documented bytes", () => {
+    const [source, destination] = ["203.0.113.9:54321", "192.0.2.1:12000"].map((text) =>
+      NetAddress.inetAddressFromStringUnsafe(text)
+    )
+    is(ProxyProtocol.encode({ source, destination }), "PROXY header")
   })
 })
 

@@ -357,17 +357,27 @@ const onPath = (command: string): boolean =>
   })
 
 /**
+ * What this machine lacks to run a lab with more commands, in words; empty when such a lab can start.
+ *
+ * @category guards
+ */
+export const missingWith = (more: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<string>> =>
+  Effect.sync(() => {
+    if (process.platform !== "linux") return ["Linux"]
+    const lacking = [...commands, ...more].filter((command) => !onPath(command))
+    if (process.getuid?.() !== 0) return ["root", ...lacking]
+    if (spawnSync("unshare", ["--net", "true"]).status !== 0) {
+      return ["the right to make network namespaces", ...lacking]
+    }
+    return lacking
+  })
+
+/**
  * What this machine lacks to run a lab, in words; empty when a lab can start.
  *
  * @category guards
  */
-export const missing: Effect.Effect<ReadonlyArray<string>> = Effect.sync(() => {
-  if (process.platform !== "linux") return ["Linux"]
-  const lacking = commands.filter((command) => !onPath(command))
-  if (process.getuid?.() !== 0) return ["root", ...lacking]
-  if (spawnSync("unshare", ["--net", "true"]).status !== 0) return ["the right to make network namespaces", ...lacking]
-  return lacking
-})
+export const missing: Effect.Effect<ReadonlyArray<string>> = missingWith([])
 
 const isAlive = (pid: number): boolean => {
   try {

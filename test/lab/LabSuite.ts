@@ -39,9 +39,9 @@ export const suiteNeeding = (
 }
 
 /**
- * A `describe` for tests that build labs: `suiteNeeding` a lab.
+ * A `describe` for tests that build labs: `suiteNeeding` a lab, and commands that not every lab has.
  *
  * @category testing
  */
-export const labSuite = (title: string, define: () => void): void =>
-  suiteNeeding({ who: "the lab", missing: Effect.runSync(Lab.missing) }, title, define)
+export const labSuite = (title: string, define: () => void, commands: ReadonlyArray<string> = []): void =>
+  suiteNeeding({ who: "the lab", missing: Effect.runSync(Lab.missingWith(commands)) }, title, define)

@@ -33,11 +33,15 @@ for (const strategy of ["upnp", "natpmp"] as const) {
             `--strategy ${strategy} --port 12000 --external-port 12001 --json --lease 1h`
           )
           const serving = JSON.parse(yield* server.awaitLine('"event":"serving"', { timeout: "15 seconds" }))
+          const [sessionId, capability] = serving.invitation.split(".")
           assert.deepStrictEqual(serving.contactPoint, {
             version: 1,
             name: "effect-nat",
             internal: ["192.168.77.2:12000"],
-            external: [{ address: "11.22.33.1:12001", verification: "reported" }]
+            external: [{ address: "11.22.33.1:12001", verification: "reported" }],
+            sessions: [{ id: sessionId, role: "", capabilities: [capability] }],
+            instance: serving.contactPoint.instance,
+            lifetime: 3600
           })
           const mapped = JSON.parse(yield* server.awaitLine('"event":"mapped"'))
           assert.strictEqual(mapped.external, "11.22.33.1:12001")
@@ -80,6 +84,65 @@ labSuite("effect-nat serve", () => {
           yield* server.stdout,
           /^mapped 192\.168\.77\.2:12000\/tcp -> 11\.22\.33\.1:12000 \(pcp via 192\.168\.77\.1, lease 2h\)$/m
         )
+      }),
+    60_000
+  )
+
+  it.live(
+    "prints a URI by which a wan host and a lan host join, and says lines to each other",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: { upnp: false, natpmp: true } })
+        const server = yield* start(lab, "")
+        const line = yield* server.awaitLine(/^join by: effect-nat join effect-nat:/, { timeout: "15 seconds" })
+        const uri = line.replace("join by: effect-nat join ", "")
+        const member = (host: Lab.Host) => lab.spawn(host, process.execPath, [bin, "join", uri])
+        const outside = yield* member("wan")
+        yield* outside.awaitLine(/^joined session [0-9a-f]{32} at 11\.22\.33\.1:12000$/, {
+          from: "stderr",
+          timeout: "15 seconds"
+        })
+        const inside = yield* member("lan")
+        yield* inside.awaitLine(/^joined session [0-9a-f]{32} at 192\.168\.77\.2:12000$/, {
+          from: "stderr",
+          timeout: "15 seconds"
+        })
+        yield* outside.write("hello from the world\n")
+        yield* inside.awaitLine(/^1 {2}\d+:\d\d:\d\d\.\d{3} {2}hello from the world$/)
+        yield* inside.write("hello from the house\n")
+        yield* outside.awaitLine(/^2 .* hello from the house$/)
+        yield* server.signal("SIGINT")
+        yield* outside.awaitLine("the connection broke: making it again", { from: "stderr" })
+      }),
+    60_000
+  )
+
+  it.live(
+    "is found on its network, and joined from there where it is open to all, and not found where it shall not be",
+    () =>
+      Effect.gen(function* () {
+        const lab = yield* Lab.make({ daemon: { upnp: false, natpmp: true } })
+        const finder = yield* lab.spawn("router", process.execPath, [bin, "find", "--json"])
+        const found = (port: number) =>
+          Effect.map(finder.awaitLine(new RegExp(`"event":"found".*:${port}"`), { timeout: "15 seconds" }), (line) =>
+            JSON.parse(line)
+          )
+        yield* start(lab, "--role scene --name house")
+        const locked = yield* found(12000)
+        assert.deepInclude(locked.contactPoint, { name: "house", internal: ["192.168.77.2:12000"] })
+        assert.deepInclude(locked.contactPoint.sessions[0], { role: "scene", capabilities: [] })
+        const refused = yield* lab.run("router", process.execPath, [bin, "join", locked.uri])
+        assert.include(refused.stderr, "session scene is locked: ask for an invitation")
+        const silent = yield* start(lab, "--port 12001 --no-beacon")
+        const forbidden = yield* start(lab, "--port 12002 --no-automation")
+        for (const one of [silent, forbidden]) yield* one.awaitLine("contact point: ", { timeout: "15 seconds" })
+        const open = yield* start(lab, "--port 12003 --beacon-open")
+        const { uri } = yield* found(12003)
+        const joined = yield* lab.spawn("router", process.execPath, [bin, "join", uri])
+        yield* joined.awaitLine("joined session", { from: "stderr", timeout: "15 seconds" })
+        yield* open.signal("SIGINT")
+        yield* finder.awaitLine(/"event":"lost".*:12003"/)
+        assert.notMatch(yield* finder.stdout, /:1200[12]"/)
       }),
     60_000
   )

@@ -2,12 +2,19 @@
  * The program as a person calls it, where no network is needed: wrong calls, help, completions, and what a lone host
  * can do.
  */
+import * as ContactPointUri from "@effect-nat/core/ContactPointUri"
 import { assert, describe, it } from "@effect/vitest"
+import * as Result from "effect/Result"
 import { spawn } from "node:child_process"
+import { mkdtempSync, rmSync } from "node:fs"
 import { createServer } from "node:net"
+import { tmpdir } from "node:os"
+import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 
 const bin = fileURLToPath(new URL("../../packages/nat/bin/effect-nat.js", import.meta.url))
+
+const escape = "\u001b"
 
 interface Ended {
   readonly code: number | null
@@ -67,6 +74,17 @@ const wrongCalls: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: Reg
   [["delete"], /port/],
   [["serve", "--port", "0"], /"0" is not a port/],
   [["serve", "--session", "abc"], /"abc" is not a session/],
+  [["serve", "--role", "x".repeat(64)], /too long: at most 63 bytes/],
+  [["serve", "--name", "é".repeat(128)], /too long: at most 255 bytes/],
+  [["serve", "--tls-cert", "x.pem"], /--tls-cert and --tls-key go together: name both/],
+  [["serve", "--tls", "--tls-cert", "x.pem", "--tls-key", "x.pem"], /--tls makes a certificate of its own/],
+  [["remote", "effect-nat:AQ"], /action/],
+  [["remote", "effect-nat:AQ", "info"], /the contact point is incomplete/],
+  [["serve", "--beacon-open", "--no-beacon"], /--no-beacon forbids --beacon-open: leave one of them out/],
+  [["serve", "--beacon-open", "--no-automation"], /--no-automation forbids --beacon-open/],
+  [["join"], /uri/],
+  [["join", "effect-nat:AQ", "--no-such-flag"], /Unrecognized flag: --no-such-flag/],
+  [["join", "effect-nat:AQ"], /the contact point is incomplete or was changed on its way/],
   [["find", "--for", "soon"], /"soon" is not a time: write it like 10s, 5m or 2h/],
   [["find", "--strategy", "upnp"], /Unrecognized flag: --strategy/],
   [["frobnicate"], /Unknown subcommand "frobnicate"/],
@@ -98,7 +116,7 @@ describe.concurrent("effect-nat", () => {
 
   it("--help lists every command", async () => {
     const { code, stdout } = await run(["--help"])
-    for (const command of ["map", "external", "list", "delete", "gateways", "serve", "find"]) {
+    for (const command of ["map", "external", "list", "delete", "gateways", "serve", "join", "find", "remote"]) {
       assert.match(stdout, new RegExp(`^ +${command} `, "m"))
     }
     assert.strictEqual(code, 0)
@@ -214,10 +232,142 @@ describe.concurrent("effect-nat map without a gateway", () => {
     assert.strictEqual(code, 2)
   })
 
+  it("serve prints a URI that says where to join, and where nobody looks no QR code and no live view", async () => {
+    const args = ["serve", "--strategy", "lan", "--no-beacon", "--port", String(await freePort())]
+    const { code, stderr, stdout } = await run(args, "join by")
+    const [, uri = ""] = /^join by: effect-nat join (effect-nat:\S+)$/m.exec(stdout) ?? []
+    const contactPoint = Result.getOrThrow(ContactPointUri.fromString(uri))
+    const [, word] = /; invitation (\S+)$/m.exec(stdout) ?? []
+    const [session] = contactPoint.sessions
+    assert.strictEqual(`${session?.id}.${session?.capabilities[0]}`, word)
+    assert.isUndefined(contactPoint.control)
+    assert.notInclude(stdout, escape)
+    assert.notInclude(stdout, "█")
+    assert.lengthOf(stdout.trimEnd().split("\n"), 4)
+    assert.strictEqual(stderr, "")
+    assert.strictEqual(code, 130)
+    const named = ["--role", "scene", "--name", "the house", "--viewpoint", "door"]
+    const asJson = await run([...args, "--json", ...named], "serving")
+    const serving = asJson.stdout.split("\n").find((line) => line.includes("serving")) ?? ""
+    const told = JSON.parse(serving)
+    const { name, sessions, viewpoint } = Result.getOrThrow(ContactPointUri.fromString(told.uri))
+    assert.deepStrictEqual([name, sessions.map(({ role }) => role), viewpoint], ["the house", ["scene"], "door"])
+    assert.deepInclude(told.contactPoint, { name, viewpoint })
+  })
+
+  it("serve --tls --control can be joined and controlled by what it prints, over TLS and from the same certificate", async () => {
+    const state = mkdtempSync(Path.join(tmpdir(), "effect-nat-tls-"))
+    const port = await freePort()
+    const args = ["serve", "--strategy", "lan", "--no-beacon", "--port", String(port), "--tls", "--control", "--json"]
+    const serve = () => {
+      const env = { ...process.env, XDG_STATE_HOME: state }
+      const child = spawn(process.execPath, [bin, ...args], {
+        stdio: ["ignore", "pipe", "inherit"],
+        timeout: 20_000,
+        env
+      })
+      let stdout = ""
+      const serving = new Promise<{ uri: string; control: string; contactPoint: { fingerprint: string } }>(
+        (resolve) => {
+          child.stdout.setEncoding("utf8").on("data", (text: string) => {
+            stdout += text
+            const line = stdout.split("\n").find((one) => one.includes('"serving"') && one.endsWith("}"))
+            if (line !== undefined) resolve(JSON.parse(line))
+          })
+        }
+      )
+      return { child, serving }
+    }
+    const first = serve()
+    const second = { fingerprint: "" }
+    try {
+      const { contactPoint, control, uri } = await first.serving
+      assert.match(contactPoint.fingerprint, /^[0-9a-f]{64}$/)
+      second.fingerprint = contactPoint.fingerprint
+      const joined = await run(["join", uri, "--json"])
+      assert.match(joined.stdout, /^\{"event":"joined"/)
+      assert.strictEqual(joined.code, 0)
+      const info = JSON.parse((await run(["remote", control, "info", "--json"])).stdout)
+      assert.deepInclude(info, { name: "effect-nat", strategies: ["auto", "lan", "manual", "upnp", "natpmp", "pcp"] })
+      assert.deepInclude(info.mapping, { event: "mapped", method: "lan" })
+      const text = (await run(["remote", control, "info"])).stdout
+      assert.match(text, /^mapping {5}mapped .* \(lan, no lease\)$/m)
+      const changed = await run(["remote", control, "strategy", "manual"])
+      assert.match(changed.stdout, /^changed .*\(manual, no lease\)\n$/)
+      const unknown = await run(["remote", control, "strategy", "wormhole"])
+      assert.match(unknown.stderr, /^effect-nat: .*no strategy "wormhole": it knows auto, .*\n$/)
+      // What opens the session opens no control, and the other way round.
+      assert.strictEqual((await run(["remote", uri, "info"])).code, 2)
+      assert.strictEqual((await run(["join", control])).code, 2)
+    } finally {
+      first.child.kill("SIGINT")
+      await new Promise((resolve) => first.child.on("close", resolve))
+    }
+    const again = serve()
+    try {
+      assert.strictEqual((await again.serving).contactPoint.fingerprint, second.fingerprint)
+    } finally {
+      again.child.kill("SIGKILL")
+      rmSync(state, { recursive: true, force: true })
+    }
+  })
+
+  const onTerminal = process.platform === "linux" ? it : it.skip
+  const titles = process.platform === "linux" ? "" : " (skipped: needs script of util-linux)"
+
+  onTerminal(`serve shows a QR code and a live view on a terminal, unless it shall be --plain${titles}`, async () => {
+    const port = await freePort()
+    const command = `exec "${process.execPath}" "${bin}" serve --strategy lan --no-beacon --port ${port}`
+    const shows = (flags: string, env: Record<string, string>, until: RegExp) =>
+      new Promise<string>((resolve, reject) => {
+        const words = ["-qefc", `stty cols 100 rows 40; ${command} ${flags}`, "/dev/null"]
+        const child = spawn("script", words, {
+          stdio: ["pipe", "pipe", "inherit"],
+          killSignal: "SIGKILL",
+          timeout: 20_000,
+          env: { ...process.env, ...env }
+        })
+        let stdout = ""
+        child.stdout.setEncoding("utf8").on("data", (text: string) => {
+          const before = stdout
+          stdout += text
+          // Ctrl-C as a person types it.
+          if (!until.test(before) && until.test(stdout)) child.stdin.write("\u0003")
+        })
+        child.on("error", reject)
+        child.on("close", () => resolve(stdout.replaceAll("\r\n", "\n")))
+      })
+    const live = await shows("", { TERM: "xterm" }, /for 0:00:01, no lease/)
+    assert.match(live, /^█{40,}$/m)
+    assert.match(live, /^traffic {8}0 members in 1 session, /m)
+    assert.match(live, /\n[^\n]*released [^\n]*\n$/, "the view is gone when it ends")
+    for (const [flags, env] of [
+      ["--plain", { TERM: "xterm" }],
+      ["--json", { TERM: "xterm" }],
+      ["", { TERM: "dumb" }]
+    ] as const) {
+      const lines = await shows(flags, env, /effect-nat:\S+\s/)
+      assert.notInclude(lines, escape)
+      assert.notInclude(lines, "█")
+    }
+  })
+
   it("serve tells Prometheus what it counts, on loopback only", async () => {
     const [port, metrics] = [await freePort(), await freePort()]
-    const args = ["serve", "--strategy", "lan", "--port", String(port), "--metrics-port", String(metrics), "--json"]
-    const child = spawn(process.execPath, [bin, ...args], { stdio: ["ignore", "pipe", "inherit"], timeout: 20_000 })
+    const args = [
+      "serve",
+      "--strategy",
+      "lan",
+      "--no-beacon",
+      "--port",
+      String(port),
+      "--metrics-port",
+      String(metrics)
+    ]
+    const child = spawn(process.execPath, [bin, ...args, "--json"], {
+      stdio: ["ignore", "pipe", "inherit"],
+      timeout: 20_000
+    })
     try {
       await new Promise<void>((resolve) => {
         child.stdout
@@ -236,6 +386,7 @@ describe.concurrent("effect-nat map without a gateway", () => {
         "serve",
         "--strategy",
         "lan",
+        "--no-beacon",
         "--port",
         String(await freePort()),
         "--metrics-port",

@@ -14,6 +14,7 @@ import * as PcpCodec from "@effect-nat/natpmp/PcpCodec"
 import * as RouterModel from "@effect-nat/testing/RouterModel"
 import * as SimulatedDevice from "@effect-nat/testing/SimulatedDevice"
 import * as SimulatedNetwork from "@effect-nat/testing/SimulatedNetwork"
+import type * as UpnpResponder from "@effect-nat/testing/UpnpResponder"
 import * as Ssdp from "@effect-nat/upnp/Ssdp"
 import * as Upnp from "@effect-nat/upnp/Upnp"
 import * as Cause from "effect/Cause"
@@ -293,7 +294,7 @@ export class World {
     return this.everyModel.some(({ lostAnswers }) => lostAnswers > 0)
   }
 
-  #addRouter(address: string): SimulatedNetwork.Router {
+  #addRouter(address: string, options?: UpnpResponder.Options): SimulatedNetwork.Router {
     const model = new RouterModel.RouterModel({
       address: ip(address),
       name: `Router ${this.everyModel.length}`,
@@ -303,7 +304,7 @@ export class World {
     })
     if (this.plan.hasBystander) this.#addBystander(model)
     this.everyModel.push(model)
-    const devices = SimulatedDevice.fromModel(model, this.plan.speaks).map((device) => this.#watched(device))
+    const devices = SimulatedDevice.fromModel(model, this.plan.speaks, options).map((device) => this.#watched(device))
     const router = this.network.addRouter({ lan: this.lan, model, devices })
     if (this.plan.family === "ipv6") {
       const pcp = SimulatedDevice.fromModel(model, ["pcp"]).map((device) => this.#watched(device))
@@ -900,7 +901,8 @@ export class World {
     this.network.after(outage, () => {
       // Somebody else may have done it, or the host has gone elsewhere.
       if (this.router !== old || this.lan !== lan) return
-      this.router = this.#addRouter(format(old.address))
+      // Another product has its description and its calls elsewhere.
+      this.router = this.#addRouter(format(old.address), { httpPort: 5000 + 100 * this.everyModel.length })
       this.forgotAt = this.now
       this.hasChanged = true
       this.judge.epochChanged()

@@ -3,6 +3,8 @@ import * as NodeUdp from "@effect-nat/core/NodeUdp"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as NatPmp from "@effect-nat/natpmp/NatPmp"
+import * as NatPmpEpoch from "@effect-nat/natpmp/NatPmpEpoch"
+import * as PcpEpoch from "@effect-nat/natpmp/PcpEpoch"
 import * as NodeSimulatedRouter from "@effect-nat/testing/NodeSimulatedRouter"
 import * as Quirk from "@effect-nat/testing/Quirk"
 import * as GatewayDiscovery from "@effect-nat/core/GatewayDiscovery"
@@ -10,6 +12,7 @@ import * as UpnpDiscovery from "@effect-nat/upnp/UpnpDiscovery"
 import * as Ssdp from "@effect-nat/upnp/Ssdp"
 import * as Upnp from "@effect-nat/upnp/Upnp"
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -256,6 +259,24 @@ describe("a router on loopback sockets", () => {
       yield* router.reboot()
       const heard = yield* next
       assert.isTrue(heard?._tag === "Notify" && heard.kind === "alive" && heard.bootId === 2)
+    }).pipe(Effect.scoped, Effect.provide(NodeUdp.layer))
+  )
+
+  it.live("restarts as one that was there before: both epochs show it at once", () =>
+    Effect.gen(function* () {
+      const router = yield* NodeSimulatedRouter.make()
+      const told = Effect.map(Clock.currentTimeMillis, (now) => {
+        const receivedAt = BigInt(now) * 1_000_000n
+        return {
+          natpmp: { seconds: router.model.epochSeconds(now), receivedAt },
+          pcp: { seconds: router.model.pcpEpochSeconds(now), receivedAt }
+        }
+      })
+      const before = yield* told
+      yield* router.reboot()
+      const after = yield* told
+      assert.isTrue(NatPmpEpoch.hasRestarted(before.natpmp, after.natpmp))
+      assert.isTrue(PcpEpoch.hasRestarted(before.pcp, after.pcp))
     }).pipe(Effect.scoped, Effect.provide(NodeUdp.layer))
   )
 

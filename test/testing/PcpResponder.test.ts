@@ -449,4 +449,22 @@ describe("SimulatedDevice.fromModel", () => {
     assert.deepStrictEqual(said(["pcp"]), { natpmp: [2], pcp: [2], upnp: 0 })
     assert.deepStrictEqual(SimulatedDevice.fromModel(new RouterModel.RouterModel(), []), [])
   })
+
+  it("has its description at the port that it is told", () => {
+    const model = new RouterModel.RouterModel()
+    const [device] = SimulatedDevice.fromModel(model, ["upnp"], { httpPort: 49_000 })
+    const statusAt = (port: number) => {
+      const answer = device?.onRequest?.({ now: 0, client, port, method: "GET", path: "/rootDesc.xml", headers: [] })
+      return typeof answer === "object" ? answer.status : answer
+    }
+    assert.strictEqual(statusAt(49_000), 200)
+    assert.strictEqual(statusAt(5000), undefined)
+    const said = device?.announcements?.("start", 0).map(({ payload }) => new TextDecoder().decode(payload(0))) ?? []
+    assert.isNotEmpty(said)
+    assert.isTrue(said.every((one) => one.includes("LOCATION: http://192.168.77.1:49000/rootDesc.xml")))
+    const from = NetAddress.inetAddressUnsafe(client, 40_000)
+    const to = NetAddress.inetAddressUnsafe(model.address, 1900)
+    const [found] = device?.onDatagram?.({ now: 0, payload: new TextEncoder().encode(ssdpSearch), from, to }) ?? []
+    assert.include(new TextDecoder().decode(found?.payload), "LOCATION: http://192.168.77.1:49000/rootDesc.xml")
+  })
 })

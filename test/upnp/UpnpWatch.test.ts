@@ -51,12 +51,13 @@ describe("a router that announces itself", () => {
   const announced = (
     say: (router: Router.Router, network: Network.Network) => void,
     isNoticed: boolean,
-    router = Router.makeRouter()
-  ) =>
-    watched(router, (network) =>
+    heldFor: Duration.Input = "1 second"
+  ) => {
+    const router = Router.makeRouter()
+    return watched(router, (network) =>
       Effect.gen(function* () {
         yield* map()
-        yield* passes("1 second")
+        yield* passes(heldFor)
         router.entries.length = 0
         say(router, network)
         yield* settle
@@ -64,13 +65,18 @@ describe("a router that announces itself", () => {
         assert.lengthOf(router.entries, isNoticed ? 1 : 0)
       })
     )
+  }
+
+  const restarts = (router: Router.Router, network: Network.Network) => {
+    router.restart(6000)
+    network.announce(router.address, router.notify("alive", { bootId: 2 }))
+  }
 
   it.effect("with another boot id has its mappings again within 5 seconds [UDA 1.2.2-e]", () =>
-    announced((router, network) => {
-      router.restart(6000)
-      network.announce(router.address, router.notify("alive", { bootId: 2 }))
-    }, true)
+    announced(restarts, true)
   )
+
+  it.effect("is heard as soon as something is mapped on it", () => announced(restarts, true, "100 millis"))
 
   it.effect("with another boot id has its mappings without an end again as well [IP1 2.2.14-c]", () => {
     const router = Router.makeRouter()

@@ -47,7 +47,11 @@ const said = (message: string, text: string): string => {
  * @category errors
  * @since 0.1.0
  */
-export class NoGateway extends Schema.TaggedError<NoGateway>("@effect-nat/core/NoGateway")("NoGateway", { detail }) {
+export class NoGateway extends Schema.TaggedError<NoGateway>("@effect-nat/core/NoGateway")("NoGateway", {
+  detail,
+  /** Where several strategies asked: what each of them said. */
+  causes: Schema.optionalKey(Schema.Array(Schema.Struct({ method: Schema.String, detail })))
+}) {
   override get message(): string {
     return said(
       "no gateway answered: check that this host is behind a router with UPnP, NAT-PMP or PCP switched on, or forward the port by hand and use the manual strategy",

@@ -64,21 +64,21 @@ export type Status = typeof Status.Type
  */
 export class PortMapping extends Schema.Class<PortMapping>("@effect-nat/core/PortMapping")({
   /** The only remote host whose packets are forwarded; `undefined` is the wildcard, which is the usual value. */
-  remoteHost: Schema.UndefinedOr(Schema.IpAddress),
+  remoteHost: Schema.UndefinedOr(Schema.IpAddressFromString),
   /** The gateway's address on the outside, which the world connects to. */
-  externalAddress: Schema.UndefinedOr(Schema.IpAddress),
+  externalAddress: Schema.UndefinedOr(Schema.IpAddressFromString),
   /** The port on the outside; `undefined` where nothing is mapped (the LAN strategy). */
   externalPort: Schema.UndefinedOr(Schema.Port),
   protocol: Protocol,
   internalPort: Schema.Port,
   /** The host on the inside that gets the packets (IGD's internal client). */
-  internalAddress: Schema.IpAddress,
+  internalAddress: Schema.IpAddressFromString,
   enabled: Schema.Boolean,
   description: Schema.String,
   /** The lifetime that the gateway granted, or what is left of it; `Duration.infinity` is a permanent mapping. */
   lifetime: Schema.UndefinedOr(Schema.Duration),
   /** The gateway that holds the mapping; `undefined` for a strategy without one. */
-  gateway: Schema.UndefinedOr(Schema.IpAddress),
+  gateway: Schema.UndefinedOr(Schema.IpAddressFromString),
   /** The strategy's name: `"upnp"`, `"natpmp"`, `"pcp"`, `"manual"`, `"lan"`; `"mock"` in tests. */
   method: Schema.String,
   status: Status,

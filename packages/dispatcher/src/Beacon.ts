@@ -50,7 +50,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as IpInterface from "effect/net/IpInterface"
 import * as IpNetwork from "effect/net/IpNetwork"
@@ -346,10 +345,6 @@ export const make = Effect.fnUntraced(function* (
 
   const sayGoodbye = ({ instance }: Announcement) => send(() => [{ _tag: "Goodbye", instance }])
 
-  /** At the end nothing can be interrupted any more, and so nothing times out, but in a fiber of its own. */
-  const sayGoodbyeInTime = (announcement: Announcement) =>
-    Effect.flatMap(Effect.forkDetach(sayGoodbye(announcement)), Fiber.await)
-
   const announce = Effect.fn("Beacon.announce")(function* (contactPoints: Stream.Stream<ContactPoint.ContactPoint>) {
     const spare = yield* ContactPoint.makeInstanceId
     const news = yield* Queue.sliding<void>(1)
@@ -381,7 +376,7 @@ export const make = Effect.fnUntraced(function* (
     yield* Effect.acquireRelease(
       Effect.sync(() => own.add(mine)),
       () =>
-        Effect.suspend(() => (mine.said === undefined ? Effect.void : sayGoodbyeInTime(mine.said))).pipe(
+        Effect.suspend(() => (mine.said === undefined ? Effect.void : sayGoodbye(mine.said))).pipe(
           Effect.ensuring(Effect.sync(() => own.delete(mine)))
         )
     )
@@ -428,8 +423,6 @@ export const make = Effect.fnUntraced(function* (
       const now = yield* moment
       if (now.monotonic >= around.at + surroundingsAge)
         around = { interfaces: yield* interfaces.list, at: now.monotonic }
-      // What is over by now does not go on.
-      table.expire(now.monotonic)
       for (const datagram of datagrams) hear(datagram, now)
       tell()
     })

@@ -47,6 +47,7 @@ import * as PortMapper from "@effect-nat/core/PortMapper"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as SessionId from "@effect-nat/core/SessionId"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
@@ -659,6 +660,8 @@ const makeContactPoints = Effect.fnUntraced(function* (
   const scope = yield* Effect.scope
   const version = yield* SubscriptionRef.make(0)
   const run = yield* FiberSet.makeRuntime<never>()
+  const over = yield* Deferred.make<void>()
+  yield* Effect.addFinalizer(() => Deferred.succeed(over, undefined))
   const bump = SubscriptionRef.update(version, (count) => count + 1)
   const reached = new Set<string>()
 
@@ -721,7 +724,10 @@ const makeContactPoints = Effect.fnUntraced(function* (
     Stream.runForEach(mapping.changes, () => bump),
     scope
   )
-  const versions = SubscriptionRef.changes(version).pipe(Stream.buffer({ capacity: 1, strategy: "sliding" }))
+  const versions = SubscriptionRef.changes(version).pipe(
+    Stream.buffer({ capacity: 1, strategy: "sliding" }),
+    Stream.interruptWhen(Deferred.await(over))
+  )
   return {
     contactPointOf,
     contactPoint,

@@ -228,7 +228,11 @@ const makeAccept = (open: OpenSockets, web: Web, tls: NodeTlsServer.TlsServer | 
     else connection.handler.onData(chunk)
   }
   function onEnd(this: Net.Socket) {
-    open.get(this)?.handler.onEnd()
+    const connection = open.get(this)
+    if (connection === undefined) return
+    // Nothing comes any more that could tell how to speak.
+    connection.settle()
+    connection.handler.onEnd()
   }
   function onClose(this: Net.Socket) {
     const connection = open.get(this)

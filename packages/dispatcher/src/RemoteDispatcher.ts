@@ -154,7 +154,9 @@ export const connect = Effect.fn("RemoteDispatcher.connect")(function* (
   const timeout = Duration.fromInputUnsafe(options.handshakeTimeout ?? "5 seconds")
   const delay = Duration.fromInputUnsafe(options.attemptDelay ?? "250 millis")
   const open = Race.race(addresses, delay, (address) =>
-    Effect.flatMap(connector.connect(address), (socket) => Link.openControl(socket, control)).pipe(
+    Effect.flatMap(connector.connect(address, { fingerprint: contactPoint.fingerprint }), (socket) =>
+      Link.openControl(socket, control)
+    ).pipe(
       Effect.timeoutOrElse({
         duration: timeout,
         orElse: () =>

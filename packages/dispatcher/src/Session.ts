@@ -43,6 +43,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as NetAddress from "effect/net/NetAddress"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
@@ -82,6 +83,12 @@ export interface Session {
   readonly invitation: Invitation.Invitation
   /** The address of the connection there is now, or was last. */
   readonly address: Effect.Effect<NetAddress.InetAddress>
+  /**
+   * The address of the connection as it is now, then again whenever it breaks (none, while it is made again) and is there
+   * again, with nothing missing; who is slow to take it hears what is true then. Does not end by itself: what becomes of
+   * the session in the end is told by `events`.
+   */
+  readonly connections: Stream.Stream<Option.Option<NetAddress.InetAddress>>
   /** The largest message that can be sent, in bytes. */
   readonly maxMessageBytes: number
   /**
@@ -99,7 +106,10 @@ export interface Session {
    * `NotGranted` and why the session is over.
    */
   readonly send: (message: Uint8Array) => Effect.Effect<void, SessionError.SessionError>
-  /** The router's time, in microseconds of the clock that stamps the messages. Fails as `send` does. */
+  /**
+   * The router's time, in microseconds of the clock that stamps the messages. When it is there the router has taken what
+   * was sent before, and `events` has what the router had told before. Fails as `send` does.
+   */
   readonly time: Effect.Effect<number, SessionError.SessionError>
   /**
    * Makes snapshots for others until the scope closes. The effect is run for each; where the state is behind what the
@@ -131,6 +141,11 @@ export interface JoinOptions {
   readonly reconnectTimeout?: Duration.Input | undefined
   /** The largest snapshot that is taken, in bytes. Defaults to 64 MiB. */
   readonly maxSnapshotBytes?: number | undefined
+  /**
+   * Join over TLS, and only what shows the certificate of this fingerprint; `WebConnector` cannot compare it. Defaults to
+   * that of the contact point, where there is one, and to no TLS.
+   */
+  readonly fingerprint?: ContactPoint.Fingerprint | undefined
 }
 
 /**
@@ -156,6 +171,7 @@ interface Resolved {
   readonly attemptDelay: Duration.Duration
   readonly reconnectTimeout: Duration.Duration
   readonly maxSnapshotBytes: number
+  readonly fingerprint: ContactPoint.Fingerprint | undefined
 }
 
 const durationOf = (input: Duration.Input | undefined, fallback: Duration.Duration): Duration.Duration =>
@@ -169,7 +185,8 @@ const resolve = (addresses: Arr.NonEmptyReadonlyArray<NetAddress.InetAddress>, o
   handshakeTimeout: durationOf(options.handshakeTimeout, defaults.handshakeTimeout),
   attemptDelay: durationOf(options.attemptDelay, defaults.attemptDelay),
   reconnectTimeout: durationOf(options.reconnectTimeout, defaults.reconnectTimeout),
-  maxSnapshotBytes: options.maxSnapshotBytes ?? defaults.maxSnapshotBytes
+  maxSnapshotBytes: options.maxSnapshotBytes ?? defaults.maxSnapshotBytes,
+  fingerprint: options.fingerprint
 })
 
 /** In batches of what one read gave: then the network has to wait. */
@@ -180,9 +197,11 @@ const silenceLimit = Duration.seconds(15)
 
 const pauses = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("5 seconds")])
 
+const saying: ReadonlySet<string> = new Set(["UnknownSession", "Refused", "UnsupportedVersion", "WrongCertificate"])
+
 /** A refusal says more than silence. */
 const whichToTell = (failures: ReadonlyArray<SessionError.SessionError>): SessionError.SessionError => {
-  const said = failures.find(({ reason }) => ["UnknownSession", "Refused", "UnsupportedVersion"].includes(reason._tag))
+  const said = failures.find(({ reason }) => saying.has(reason._tag))
   return said ?? failures[0] ?? Link.closed(undefined)
 }
 
@@ -196,7 +215,7 @@ const connect = Effect.fnUntraced(function* (options: Resolved) {
   const { connect } = yield* Connector.Connector
   const milliseconds = Duration.toMillis(options.handshakeTimeout)
   const attempt = Effect.fnUntraced(function* (address: NetAddress.InetAddress) {
-    const socket = yield* connect(address)
+    const socket = yield* connect(address, { fingerprint: options.fingerprint })
     const link = yield* Link.open(socket, options.invitation).pipe(
       Effect.timeoutOrElse({
         duration: options.handshakeTimeout,
@@ -228,6 +247,7 @@ const isWorthAnotherTry = ({ reason }: SessionError.SessionError): boolean => {
     case "Unreachable":
     case "TimedOut":
     case "NotADispatcher":
+    case "WrongCertificate":
     case "UnknownSession":
       return true
     default:
@@ -238,27 +258,36 @@ const isWorthAnotherTry = ({ reason }: SessionError.SessionError): boolean => {
 const givenUp = (timeout: Duration.Duration, { message }: SessionError.SessionError) =>
   SessionError.fromReason(new SessionError.GivenUp({ milliseconds: Duration.toMillis(timeout), detail: message }))
 
-/** Tries until it works, the session is known to be over, or the time is up: then with what was wrong last. */
-const reconnect = Effect.fnUntraced(function* (options: Resolved, broken: SessionError.SessionError) {
-  const { reconnectTimeout } = options
-  if (!isWorthAnotherTry(broken) || Duration.isZero(reconnectTimeout)) return yield* broken
-  const last = yield* Ref.make(broken)
-  return yield* connect(options).pipe(
-    Effect.tapError((error) => Ref.set(last, error)),
-    Effect.retry({ schedule: pauses, while: isWorthAnotherTry }),
-    Effect.timeoutOrElse({
-      duration: reconnectTimeout,
-      orElse: () => Effect.flatMap(Ref.get(last), (error) => Effect.fail(givenUp(reconnectTimeout, error)))
-    })
-  )
-})
-
 const failureOf = (failure: Follower.Failure): SessionError.SessionError =>
   failure._tag === "Closed"
     ? Link.closed(failure.reason)
     : SessionError.fromReason(new SessionError.Missed({ after: failure.after, reason: failure.reason }))
 
 type Events = Queue.Queue<Arr.NonEmptyReadonlyArray<SessionEvent.SessionEvent>, SessionError.SessionError | Cause.Done>
+
+/** Where this member is live, none while the connection is made again, until that changes. */
+interface Standing {
+  readonly address: Option.Option<NetAddress.InetAddress>
+  readonly changed: Deferred.Deferred<void>
+}
+
+const makeStanding = (address: Option.Option<NetAddress.InetAddress>) =>
+  Effect.map(Deferred.make<void>(), (changed): Standing => ({ address, changed }))
+
+const changeStanding = Effect.fnUntraced(function* (own: Own, address: Option.Option<NetAddress.InetAddress>) {
+  const before = yield* Ref.getAndSet(own.standing, yield* makeStanding(address))
+  yield* Deferred.succeed(before.changed, undefined)
+})
+
+/** A `SubscriptionRef` would do the same, and add ten kilobytes to what a page downloads. */
+const connectionsOf = (standing: Ref.Ref<Standing>) =>
+  Stream.unfold(Option.none<Standing>(), (known) =>
+    Effect.gen(function* () {
+      if (Option.isSome(known)) yield* Deferred.await(known.value.changed)
+      const now = yield* Ref.get(standing)
+      return [now.address, Option.some(now)] as const
+    })
+  )
 
 /** What outlives a connection. */
 interface Own {
@@ -269,9 +298,27 @@ interface Own {
   /** The connection, once this member is live on it; fails when the session is over. */
   readonly live: Ref.Ref<Deferred.Deferred<Connected, SessionError.SessionError>>
   readonly address: Ref.Ref<NetAddress.InetAddress>
+  readonly standing: Ref.Ref<Standing>
   /** Questions for the time that have no answer yet, the oldest first. */
   questions: Array<Deferred.Deferred<number>>
 }
+
+/** Tries until it works, the session is known to be over, or the time is up: then with what was wrong last. */
+const reconnect = Effect.fnUntraced(function* (own: Own, broken: SessionError.SessionError) {
+  const { options } = own
+  const { reconnectTimeout } = options
+  if (!isWorthAnotherTry(broken) || Duration.isZero(reconnectTimeout)) return yield* broken
+  yield* changeStanding(own, Option.none())
+  const last = yield* Ref.make(broken)
+  return yield* connect(options).pipe(
+    Effect.tapError((error) => Ref.set(last, error)),
+    Effect.retry({ schedule: pauses, while: isWorthAnotherTry }),
+    Effect.timeoutOrElse({
+      duration: reconnectTimeout,
+      orElse: () => Effect.flatMap(Ref.get(last), (error) => Effect.fail(givenUp(reconnectTimeout, error)))
+    })
+  )
+})
 
 const heartbeatOf = (milliseconds: number): Uint8Array => {
   const data = new Uint8Array(4)
@@ -284,20 +331,26 @@ const goLive = Effect.fnUntraced(function* (own: Own, connected: Connected) {
   const { link } = connected
   if (own.options.tickInterval > 0) yield* link.request("heartbeat", heartbeatOf(own.options.tickInterval))
   if (own.server.isOffering()) yield* own.server.volunteer(link)
+  yield* changeStanding(own, Option.some(connected.address))
   yield* Deferred.succeed(yield* Ref.get(own.live), connected)
 })
 
 const takeFrame = Effect.fnUntraced(function* (own: Own, { link }: Connected, frame: Wire.Frame) {
-  if (frame._tag === "Time") {
-    const question = own.questions.shift()
-    if (question !== undefined) yield* Deferred.succeed(question, frame.stamp)
-  }
   if (frame._tag === "Serve") yield* own.server.answer(link, frame)
   const taken = own.follower.take(frame)
   for (const { data, facet } of taken.requests) {
     yield* link.request(facet, data)
   }
   return taken
+})
+
+/** Who has the router's time has what was heard before it, too. */
+const answerQuestions = Effect.fnUntraced(function* (own: Own, frames: ReadonlyArray<Wire.Frame>) {
+  for (const frame of frames) {
+    if (frame._tag !== "Time") continue
+    const question = own.questions.shift()
+    if (question !== undefined) yield* Deferred.succeed(question, frame.stamp)
+  }
 })
 
 /** Asks for the router's time; the answers come in the order of the questions. */
@@ -332,6 +385,7 @@ const follow = Effect.fnUntraced(function* (
       if (failure !== undefined) break
     }
     if (Arr.isReadonlyArrayNonEmpty(events)) yield* Queue.offer(own.events, events)
+    yield* answerQuestions(own, frames)
     if (failure !== undefined) return yield* failureOf(failure)
     if (follower.isLive && !isLive) {
       isLive = true
@@ -361,7 +415,7 @@ const run = Effect.fnUntraced(function* (
     yield* goOffline(own)
     yield* Scope.close(connection, Exit.fail(broken))
     connection = yield* Scope.fork(yield* Effect.scope)
-    connected = yield* Scope.provide(reconnect(own.options, broken), connection)
+    connected = yield* Scope.provide(reconnect(own, broken), connection)
   }
 })
 
@@ -400,6 +454,7 @@ const makeSession = (own: Own, maxMessageBytes: number): Session => {
   return {
     invitation: own.options.invitation,
     address: Ref.get(own.address),
+    connections: connectionsOf(own.standing),
     maxMessageBytes,
     events,
     messages: Stream.filter(events, (event): event is SessionEvent.Message => event._tag === "Message"),
@@ -448,6 +503,7 @@ const joinResolved = Effect.fnUntraced(function* (options: Resolved) {
     server: yield* Server.make,
     live: yield* Ref.make(live),
     address: yield* Ref.make(first.address),
+    standing: yield* Ref.make(yield* makeStanding(Option.some(first.address))),
     questions: []
   }
   yield* run(own, first, connection).pipe(
@@ -468,9 +524,10 @@ const joinResolved = Effect.fnUntraced(function* (options: Resolved) {
  * Joins a session at one of the addresses of a contact point, the internal ones first, and stays in it until the scope
  * closes. The addresses are tried as RFC 8305 has it: the next one when the one before has failed, or has not answered
  * for a while. Only a dispatcher that knows the invitation's capability counts, since private addresses are used more
- * than once.
+ * than once. Where the contact point has the fingerprint of a certificate, that is over TLS, and nothing is told to what
+ * shows another one.
  *
- * Fails with `Unreachable`, `TimedOut`, `NotADispatcher`, `UnknownSession`, `UnsupportedVersion`, `Refused`, `NotGranted`
+ * Fails with `Unreachable`, `TimedOut`, `NotADispatcher`, `WrongCertificate`, `UnknownSession`, `UnsupportedVersion`, `Refused`, `NotGranted`
  * and, with `sync`, with `Missed` where the session has a past and no member tells it; nothing is left open then.
  *
  * @category constructors
@@ -484,7 +541,7 @@ export const join = Effect.fn("Session.join")(function* (
   if (!Arr.isReadonlyArrayNonEmpty(addresses)) {
     return yield* SessionError.fromReason(new SessionError.Unreachable({ detail: "its contact point has no address" }))
   }
-  return yield* joinAt(addresses, options)
+  return yield* joinAt(addresses, { ...options, fingerprint: options.fingerprint ?? contactPoint.fingerprint })
 })
 
 /**

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as ContactPoint from "@effect-nat/core/ContactPoint"
 import * as Schema from "effect/Schema"
 import * as CloseReason from "./CloseReason.ts"
 import * as Facet from "./Facet.ts"
@@ -49,6 +50,27 @@ export class NotADispatcher extends Schema.TaggedError<NotADispatcher>("@effect-
 ) {
   override get message(): string {
     return `what answered is no dispatcher: ${this.detail}`
+  }
+}
+
+/**
+ * What answered at the address, over TLS, is not what the contact point is about: it has shown another certificate.
+ * Nothing was told to it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class WrongCertificate extends Schema.TaggedError<WrongCertificate>("@effect-nat/dispatcher/WrongCertificate")(
+  "WrongCertificate",
+  {
+    expected: ContactPoint.Fingerprint,
+    /** `undefined` where it has shown none. */
+    actual: Schema.UndefinedOr(ContactPoint.Fingerprint)
+  }
+) {
+  override get message(): string {
+    const shown = this.actual === undefined ? "no certificate" : `the certificate ${this.actual}`
+    return `what answered shows ${shown} in place of ${this.expected}: it is another host, or the dispatcher has a new certificate, so ask for its contact point anew`
   }
 }
 
@@ -200,6 +222,7 @@ export const SessionErrorReason = Schema.Union([
   Unreachable,
   TimedOut,
   NotADispatcher,
+  WrongCertificate,
   UnknownSession,
   UnsupportedVersion,
   Refused,

@@ -24,6 +24,20 @@ export * as BeaconCodec from "./BeaconCodec.ts"
 export * as CapabilityProof from "./CapabilityProof.ts"
 
 /**
+ * A certificate for TLS, with its private key and what others know it by.
+ *
+ * @since 0.1.0
+ */
+export * as Certificate from "./Certificate.ts"
+
+/**
+ * Everything that can go wrong with a certificate.
+ *
+ * @since 0.1.0
+ */
+export * as CertificateError from "./CertificateError.ts"
+
+/**
  * Why a dispatcher refuses or closes a connection, in words and as one byte on the wire.
  *
  * @since 0.1.0
@@ -84,7 +98,14 @@ export * as Facet from "./Facet.ts"
 export * as Invitation from "./Invitation.ts"
 
 /**
- * Connections to dispatchers over TCP.
+ * Certificates on Node: given in PEM, or self-signed.
+ *
+ * @since 0.1.0
+ */
+export * as NodeCertificate from "./NodeCertificate.ts"
+
+/**
+ * Connections to dispatchers over TCP, and over TLS with a certificate that is known beforehand.
  *
  * @since 0.1.0
  */

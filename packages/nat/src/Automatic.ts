@@ -94,8 +94,8 @@ export const patience: Duration.Duration = Duration.seconds(4)
 const whyNone = (failures: ReadonlyArray<readonly [Strategy.Strategy, NatError.NatError]>): NatError.NatError => {
   const answered = failures.find(([, { reason }]) => reason._tag !== "NoGateway" && reason._tag !== "Unreachable")
   if (answered !== undefined) return answered[1]
-  const detail = failures.map(([{ method }, error]) => `${method}: ${NatError.brief(error)}`).join("; ")
-  return NatError.fromReason(new NatError.NoGateway({ detail }))
+  const causes = failures.map(([{ method }, error]) => ({ method, detail: NatError.brief(error) }))
+  return NatError.fromReason(new NatError.NoGateway({ detail: "", causes }))
 }
 
 /**
@@ -120,6 +120,7 @@ const choose = Effect.fnUntraced(function* (strategies: Strategies, probe: Probe
     Effect.exit(probe(strategy)).pipe(
       Effect.tap((outcome) => onFinding({ method: strategy.method, outcome })),
       Effect.flatten,
+      Effect.tapError((error) => Effect.logDebug(`no gateway over ${strategy.method}: ${NatError.brief(error)}`)),
       Effect.as(strategy),
       Effect.mapError((error) => [strategy, error] as const),
       Effect.forkIn(probing)
@@ -233,8 +234,8 @@ export interface Options {
  * fails; a request that the chosen strategy cannot serve goes to the others, to one after the other. One that has never
  * mapped in this network and stays silent for `patience` is given up for another that answers.
  *
- * Where all fail, the error is the chosen strategy's own; where none answered, `NoGateway` with what each of them said,
- * or what a gateway said that cannot help.
+ * Where all fail, the error is the chosen strategy's own; where none answered, `NoGateway`, or what a gateway said that
+ * cannot help. What each of them said is in the `causes` of `NoGateway`, and in the log at debug level.
  *
  * @category constructors
  * @since 0.1.0

@@ -589,11 +589,11 @@ const announcementsPort = (address: NetAddress.IpAddress, wanted: number) =>
   wanted === 0 ? reserve(address, 0, { reuseAddress: true }) : Effect.succeed(wanted)
 
 const makeHandle = Effect.fnUntraced(function* (options: Options, fallback: NetAddress.IpAddress) {
-  const address = options.address ?? NetAddress.formatIp(inside)
-  const model = yield* OptionChecks.toModel("loopback", { ...options, address })
-  const isQuirky = [...model.quirks].some((quirk) => quirk.startsWith("ExternalAddress"))
-  if (options.externalAddress === undefined && !isQuirky) model.changeExternalAddress(fallback)
-  return SimulatedRouter.fromModel(model)
+  const { address = NetAddress.formatIp(inside), quirks = [] } = options
+  const isQuirky = quirks.some((quirk) => String(quirk).startsWith("ExternalAddress"))
+  const outer = isQuirky ? undefined : NetAddress.formatIp(fallback)
+  const { externalAddress = outer } = options
+  return SimulatedRouter.fromModel(yield* OptionChecks.toModel("loopback", { ...options, address, externalAddress }))
 })
 
 /** Settles after every change, and when a lease runs out, until the scope closes. */

@@ -203,7 +203,10 @@ export interface Options {
   readonly igdVersion?: 1 | 2 | undefined
   /** What it does differently. Quirks of the network or the host are built around it: `Quirk.Profile` has a note. */
   readonly quirks?: ReadonlyArray<Quirk.Quirk> | undefined
-  /** When the router started, in milliseconds. Defaults to 0. */
+  /**
+   * When the router started, in milliseconds. Defaults to 0. A restart within two seconds of it shows in no epoch, so no
+   * client over NAT-PMP or PCP notices it (RFC 6887 §8.5): an earlier start is what a real router has.
+   */
   readonly startedAt?: number | undefined
 }
 

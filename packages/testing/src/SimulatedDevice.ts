@@ -136,11 +136,14 @@ const repeated = [0, 500] as const
 
 const ssdpGroup = NetAddress.inetAddressUnsafe(Ssdp.group, Ssdp.port)
 
-const upnpAnnouncements = (model: RouterModel.RouterModel, occasion: Occasion): ReadonlyArray<Announcement> => {
+const upnpAnnouncements = (
+  model: RouterModel.RouterModel,
+  place: UpnpResponder.Place,
+  occasion: Occasion
+): ReadonlyArray<Announcement> => {
   // Nothing that is said to the group tells the outer address, but for the quirk that has it in the description's place.
   if (occasion === "newAddress" && !model.has("LocationOnOtherAddress")) return []
-  const payloads =
-    occasion === "end" ? UpnpResponder.byebye(model) : UpnpResponder.alive(model, UpnpResponder.placeOf(model))
+  const payloads = occasion === "end" ? UpnpResponder.byebye(model) : UpnpResponder.alive(model, place)
   // What is said again and again anyway is said once each time.
   const times = occasion === "again" ? [0] : repeated
   return times.flatMap((after) =>
@@ -154,19 +157,19 @@ const upnpAnnouncements = (model: RouterModel.RouterModel, occasion: Occasion): 
  * @category constructors
  * @since 0.1.0
  */
-export const upnp = (model: RouterModel.RouterModel): Device => ({
+export const upnp = (model: RouterModel.RouterModel, options?: UpnpResponder.Options): Device => ({
   onDatagram: ({ from, now, payload, to }) => {
     if (to.port !== Ssdp.port) return undefined
     const isMulticast = NetAddress.isMulticast(to.address)
     const search = { payload, client: from.address, isMulticast }
-    return UpnpResponder.answerSearch(model, now, UpnpResponder.placeOf(model), search).map((answer) => ({
+    return UpnpResponder.answerSearch(model, now, UpnpResponder.placeOf(model, options), search).map((answer) => ({
       payload: answer.payload,
       after: answer.delay,
       fromPort: answer.fromOtherPort ? Ssdp.port + 1 : Ssdp.port
     }))
   },
   onRequest: ({ body, client, headers, method, now, path, port }) => {
-    const place = UpnpResponder.placeOf(model)
+    const place = UpnpResponder.placeOf(model, options)
     if (port !== place.httpPort && port !== place.otherHttpPort) return undefined
     const request = { method, path, headers, body: encoder.encode(body ?? "") }
     const answer = UpnpResponder.answerRequest(model, now, place, request, { client, port })
@@ -177,7 +180,7 @@ export const upnp = (model: RouterModel.RouterModel): Device => ({
       body: answer.body
     }
   },
-  announcements: (occasion) => upnpAnnouncements(model, occasion),
+  announcements: (occasion) => upnpAnnouncements(model, UpnpResponder.placeOf(model, options), occasion),
   dueEvents: (now) => UpnpResponder.dueEvents(model, now)
 })
 
@@ -264,11 +267,12 @@ export const pcpAndNatPmp = (model: RouterModel.RouterModel, options?: PcpRespon
  */
 export const fromModel = (
   model: RouterModel.RouterModel,
-  protocols: ReadonlyArray<Quirk.Protocol> = ["upnp", "natpmp", "pcp"]
+  protocols: ReadonlyArray<Quirk.Protocol> = ["upnp", "natpmp", "pcp"],
+  options?: UpnpResponder.Options
 ): ReadonlyArray<Device> => {
   const respond = PcpResponder.responderFor(protocols)
   return [
     ...(respond === undefined ? [] : [onGatewayPort(model, protocols, respond)]),
-    ...(protocols.includes("upnp") ? [upnp(model)] : [])
+    ...(protocols.includes("upnp") ? [upnp(model, options)] : [])
   ]
 }

@@ -142,7 +142,11 @@ export class SimulatedRouter extends Context.Service<
       externalPort: number,
       from?: string
     ) => Effect.Effect<NetAddress.InetAddress | undefined, NatError.NatError>
-    /** Restarts the router: its mappings are gone unless it keeps them, by a quirk or told so. */
+    /**
+     * Restarts the router: its mappings are gone unless it keeps them, by a quirk or told so. Over NAT-PMP and PCP clients
+     * tell a restart by the time since the one before: one that follows it within two seconds shows to nobody (RFC 6887
+     * §8.5).
+     */
     readonly reboot: (options?: { readonly keepsTable?: boolean | undefined }) => Effect.Effect<void>
     /** Gives the line another address, or none by `null` or `undefined`; fails with `InvalidRequest` where the text is no address. */
     readonly changeExternalAddress: (address: string | null | undefined) => Effect.Effect<void, NatError.NatError>
@@ -208,8 +212,8 @@ export const fromModel = (model: RouterModel.RouterModel): SimulatedRouter["Serv
 }
 
 /**
- * Makes a router that starts now. Fails with `InvalidRequest` where an option is not what it has to be, and for a quirk
- * that cannot show here.
+ * Makes a router that has run for an hour. Fails with `InvalidRequest` where an option is not what it has to be, and for
+ * a quirk that cannot show here.
  *
  * @category constructors
  * @since 0.1.0

@@ -51,15 +51,26 @@ export interface Place {
 }
 
 /**
- * The ports of a router that may choose any: 5000 and 5001 and, for one that moves when it restarts, the next two after
- * each restart.
+ * What a router may choose.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** The port of its HTTP when it first starts, at most 65534: the next one may be in use as well. Defaults to 5000. */
+  readonly httpPort?: number | undefined
+}
+
+/**
+ * The ports of a router that may choose any: `httpPort` and the next one and, for one that moves when it restarts, the
+ * next two after each restart.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const placeOf = (model: RouterModel.RouterModel): Place => {
+export const placeOf = (model: RouterModel.RouterModel, { httpPort = 5000 }: Options = {}): Place => {
   const moved = model.quirks.has("RestartMovesControl") ? 2 * (model.bootId - 1) : 0
-  return { httpPort: 5000 + moved, otherHttpPort: 5001 + moved }
+  return { httpPort: httpPort + moved, otherHttpPort: httpPort + 1 + moved }
 }
 
 // -----------------------------------------------------------------------------

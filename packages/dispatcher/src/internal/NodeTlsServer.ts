@@ -23,14 +23,17 @@ const unusable = (error: unknown) =>
 
 const contextOf = ({ certificate, key }: TcpListener.Tls) =>
   Effect.try({
-    try: () =>
-      Tls.createSecureContext({
+    try: () => {
+      // Text without a certificate would be taken, and then every handshake fail.
+      Crypto.createPublicKey(certificate)
+      return Tls.createSecureContext({
         cert: certificate,
         key: Redacted.value(key),
         minVersion: "TLSv1.2",
         // In TLS 1.2 a peer could have the costly part of the handshake done again and again.
         secureOptions: Crypto.constants.SSL_OP_NO_RENEGOTIATION
-      }),
+      })
+    },
     catch: unusable
   })
 
@@ -46,11 +49,19 @@ export const make = Effect.fnUntraced(function* (
       socket.pause()
       socket.unshift(first)
       const secure = new Tls.TLSSocket(socket, { isServer: true, secureContext })
-      const cancel = after(timeout, () => secure.destroy())
+      const drop = () => {
+        secure.destroy()
+      }
+      const cancel = after(timeout, drop)
       secure.on("error", noop)
       // Outside of a server of its own kind, Node tells of a broken record after the handshake by this event only.
-      secure.on("_tlsError", () => secure.destroy())
-      secure.once("secure", cancel)
+      secure.on("_tlsError", drop)
+      // What is to be sent would wait for a handshake that can never be through.
+      secure.once("end", drop)
+      secure.once("secure", () => {
+        cancel()
+        secure.off("end", drop)
+      })
       secure.once("close", cancel)
       return secure
     }

@@ -192,7 +192,11 @@ const serve = Effect.fnUntraced(function* (
 export const make = Effect.fnUntraced(function* (dispatcher: Service, strategies: Dispatcher.Strategies) {
   const run = yield* FiberSet.makeRuntime<never>()
   const announcer = Context.getOption(yield* Effect.context<never>(), Announcer.Announcer)
+  const peers = new Set<Peer.Peer>()
+  // Before their servers are interrupted, who would tell that to each stream: it is the connection that ends.
+  yield* Effect.addFinalizer(() => Effect.sync(() => peers.forEach((peer) => peer.close("ShuttingDown"))))
   const open: Hub.OpenControl = (grant, peer) => {
+    peers.add(peer)
     const { port, socket } = Effect.runSync(makeSocket(peer))
     const handlers = handlersOf(dispatcher, strategies, announcer, grant, peer)
     run(

@@ -4,6 +4,7 @@ import type * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -45,6 +46,9 @@ const lostOf = (last: PortMapping.PortMapping): PortMapper.Mapping => {
 
 export const make = Effect.fnUntraced(function* (mapper: Mapper, request: MappingRequest.MappingRequest) {
   const scope = yield* Effect.scope
+  const over = yield* Deferred.make<void>()
+  const end = Deferred.succeed(over, undefined)
+  yield* Effect.addFinalizer(() => end)
   const oneAtATime = yield* Semaphore.make(1)
 
   const map = Effect.fnUntraced(function* (by: Mapper, strategyScope: Scope.Closeable | undefined) {
@@ -90,9 +94,15 @@ export const make = Effect.fnUntraced(function* (mapper: Mapper, request: Mappin
     change,
     mapping: {
       current: Effect.flatMap(current, (one) => one.mapping.current),
-      changes: SubscriptionRef.changes(held).pipe(Stream.switchMap((one) => one.mapping.changes)),
+      changes: SubscriptionRef.changes(held).pipe(
+        Stream.switchMap((one) => one.mapping.changes),
+        Stream.interruptWhen(Deferred.await(over))
+      ),
       renew: Effect.flatMap(current, (one) => one.mapping.renew),
-      release: Effect.flatMap(current, (one) => one.mapping.release)
+      release: Effect.ensuring(
+        Effect.flatMap(current, (one) => one.mapping.release),
+        end
+      )
     }
   } satisfies HeldPort
 })

@@ -5,6 +5,7 @@ import * as Arr from "effect/Array"
 import * as WebCrypto from "effect/crypto/WebCrypto"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import * as Socket from "effect/socket/Socket"
 import * as CapabilityProof from "../CapabilityProof.ts"
 import * as CloseReason from "../CloseReason.ts"
@@ -36,8 +37,11 @@ type Pull = Effect.Effect<Arr.NonEmptyReadonlyArray<Uint8Array>, Socket.SocketEr
 export const closed = (reason: CloseReason.CloseReason | undefined) =>
   SessionError.fromReason(new SessionError.Closed({ reason }))
 
-const unreachable = (error: Socket.SocketError) => {
+const isReason = Schema.is(SessionError.SessionErrorReason)
+
+const notOpened = (error: Socket.SocketError) => {
   const { cause } = error.reason
+  if (isReason(cause)) return SessionError.fromReason(cause)
   const detail = cause instanceof Error ? cause.message : error.message
   return SessionError.fromReason(new SessionError.Unreachable({ detail }))
 }
@@ -144,7 +148,7 @@ const makeReader = (maxDataBytes: number) => {
 /** Connects and shows the invitation; the connection ends with the scope. */
 const connect = Effect.fnUntraced(function* (socket: Socket.Socket, invitation: Invitation.Invitation) {
   const ended = yield* Deferred.make<never, SessionError.SessionError>()
-  const pull = yield* Effect.mapError(Socket.readerBytes(socket), unreachable)
+  const pull = yield* Effect.mapError(Socket.readerBytes(socket), notOpened)
   const writer = yield* socket.writer
   // A write to a socket that broke while it waited for room would wait for ever.
   const write = (bytes: Uint8Array) =>

@@ -204,6 +204,13 @@ export const externalPort = portFlag("external-port").pipe(
   Flag.withDefault(undefined)
 )
 
+export const forwarderPort = portFlag("forwarder-port").pipe(
+  Flag.withDescription(
+    "Take what a proxy or tunnel on this host forwards, with a PROXY protocol header (version 2), at this port of 127.0.0.1; by default not"
+  ),
+  Flag.withDefault(undefined)
+)
+
 export const metricsPort = portFlag("metrics-port").pipe(
   Flag.withDescription("Tell Prometheus what is counted: GET /metrics at this port of 127.0.0.1; by default not"),
   Flag.withDefault(undefined)
@@ -227,5 +234,120 @@ export const session = Flag.String("session").pipe(
   Flag.withMetavar("ID"),
   Flag.withDescription("The session to host: its id, or a whole invitation, which then is good again; by default new"),
   Flag.mapTryCatch(parseSession, asError),
+  Flag.withDefault(undefined)
+)
+
+export const contactPointUri = Argument.String("uri").pipe(
+  Argument.withDescription("The contact point, as effect-nat serve prints it: effect-nat:…")
+)
+
+/** What can be asked of a dispatcher, or told to it, from elsewhere. */
+const remoteActions = [
+  "info",
+  "sessions",
+  "lookup",
+  "register",
+  "unregister",
+  "watch",
+  "contact-point",
+  "strategy"
+] as const
+
+/** What can be asked of a dispatcher, or told to it, from elsewhere. */
+export type RemoteAction = (typeof remoteActions)[number]
+
+export const remoteAction = Argument.Literals("action", remoteActions).pipe(
+  Argument.withDescription("What to ask, or to do")
+)
+
+export const remoteWhat = Argument.String("what").pipe(
+  Argument.withDescription(
+    "The session's id for lookup and unregister, and for register if you like; the strategy's name"
+  ),
+  Argument.withDefault(undefined)
+)
+
+export const controlUri = Argument.String("uri").pipe(
+  Argument.withDescription("The contact point that effect-nat serve --control prints for this: effect-nat:…")
+)
+
+export const wantedSession = Flag.String("session").pipe(
+  Flag.withMetavar("ROLE|ID"),
+  Flag.withDescription("The session to join where the contact point names several; by default the first one"),
+  Flag.withDefault(undefined)
+)
+
+export const sync = Flag.Boolean("sync").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription("Begin with what the session has come to, as another member tells it"),
+  Flag.withDefault(false)
+)
+
+export const plain = Flag.Boolean("plain").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription("On a terminal too: a line for what changes, no QR code and no live view"),
+  Flag.withDefault(false)
+)
+
+export const tls = Flag.Boolean("tls").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription(
+    "Take members over TLS, by a certificate of its own that is kept for the next time; the URI has its fingerprint"
+  ),
+  Flag.withDefault(false)
+)
+
+const fileFlag = (name: string) => Flag.String(name).pipe(Flag.withMetavar("FILE"), Flag.withDefault(undefined))
+
+export const tlsCert = fileFlag("tls-cert").pipe(
+  Flag.withDescription(
+    "The same by this certificate, in PEM, with those that lead to its authority: browsers ask for one"
+  )
+)
+
+export const tlsKey = fileFlag("tls-key").pipe(Flag.withDescription("The private key of --tls-cert, in PEM"))
+
+export const control = Flag.Boolean("control").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription("Print a second URI, which opens the control of the dispatcher (see: effect-nat remote)"),
+  Flag.withDefault(false)
+)
+
+export const noBeacon = Flag.Boolean("no-beacon").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription("Do not announce the contact point on this network (see: effect-nat find)"),
+  Flag.withDefault(false)
+)
+
+export const beaconOpen = Flag.Boolean("beacon-open").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription("Announce the invitation too: whoever is on this network may join"),
+  Flag.withDefault(false)
+)
+
+/** The limits are those of `ContactPoint`, which is not loaded to read a command line. */
+const textUpTo = (bytes: number) => (text: string) => {
+  if (text.isWellFormed() && new TextEncoder().encode(text).length <= bytes) return text
+  throw new Error(`it is too long: at most ${bytes} bytes in UTF-8`)
+}
+
+export const name = Flag.String("name").pipe(
+  Flag.withMetavar("TEXT"),
+  Flag.withDescription("What the contact point is called"),
+  Flag.mapTryCatch(textUpTo(255), asError),
+  Flag.withDefault("effect-nat")
+)
+
+export const role = Flag.String("role").pipe(
+  Flag.withMetavar("TEXT"),
+  Flag.withDescription("What the session is for, such as scene or content: by that others find it"),
+  Flag.mapTryCatch(textUpTo(63), asError),
+  Flag.withDefault("")
+)
+
+export const viewpoint = Flag.String("viewpoint").pipe(
+  Flag.withMetavar("TEXT"),
+  Flag.withDescription("Where those arrive that come by the contact point"),
+  Flag.mapTryCatch(textUpTo(255), asError),
   Flag.withDefault(undefined)
 )

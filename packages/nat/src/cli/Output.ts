@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
 
 /** What happened to a mapping. */
-type MappingEvent = "mapped" | "changed" | "released" | "failed"
+type MappingEvent = "mapped" | "changed" | "released" | "failed" | "lost"
 
 const inet = (address: NetAddress.InetAddress | undefined): string | null =>
   address === undefined ? null : NetAddress.formatInet(address)
@@ -21,7 +21,7 @@ const ip = (address: NetAddress.IpAddress | undefined): string | null =>
   address === undefined ? null : NetAddress.formatIp(address)
 
 /** The fields of one event, in the order in which they are documented. */
-const mappingFields = (event: MappingEvent, mapping: PortMapping.PortMapping) => ({
+export const mappingFields = (event: MappingEvent, mapping: PortMapping.PortMapping) => ({
   event,
   protocol: mapping.protocol,
   internal: inet(PortMapping.internal(mapping)),
@@ -38,14 +38,16 @@ const lifetimeText = (mapping: PortMapping.PortMapping): string => {
   return Duration.isFinite(mapping.lifetime) ? `lease ${Duration.format(mapping.lifetime)}` : "permanent"
 }
 
-const outside = (mapping: PortMapping.PortMapping): string => {
+/** Where the world finds what is mapped. */
+export const outside = (mapping: PortMapping.PortMapping): string => {
   if (mapping.externalPort === undefined) return "not mapped: reachable on this network only"
   const external = PortMapping.external(mapping)
   if (external !== undefined) return `${NetAddress.formatInet(external)}`
   return `port ${mapping.externalPort} (the external address is not known)`
 }
 
-const via = (mapping: PortMapping.PortMapping): string =>
+/** By whom it is mapped. */
+export const via = (mapping: PortMapping.PortMapping): string =>
   mapping.gateway === undefined ? mapping.method : `${mapping.method} via ${NetAddress.formatIp(mapping.gateway)}`
 
 const inDoubt = ({ doubleNat, externalAddress }: PortMapping.PortMapping): string =>
@@ -53,7 +55,8 @@ const inDoubt = ({ doubleNat, externalAddress }: PortMapping.PortMapping): strin
     ? `, but the world cannot reach ${NetAddress.formatIp(externalAddress)}, as ${DoubleNat.format(externalAddress)}`
     : ""
 
-const mappingText = (event: MappingEvent, mapping: PortMapping.PortMapping): string => {
+/** What happened to a mapping, in a line for people. */
+export const mappingText = (event: MappingEvent, mapping: PortMapping.PortMapping): string => {
   const inside = `${NetAddress.formatInet(PortMapping.internal(mapping))}/${mapping.protocol}`
   if (event === "released") return `released ${inside} -> ${outside(mapping)}`
   return `${event} ${inside} -> ${outside(mapping)} (${via(mapping)}, ${lifetimeText(mapping)})${inDoubt(mapping)}`
@@ -65,7 +68,7 @@ export const json = (value: unknown) => Console.log(JSON.stringify(value))
 /** Prints what happened to a mapping. */
 export const mappingEvent = (
   asJson: boolean,
-  event: Exclude<MappingEvent, "failed">,
+  event: Exclude<MappingEvent, "failed" | "lost">,
   mapping: PortMapping.PortMapping
 ) => (asJson ? json(mappingFields(event, mapping)) : Console.log(mappingText(event, mapping)))
 

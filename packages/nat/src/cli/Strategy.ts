@@ -34,9 +34,13 @@ const strategies: Record<Flags.StrategyName, (choice: Choice) => Promise<Strateg
 /** The strategies that a person names in order to have a gateway asked. */
 const askers: ReadonlySet<Flags.StrategyName> = new Set(["upnp", "natpmp", "pcp"])
 
+/** Whether a strategy was named that does nothing but what is forbidden. */
+export const isForbidden = ({ noAutomation, strategy }: Pick<Choice, "noAutomation" | "strategy">): boolean =>
+  noAutomation && askers.has(strategy)
+
 /** Fails where a strategy was named that does nothing but what is forbidden. */
 export const checkAutomation = ({ noAutomation, strategy }: Pick<Choice, "noAutomation" | "strategy">) =>
-  noAutomation && askers.has(strategy)
+  isForbidden({ noAutomation, strategy })
     ? Effect.fail(
         new Failure({
           status: 2,

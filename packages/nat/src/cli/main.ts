@@ -68,11 +68,51 @@ const serve = Command.make(
     port: Flags.port,
     externalPort: Flags.externalPort,
     session: Flags.session,
+    forwarderPort: Flags.forwarderPort,
     metricsPort: Flags.metricsPort,
+    role: Flags.role,
+    name: Flags.name,
+    viewpoint: Flags.viewpoint,
+    tls: Flags.tls,
+    tlsCert: Flags.tlsCert,
+    tlsKey: Flags.tlsKey,
+    control: Flags.control,
+    noBeacon: Flags.noBeacon,
+    beaconOpen: Flags.beaconOpen,
+    plain: Flags.plain,
     ...Flags.mapping
   },
   (input) => call(() => import("./commands/serve.ts"), input, isOfRequest)
 ).pipe(Command.withDescription("Run the dispatcher: a session that others join at one mapped port"))
+
+const join = Command.make(
+  "join",
+  { uri: Flags.contactPointUri, session: Flags.wantedSession, sync: Flags.sync, json: Flags.json },
+  (input) => call(() => import("./commands/join.ts"), input)
+).pipe(
+  Command.withDescription("Join a session of a contact point: print what is said there, say what is typed"),
+  Command.withExamples([
+    { command: "effect-nat join effect-nat:AQEA…", description: "Join its first session; Ctrl-C or Ctrl-D leaves" }
+  ])
+)
+
+const remote = Command.make(
+  "remote",
+  { uri: Flags.controlUri, action: Flags.remoteAction, what: Flags.remoteWhat, role: Flags.role, json: Flags.json },
+  (input) => call(() => import("./commands/remote.ts"), input)
+).pipe(
+  Command.withDescription(
+    "Control a dispatcher on another host: ask what it does, make and end sessions, change its strategy"
+  ),
+  Command.withExamples([
+    { command: "effect-nat remote effect-nat:AQEA… info", description: "What it is, and what it is doing" },
+    { command: "effect-nat remote effect-nat:AQEA… register --role scene", description: "One session more" },
+    {
+      command: "effect-nat remote effect-nat:AQEA… strategy upnp",
+      description: "Have its port mapped by another strategy"
+    }
+  ])
+)
 
 const find = Command.make("find", { json: Flags.json, time: Flags.time }, (input) =>
   call(() => import("./commands/find.ts"), input)
@@ -86,7 +126,7 @@ const find = Command.make("find", { json: Flags.json, time: Flags.time }, (input
 
 const effectNat = Command.make("effect-nat").pipe(
   Command.withDescription("Reach this host from outside: map ports, learn the external address, host sessions"),
-  Command.withSubcommands([map, external, list, remove, gateways, serve, find])
+  Command.withSubcommands([map, external, list, remove, gateways, serve, join, find, remote])
 )
 
 const usage = (error: CliError.ShowHelp): Failure => {

@@ -99,7 +99,13 @@ export interface Given extends Pick<RouterModel.Options, "capacity" | "igdVersio
   readonly maxLifetime?: Duration.Input | undefined
 }
 
-/** A router that starts now. */
+/**
+ * A client tells a restart by the count of seconds, and one that has hardly begun looks like one that begins anew (RFC
+ * 6887 §8.5).
+ */
+const uptime = Duration.toMillis("1 hour")
+
+/** A router that has run for an hour. */
 export const toModel = Effect.fnUntraced(function* (
   strength: Quirk.Strength,
   options: Given
@@ -116,6 +122,6 @@ export const toModel = Effect.fnUntraced(function* (
     address: address === undefined ? undefined : yield* parseOwn("the router's address", address),
     externalAddress: yield* parseOptional("the external address", externalAddress),
     maxLifetimeSeconds: Duration.toSeconds(yield* checkTime("maxLifetime", maxLifetime, atLeastOneSecond)),
-    startedAt: yield* Clock.currentTimeMillis
+    startedAt: (yield* Clock.currentTimeMillis) - uptime
   })
 })

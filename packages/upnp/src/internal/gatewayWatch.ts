@@ -178,12 +178,12 @@ const eventsOrPolls = (watched: Watched) =>
 /** Whoever maps has calls to make first, and many mappings are gone again at once. */
 const calm = Duration.seconds(1)
 
-/** Watches until it is interrupted, after a second. */
+/**
+ * Watches until it is interrupted. It listens at once: a restart may be announced no more than once, and whoever has just
+ * started soon starts again. It asks the gateway for something after a second.
+ */
 export const watch = (watched: Watched) =>
-  Effect.andThen(
-    Effect.sleep(calm),
-    Effect.all([Effect.andThen(restarts(watched), Effect.never), eventsOrPolls(watched)], {
-      concurrency: "unbounded",
-      discard: true
-    })
-  )
+  Effect.all([Effect.andThen(restarts(watched), Effect.never), Effect.delay(eventsOrPolls(watched), calm)], {
+    concurrency: "unbounded",
+    discard: true
+  })

@@ -7,6 +7,7 @@ import * as NodeNetworkInterfaces from "@effect-nat/core/NodeNetworkInterfaces"
 import * as NodeUdp from "@effect-nat/core/NodeUdp"
 import * as Beacon from "@effect-nat/dispatcher/Beacon"
 import * as Console from "effect/Console"
+import * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -56,7 +57,7 @@ export const line = ({ _tag, sighting }: Beacon.Change): string => {
   return Output.printable(`${events[_tag]} ${what}${format === "crqt" ? " (old format)" : ""}`)
 }
 
-const time = (millis: number): string => new Date(millis).toISOString()
+const time = (millis: number): string => DateTime.formatIso(DateTime.makeUnsafe(millis))
 
 /** What happened, in one line for programs. */
 const printJson = Effect.fnUntraced(function* ({ _tag, sighting }: Beacon.Change) {
