@@ -7,53 +7,15 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Fs from "node:fs/promises"
 import { join } from "node:path"
-import { fileURLToPath } from "node:url"
+import { path, serve, visit } from "./contact-point-lab.ts"
 import * as Lab from "./Lab.ts"
 import { daemons } from "./LabProgram.ts"
 import { labSuite, suiteNeeding } from "./LabSuite.ts"
-
-const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url))
 
 const internal = "192.168.77.2:12000"
 const external = "11.22.33.1:12001"
 
 const hairpin = { externalPort: 12001, internalPort: 12000 }
-
-interface Serving {
-  readonly observe: string
-  readonly manage: string
-  readonly postcard: string
-  readonly forwarder: number
-}
-
-const serve = Effect.fnUntraced(function* (lab: Lab.LabService, strategy: "upnp" | "pcp") {
-  const server = yield* lab.spawn("lan", process.execPath, [path("dispatcher-agent.ts"), strategy])
-  const serving: Serving = JSON.parse(yield* server.awaitLine('{"observe"', { timeout: "20 seconds" }))
-  return { server, ...serving }
-})
-
-type Server = Effect.Success<ReturnType<typeof serve>>
-
-/** Joins both sessions, and talks in them; returns what the client was told, and by which addresses it came in. */
-const visit = Effect.fnUntraced(function* (
-  lab: Lab.LabService,
-  { observe, server }: Pick<Server, "observe" | "server">,
-  { host, name, via }: { readonly host: Lab.Host; readonly name: string; readonly via?: string }
-) {
-  const words = [path("contact-point-agent.ts"), observe, name, ...(via === undefined ? [] : [via])]
-  const client = yield* lab.spawn(host, process.execPath, words)
-  const told = JSON.parse(yield* client.awaitLine('{"addresses"', { timeout: "20 seconds" }))
-  const came: Array<string | undefined> = []
-  for (const role of ["scene", "content"]) {
-    const line = yield* client.awaitLine(`joined ${role} at `, { timeout: "20 seconds" })
-    came.push(line.split(" at ")[1])
-    yield* server.awaitLine(`${role}: hello from ${name}`)
-    yield* client.awaitLine(`${role}: heard hello from ${name}`)
-  }
-  assert.strictEqual(told.viewpoint, "plaza")
-  assert.strictEqual(came[0], came[1])
-  return { addresses: told.addresses, came: came[0] }
-})
 
 for (const strategy of ["upnp", "pcp"] as const) {
   labSuite(`a contact point (${strategy})`, () => {
@@ -62,9 +24,9 @@ for (const strategy of ["upnp", "pcp"] as const) {
       () =>
         Effect.gen(function* () {
           const lab = yield* Lab.make({ daemon: daemons[strategy], neighbour: true, hairpin })
-          const server = yield* serve(lab, strategy)
+          const { observe, server } = yield* serve(lab, strategy)
           const from = (name: string, host: Lab.Host, via?: string) =>
-            visit(lab, server, via === undefined ? { host, name } : { host, name, via })
+            visit(lab, observe, server, via === undefined ? { host, name } : { host, name, via })
 
           assert.deepStrictEqual(yield* from("the world", "wan"), { addresses: [external], came: external })
           assert.deepStrictEqual(yield* from("this host", "lan"), { addresses: [internal], came: internal })
@@ -89,7 +51,7 @@ for (const strategy of ["upnp", "pcp"] as const) {
           const lab = yield* Lab.make({ daemon: daemons[strategy] })
           const { postcard, server } = yield* serve(lab, strategy)
           for (const host of ["wan", "lan"] as const) {
-            const visitor = yield* visit(lab, { observe: postcard, server }, { host, name: host })
+            const visitor = yield* visit(lab, postcard, server, { host, name: host })
             assert.deepStrictEqual(visitor, {
               addresses: [internal, external],
               came: host === "wan" ? external : internal
@@ -137,17 +99,20 @@ suiteNeeding(
         () =>
           Effect.gen(function* () {
             const lab = yield* Lab.make({ daemon: daemons[strategy], neighbour: true })
-            const server = yield* serve(lab, strategy)
+            const { forwarder, observe, server } = yield* serve(lab, strategy)
             const file = join(lab.directory, "haproxy.cfg")
-            yield* Effect.promise(() => Fs.writeFile(file, haproxyConfig(server.forwarder)))
+            yield* Effect.promise(() => Fs.writeFile(file, haproxyConfig(forwarder)))
             yield* lab.spawn("lan", "haproxy", ["-db", "-f", file])
             yield* listens(lab, "lan", 12011)
             yield* openPort(lab, 12011)
-            const outside = yield* visit(lab, server, { host: "wan", name: "the world", via: forwarded })
+            const outside = yield* visit(lab, observe, server, { host: "wan", name: "the world", via: forwarded })
             assert.deepStrictEqual(outside, { addresses: [external], came: external })
             // Forwarded as well, and known for the neighbour that it is.
             const inside = { host: "neighbour", name: "this lan", via: "192.168.77.2:12011" } as const
-            assert.deepStrictEqual(yield* visit(lab, server, inside), { addresses: [internal], came: internal })
+            assert.deepStrictEqual(yield* visit(lab, observe, server, inside), {
+              addresses: [internal],
+              came: internal
+            })
           }),
         60_000
       )
@@ -157,16 +122,18 @@ suiteNeeding(
         () =>
           Effect.gen(function* () {
             const lab = yield* Lab.make({ daemon: daemons[strategy], hairpin })
-            const server = yield* serve(lab, strategy)
-            const words = [path("forwarder-agent.mjs"), "12011", `${server.forwarder}`]
-            const forwarder = yield* lab.spawn("lan", process.execPath, words)
-            yield* forwarder.awaitLine("listening")
+            const { forwarder, observe, server } = yield* serve(lab, strategy)
+            const words = [path("forwarder-agent.mjs"), "12011", `${forwarder}`]
+            yield* Effect.flatMap(lab.spawn("lan", process.execPath, words), (relay) => relay.awaitLine("listening"))
             yield* openPort(lab, 12011)
-            const outside = yield* visit(lab, server, { host: "wan", name: "the world", via: forwarded })
+            const outside = yield* visit(lab, observe, server, { host: "wan", name: "the world", via: forwarded })
             assert.deepStrictEqual(outside, { addresses: [external], came: external })
             // Whoever it was: here somebody on the dispatcher's own host.
             const inside = { host: "lan", name: "this host", via: "127.0.0.1:12011" } as const
-            assert.deepStrictEqual(yield* visit(lab, server, inside), { addresses: [external], came: external })
+            assert.deepStrictEqual(yield* visit(lab, observe, server, inside), {
+              addresses: [external],
+              came: external
+            })
           }),
         60_000
       )
