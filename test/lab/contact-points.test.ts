@@ -125,6 +125,8 @@ suiteNeeding(
             const { forwarder, observe, server } = yield* serve(lab, strategy)
             const words = [path("forwarder-agent.mjs"), "12011", `${forwarder}`]
             yield* Effect.flatMap(lab.spawn("lan", process.execPath, words), (relay) => relay.awaitLine("listening"))
+            // Whoever gets to where forwarded connections come in could pass for anybody.
+            assert.strictEqual(yield* lab.tcpProbe("router", lab.addresses.lan, forwarder), "refused")
             yield* openPort(lab, 12011)
             const outside = yield* visit(lab, observe, server, { host: "wan", name: "the world", via: forwarded })
             assert.deepStrictEqual(outside, { addresses: [external], came: external })

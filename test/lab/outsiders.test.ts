@@ -11,9 +11,8 @@ import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import * as Crypto from "node:crypto"
-import { handshake, hex } from "../dispatcher/support.ts"
+import { bytesOf, handshake, hex } from "../dispatcher/support.ts"
 import { path, serve } from "./contact-point-lab.ts"
 import * as Lab from "./Lab.ts"
 import type * as LabProcess from "./LabProcess.ts"
@@ -30,6 +29,11 @@ const challenged = /^8e4e415401000000[0-9a-f]{64}$/
 
 /** A challenge, then the frame that says `NotGranted`, and nothing after it. */
 const challengedInVain = /^8e4e415401000000[0-9a-f]{64}00000015[0-9a-f]{8}09(?:00){15}0d$/
+
+/** The header of a forwarded connection, by which somebody in the world passes for a program on the dispatcher's host. */
+const fromLoopback = "0d0a0d0a000d0a515549540a2111000c7f0000017f000001c0002ee0"
+
+const ascii = (text: string) => hex(bytesOf(text))
 
 const randomId = () => Crypto.randomBytes(16).toString("hex")
 
@@ -91,11 +95,12 @@ for (const strategy of ["upnp", "pcp"] as const) {
           Effect.gen(function* () {
             const { before, capability, control, perform, server, session } = yield* begin(strategy, ...autoCreate)
             const wrongProof = "00".repeat(16)
-            const asked = Buffer.from(
+            const asked = ascii(
               ["list", "watch", "register"]
                 .map((tag, index) => `{"_tag":"Request","id":"${index}","tag":"${tag}","payload":null,"headers":[]}\n`)
                 .join("")
-            ).toString("hex")
+            )
+            const withoutIds = new RegExp(`^(?!.*(?:${session}|${ascii(session)})).*$`)
             const attempts: ReadonlyArray<readonly [string, string, string | RegExp]> = [
               ["a session that is not there", helloOf(randomId(), randomId()), unknownSession],
               ["another one with the capability of one that is", helloOf(randomId(), capability), unknownSession],
@@ -111,6 +116,8 @@ for (const strategy of ["upnp", "pcp"] as const) {
                 challengedInVain
               ],
               ["questions without a hello", asked, ""],
+              ["questions of a browser", ascii("GET / HTTP/1.1\r\nHost: island\r\n\r\n"), withoutIds],
+              ["what only a forwarder may say", `${fromLoopback}${helloOf(session, randomId())}`, ""],
               ...autoCreate.map(
                 (secret) =>
                   [
@@ -193,11 +200,7 @@ for (const strategy of ["upnp", "pcp"] as const) {
           const uri = ContactPointUri.format(ContactPoint.make({ internal: [here], control }))
           yield* lab.exec("wan", process.execPath, [bin, "remote", uri, "register", "--role", "cellar"])
           overheard.push(yield* recorder.awaitLine("recorded ", { occurrence: 2 }))
-          yield* server.awaitLine(/^changed .*"cellar"/)
-          yield* Effect.repeat(listed(server), {
-            until: (list) => list.includes('"role":"scene","members":1'),
-            schedule: Schedule.spaced("50 millis")
-          })
+          yield* server.awaitLine(/^changed .*"role":"scene","members":1.*"role":"cellar"/)
 
           const before = yield* state(server)
           for (const line of overheard) {
