@@ -48,7 +48,7 @@ const host = Effect.gen(function* () {
 
 const join = Effect.fnUntraced(function* (address: string, invitation: string) {
   const inetAddress = yield* Effect.fromResult(NetAddress.inetAddressFromString(address))
-  yield* chat(inetAddress, yield* Effect.fromOption(Invitation.fromString(invitation)))
+  yield* chat(inetAddress, yield* Effect.fromResult(Invitation.fromString(invitation)))
 })
 
 const program = Effect.gen(function* () {

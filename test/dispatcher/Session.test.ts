@@ -11,6 +11,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Fs from "node:fs"
@@ -20,7 +21,7 @@ import { bytesOf, dispatcher, environment, fromHex, hex, loopback, proofOf, text
 
 type One = Dispatcher.Dispatcher["Service"]
 
-const unknown = Option.getOrThrow(Invitation.fromString(`${"f".repeat(32)}.${"e".repeat(32)}`))
+const unknown = Result.getOrThrow(Invitation.fromString(`${"f".repeat(32)}.${"e".repeat(32)}`))
 
 type Options = Omit<Session.JoinOptions, "invitation">
 
