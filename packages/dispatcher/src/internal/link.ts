@@ -34,9 +34,14 @@ type Pull = Effect.Effect<Arr.NonEmptyReadonlyArray<Uint8Array>, Socket.SocketEr
 export const closed = (reason: CloseReason.CloseReason | undefined) =>
   SessionError.fromReason(new SessionError.Closed({ reason }))
 
-const unreachable = (error: Socket.SocketError) => {
-  const { cause } = error.reason
-  const detail = cause instanceof Error ? cause.message : error.message
+/** Of an `ErrorEvent` too. What a WebSocket fails with says nothing at all: pages are not to find out who is there. */
+const messageOf = (cause: unknown): string | undefined => {
+  const message = typeof cause === "object" && cause !== null && "message" in cause ? cause.message : undefined
+  return typeof message === "string" && message !== "" ? message : undefined
+}
+
+const unreachable = ({ reason }: Socket.SocketError) => {
+  const detail = messageOf(reason.cause) ?? "the connection was refused or broke, and the platform does not say why"
   return SessionError.fromReason(new SessionError.Unreachable({ detail }))
 }
 
