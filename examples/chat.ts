@@ -12,6 +12,7 @@ import * as Invitation from "@effect-nat/dispatcher/Invitation"
 import * as NodeConnector from "@effect-nat/dispatcher/NodeConnector"
 import * as NodeDispatcher from "@effect-nat/dispatcher/NodeDispatcher"
 import * as Session from "@effect-nat/dispatcher/Session"
+import type * as SessionEvent from "@effect-nat/dispatcher/SessionEvent"
 import { NodeRuntime, NodeStdio } from "@effect/platform-node"
 import { Console, Effect, Layer, Stdio, Stream } from "effect"
 import { NetAddress } from "effect/net"
@@ -19,6 +20,17 @@ import { NetAddress } from "effect/net"
 const encode = (text: string) => new TextEncoder().encode(text)
 /** Line by line; what could steer a terminal is taken out. */
 const decode = (data: Uint8Array) => new TextDecoder().decode(data).replaceAll(/(?!\n)\p{Cc}/gu, "")
+
+const newsIn = (event: Exclude<SessionEvent.SessionEvent, SessionEvent.Tick>): string => {
+  switch (event._tag) {
+    case "Message":
+      return `${event.sequence}: ${decode(event.data)}\n`
+    case "Snapshot":
+      return decode(event.data)
+    case "Restarted":
+      return "the host has begun anew\n"
+  }
+}
 
 const chat = Effect.fnUntraced(function* (address: NetAddress.InetAddress, invitation: Invitation.Invitation) {
   const session = yield* Session.joinAt([address], { invitation, sync: true })
@@ -28,7 +40,7 @@ const chat = Effect.fnUntraced(function* (address: NetAddress.InetAddress, invit
   yield* session.serve(Effect.sync(() => ({ sequence, data: encode(said) })))
   const listen = Stream.runForEach(session.events, (event) => {
     if (event._tag === "Tick") return Effect.void
-    const news = event._tag === "Message" ? `${event.sequence}: ${decode(event.data)}\n` : decode(event.data)
+    const news = newsIn(event)
     said = event._tag === "Message" ? said + news : news
     sequence = event.sequence
     return Console.log(news.trimEnd())
@@ -48,7 +60,7 @@ const host = Effect.gen(function* () {
 
 const join = Effect.fnUntraced(function* (address: string, invitation: string) {
   const inetAddress = yield* Effect.fromResult(NetAddress.inetAddressFromString(address))
-  yield* chat(inetAddress, yield* Effect.fromOption(Invitation.fromString(invitation)))
+  yield* chat(inetAddress, yield* Effect.fromResult(Invitation.fromString(invitation)))
 })
 
 const program = Effect.gen(function* () {

@@ -1,4 +1,5 @@
 /** The client against a router that says what the test wants, with the test's clock. */
+import * as Connector from "@effect-nat/dispatcher/Connector"
 import * as Session from "@effect-nat/dispatcher/Session"
 import * as Capability from "@effect-nat/core/Capability"
 import type * as CloseReason from "@effect-nat/dispatcher/CloseReason"
@@ -7,8 +8,11 @@ import type * as SessionEvent from "@effect-nat/dispatcher/SessionEvent"
 import * as SessionId from "@effect-nat/core/SessionId"
 import * as Wire from "@effect-nat/dispatcher/Wire"
 import { assert, describe, it } from "@effect/vitest"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Scripted from "./scriptedRouter.ts"
@@ -44,8 +48,10 @@ const joinedAfter = Effect.fnUntraced(function* (
   return { router, connection, session }
 })
 
-const wordOf = (event: SessionEvent.SessionEvent): string =>
-  event._tag === "Tick" ? `tick after ${event.sequence}` : `${event._tag} ${event.sequence}: ${textOf(event.data)}`
+const wordOf = (event: SessionEvent.SessionEvent): string => {
+  if (event._tag === "Tick") return `tick after ${event.sequence}`
+  return event._tag === "Restarted" ? "Restarted" : `${event._tag} ${event.sequence}: ${textOf(event.data)}`
+}
 
 const take = (session: Session.Session, count: number) =>
   session.events.pipe(Stream.take(count), Stream.map(wordOf), Stream.runCollect)
@@ -121,11 +127,9 @@ describe("in the handshake", () => {
 
 describe("a router that breaks the rules", () => {
   const other = (type: number) => Wire.encodeFrame(type, { sequence: 1, stamp: 0 })
-  const damaged = message(2).map((byte, at) => (at === 24 ? byte ^ 1 : byte))
   const cases: ReadonlyArray<readonly [string, ReadonlyArray<Uint8Array>, CloseReason.CloseReason]> = [
     ["a gap", [message(3)], "Malformed"],
     ["a message twice", [message(1)], "Malformed"],
-    ["a damaged message", [damaged], "BadChecksum"],
     // A part of a snapshot, of 64 KiB, is taken in any case.
     ["a frame larger than it announced", [fromHex("00010025")], "FrameTooLarge"],
     ["a frame without a header", [fromHex("00000013")], "Malformed"],
@@ -206,6 +210,31 @@ describe("a snapshot", () => {
       const { connection, joining } = yield* syncing
       yield* connection.say(piece("ab"), piece("xyz", { size: 3, sequence: 2 }))
       assert.deepStrictEqual(yield* take(yield* Fiber.join(joining), 1), ["Snapshot 2: xyz"])
+    })
+  )
+
+  it.effect("that takes too long for what is said meanwhile is missed", () =>
+    Effect.gen(function* () {
+      const { connection, joining } = yield* syncing
+      const data = new Uint8Array(1_048_576)
+      for (let i = 3; i < 67; i++) {
+        yield* connection.say(Scripted.frame("Message", i, data))
+      }
+      const { reason } = yield* Effect.flip(Fiber.join(joining))
+      assert.deepInclude(reason, { _tag: "Missed", after: 2, reason: "TooMuchWaiting" })
+      assert.isFalse(connection.isOpen())
+    })
+  )
+
+  it.effect("may come just before too much waits for it", () =>
+    Effect.gen(function* () {
+      const { connection, joining } = yield* syncing
+      const data = new Uint8Array(1_048_576)
+      for (let i = 3; i < 66; i++) {
+        yield* connection.say(Scripted.frame("Message", i, data))
+      }
+      yield* connection.say(piece("abcd"))
+      yield* Fiber.join(joining)
     })
   )
 
@@ -315,7 +344,9 @@ describe("coming back", () => {
       const third = yield* router.accept
       assert.deepStrictEqual(resumeOf(yield* third.next), [5, life])
       yield* third.say(Scripted.joined(7))
-      assert.deepInclude((yield* rest(session)).reason, { _tag: "Missed", after: 5, reason: "NotAsked" })
+      const { reason } = yield* rest(session)
+      assert.deepInclude(reason, { _tag: "Missed", after: 5, reason: "Restarted" })
+      assert.match(reason.message, /^the session has begun anew, and counts its messages from 1 again/)
       assert.isFalse(third.isOpen())
     })
   )
@@ -329,10 +360,149 @@ describe("coming back", () => {
       const second = yield* router.accept
       assert.deepStrictEqual(resumeOf(yield* second.next), [0, life])
       yield* second.say(Scripted.joined(0), message(1))
-      assert.deepStrictEqual(yield* take(session, 1), ["Message 1: 1"])
+      assert.deepStrictEqual(yield* take(session, 2), ["Restarted", "Message 1: 1"])
       yield* second.cut
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(resumeOf(yield* (yield* router.accept).next), [1, "ab".repeat(8)])
+    })
+  )
+
+  it.effect("tells the new life before the snapshot of it, and not where that fails", () =>
+    Effect.gen(function* () {
+      const { connection, router, session } = yield* joinedAfter(0, {}, { sync: true })
+      yield* connection.say(message(1))
+      yield* router.beginNewLife
+      yield* connection.cut
+      yield* TestClock.adjust("1 second")
+      const second = yield* router.accept
+      yield* second.say(Scripted.joined(2))
+      yield* second.cut
+      yield* TestClock.adjust("1 second")
+      const third = yield* router.accept
+      assert.deepStrictEqual(resumeOf(yield* third.next), [1, life])
+      const snapshot = part({ sequence: 3, size: 4, offset: 0, data: bytesOf("anew") }, 3)
+      yield* third.say(Scripted.joined(3), snapshot, message(4))
+      assert.deepStrictEqual(yield* take(session, 4), ["Message 1: 1", "Restarted", "Snapshot 3: anew", "Message 4: 4"])
+    })
+  )
+
+  it.effect("is not let into the middle of another life", () =>
+    Effect.gen(function* () {
+      const { connection, router, session } = yield* joinedAfter(0, {}, { sync: true })
+      yield* router.beginNewLife
+      yield* connection.cut
+      yield* TestClock.adjust("1 second")
+      const second = yield* router.accept
+      yield* second.say(Scripted.joined(1, true))
+      assert.deepInclude((yield* rest(session)).reason, { _tag: "Closed", reason: "Malformed" })
+    })
+  )
+
+  it.effect("follows a message, or a request, that was damaged on its way", () =>
+    Effect.gen(function* () {
+      const { connection, router, session } = yield* joinedAfter(0)
+      const damaged = message(2).map((byte, at) => (at === 24 ? byte ^ 1 : byte))
+      yield* connection.say(message(1), damaged, message(3))
+      yield* TestClock.adjust("1 second")
+      assert.isFalse(connection.isOpen())
+      const second = yield* router.accept
+      assert.deepStrictEqual(resumeOf(yield* second.next), [1, life])
+      yield* second.say(Scripted.joined(3, true), message(2))
+      yield* second.say(Wire.encodeClose({ sequence: 2, stamp: 0 }, "BadChecksum"))
+      yield* TestClock.adjust("1 second")
+      const third = yield* router.accept
+      assert.deepStrictEqual(resumeOf(yield* third.next), [2, life])
+      yield* third.say(Scripted.joined(3, true), message(3))
+      assert.deepStrictEqual(yield* take(session, 3), ["Message 1: 1", "Message 2: 2", "Message 3: 3"])
+    })
+  )
+
+  /** Lets every connection in, and drops it after some time; a few hundred times at most. */
+  const dropAfter = (router: Router, time: Duration.Input) =>
+    Effect.gen(function* () {
+      const connection = yield* router.accept
+      yield* connection.say(Scripted.joined(0, true))
+      yield* Effect.sleep(time)
+      yield* connection.cut
+    }).pipe(Effect.repeat({ times: 300 }), Effect.forkChild)
+
+  it.effect("takes growing pauses over connections that do not last, and one minute for all of them", () =>
+    Effect.gen(function* () {
+      const { connection, router, session } = yield* joinedAfter(0)
+      yield* dropAfter(router, "9 seconds")
+      const over = yield* Effect.forkChild(rest(session))
+      yield* connection.cut
+      yield* TestClock.adjust("30 seconds")
+      assert.isAtLeast(router.attempts(), 4)
+      yield* TestClock.adjust("10 minutes")
+      assert.deepInclude((yield* Fiber.join(over)).reason, { _tag: "GivenUp", milliseconds: 60_000 })
+      assert.isAbove(router.attempts(), 10)
+      assert.isBelow(router.attempts(), 30)
+    })
+  )
+
+  it.effect("does not run in circles where it is let in and dropped at once", () =>
+    Effect.gen(function* () {
+      const { connection, router, session } = yield* joinedAfter(0)
+      yield* dropAfter(router, 0)
+      const over = yield* Effect.forkChild(rest(session))
+      yield* connection.cut
+      yield* TestClock.adjust("61 seconds")
+      assert.deepInclude((yield* Fiber.join(over)).reason, { _tag: "GivenUp", milliseconds: 60_000 })
+      assert.isAbove(router.attempts(), 10)
+      assert.isBelow(router.attempts(), 30)
+    })
+  )
+
+  it.effect("begins anew with pauses and time after a connection that has lasted", () =>
+    Effect.gen(function* () {
+      const { connection, router } = yield* joinedAfter(0)
+      yield* dropAfter(router, "10010 millis")
+      yield* connection.cut
+      yield* TestClock.adjust("100 millis")
+      for (let i = 2; i < 100; i++) {
+        assert.strictEqual(router.attempts(), i)
+        yield* TestClock.adjust("10110 millis")
+      }
+    })
+  )
+
+  it.effect("does not happen to all members in one moment", () =>
+    Effect.gen(function* () {
+      const router = yield* Scripted.makeScriptedRouter({ invitation })
+      const count = 40
+      const connections: Array<Scripted.ScriptedConnection> = []
+      for (let i = 0; i < count; i++) {
+        const joining = yield* Effect.forkChild(joinBy(router))
+        const connection = yield* router.accept
+        connections.push(connection)
+        yield* connection.say(Scripted.joined(0))
+        yield* Fiber.join(joining)
+      }
+      for (const connection of connections) {
+        yield* connection.say(Wire.encodeClose({ sequence: 0, stamp: 0 }, "ShuttingDown"))
+      }
+      yield* settle
+      assert.strictEqual(router.attempts(), count)
+      yield* TestClock.adjust("50 millis")
+      assert.isAbove(router.attempts(), count)
+      assert.isBelow(router.attempts(), 2 * count)
+      yield* TestClock.adjust("50 millis")
+      assert.strictEqual(router.attempts(), 2 * count)
+    })
+  )
+
+  it.effect("has no end where it is told so", () =>
+    Effect.gen(function* () {
+      const { connection, router, session } = yield* joinedAfter(0, {}, { reconnectTimeout: "Infinity" })
+      yield* router.setReachable(false)
+      yield* connection.cut
+      yield* TestClock.adjust("20 minutes")
+      yield* router.setReachable(true)
+      yield* TestClock.adjust("8 seconds")
+      const second = yield* router.accept
+      yield* second.say(Scripted.joined(0, true), message(1))
+      assert.deepStrictEqual(yield* take(session, 1), ["Message 1: 1"])
     })
   )
 
@@ -399,12 +569,41 @@ describe("coming back", () => {
   )
 })
 
-describe("serving", () => {
-  const serveFrame = (offset: number, sequence = 0) =>
-    Wire.encodeServe({ sequence, stamp: 0 }, new Uint8Array(16).fill(0x77), offset)
+it.effect("a defect on the way ends the session for everybody who waits", () =>
+  Effect.gen(function* () {
+    const router = yield* Scripted.makeScriptedRouter({ invitation })
+    const { connect } = yield* Effect.provide(Connector.Connector, router.layer)
+    const breaking = Layer.mock(Connector.Connector)({
+      connect: (address) => (router.attempts() === 0 ? connect(address) : Effect.die("a defect"))
+    })
+    const joining = yield* Session.joinAt([Scripted.address], { invitation }).pipe(
+      Effect.provide(breaking),
+      Effect.forkChild
+    )
+    const connection = yield* router.accept
+    yield* connection.say(Scripted.joined(0), message(1))
+    const session = yield* Fiber.join(joining)
+    yield* connection.cut
+    yield* settle
+    const sending = yield* Effect.forkChild(session.send(bytesOf("x")))
+    yield* TestClock.adjust("1 second")
+    const events: Array<string> = []
+    const over = yield* session.events.pipe(
+      Stream.runForEach((event) => Effect.sync(() => events.push(wordOf(event)))),
+      Effect.exit
+    )
+    assert.deepStrictEqual(events, ["Message 1: 1"])
+    assert.deepStrictEqual(over, Exit.die("a defect"))
+    assert.deepStrictEqual(yield* Fiber.await(sending), Exit.die("a defect"))
+  })
+)
 
-  const partIn = (request: Scripted.Request) => {
-    assert.strictEqual(request.facet, "77".repeat(16))
+describe("serving", () => {
+  const serveFrame = (offset: number, sequence = 0, facet = 0x77) =>
+    Wire.encodeServe({ sequence, stamp: 0 }, new Uint8Array(16).fill(facet), offset)
+
+  const partIn = (request: Scripted.Request, facet = "77") => {
+    assert.strictEqual(request.facet, facet.repeat(16))
     const read = Wire.decodeSnapshotPart(request.data)
     assert(read !== undefined)
     return read
@@ -454,6 +653,101 @@ describe("serving", () => {
       assert.isAbove(before, 100)
       yield* TestClock.adjust("1 minute")
       assert.strictEqual(made, before)
+    })
+  )
+
+  it.effect("does not pass a state of another life for one of this", () =>
+    Effect.gen(function* () {
+      const { connection, session } = yield* joinedAfter(0)
+      let sequence = 5
+      yield* session.serve(Effect.sync(() => ({ sequence, data: bytesOf(`${sequence}`) })))
+      yield* connection.next
+      yield* connection.say(message(1), serveFrame(0, 1))
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* connection.waiting, 0)
+      sequence = 1
+      yield* TestClock.adjust("1 second")
+      assert.deepInclude(partIn(yield* connection.next), { sequence: 1, data: bytesOf("1") })
+    })
+  )
+
+  /** Asks for one part on behalf of a joiner; its facet is none of those that were granted. */
+  const ask = Effect.fnUntraced(function* (
+    connection: Scripted.ScriptedConnection,
+    joiner: number,
+    offset: number,
+    sequence = 0
+  ) {
+    const facet = 100 + joiner
+    yield* connection.say(serveFrame(offset, sequence, facet))
+    yield* settle
+    if ((yield* connection.waiting) === 0) return undefined
+    return partIn(yield* connection.next, hex(Uint8Array.of(facet)))
+  })
+
+  it.effect("makes one snapshot for all who come together, and another for who needs more", () =>
+    Effect.gen(function* () {
+      const { connection, session } = yield* joinedAfter(0, { maxDataBytes: 10_016 })
+      let made = 0
+      let sequence = 0
+      yield* session.serve(Effect.sync(() => ({ sequence, data: new Uint8Array(15_000).fill(++made) })))
+      yield* connection.next
+      const madeFor = (joiner: number, offset: number) =>
+        Effect.map(ask(connection, joiner, offset, sequence), (one) => one?.data[0])
+      for (let joiner = 1; joiner <= 40; joiner++) {
+        assert.strictEqual(yield* madeFor(joiner, 0), 1)
+      }
+      yield* connection.say(message(1))
+      sequence = 1
+      for (let joiner = 41; joiner <= 80; joiner++) {
+        assert.strictEqual(yield* madeFor(joiner, 0), 2)
+      }
+      for (let joiner = 1; joiner <= 80; joiner++) {
+        assert.strictEqual(yield* madeFor(joiner, 10_000), joiner <= 40 ? 1 : 2)
+      }
+      // All are through: the next one gets what is true now.
+      assert.strictEqual(yield* madeFor(81, 0), 3)
+    })
+  )
+
+  it.effect("keeps 256 MiB of snapshots, those that were asked for last", () =>
+    Effect.gen(function* () {
+      const { connection, session } = yield* joinedAfter(0)
+      let sequence = 0
+      const data = () => new Uint8Array(100_000_000)
+      yield* session.serve(Effect.sync(() => ({ sequence, data: data() })))
+      yield* connection.next
+      const isAnswered = (joiner: number, offset: number) =>
+        Effect.map(ask(connection, joiner, offset, sequence), (one) => one !== undefined)
+      for (const joiner of [1, 2]) {
+        yield* connection.say(message(++sequence))
+        assert.isTrue(yield* isAnswered(joiner, 0))
+      }
+      assert.isTrue(yield* isAnswered(1, 65_536))
+      yield* connection.say(message(++sequence))
+      assert.isTrue(yield* isAnswered(3, 0))
+      assert.deepStrictEqual(
+        [yield* isAnswered(1, 131_072), yield* isAnswered(2, 65_536), yield* isAnswered(3, 65_536)],
+        [true, false, true]
+      )
+    })
+  )
+
+  it.effect("forgets with a connection what it was asked for there", () =>
+    Effect.gen(function* () {
+      const { connection, router, session } = yield* joinedAfter(0, { maxDataBytes: 10_016 })
+      let made = 0
+      yield* session.serve(Effect.sync(() => ({ sequence: 0, data: new Uint8Array(15_000).fill(++made) })))
+      yield* connection.next
+      assert.strictEqual((yield* ask(connection, 1, 0))?.data[0], 1)
+      yield* connection.cut
+      yield* TestClock.adjust("1 second")
+      const second = yield* router.accept
+      yield* second.next
+      yield* second.say(Scripted.joined(0, true))
+      assert.strictEqual((yield* second.next).facet, "beServer")
+      assert.strictEqual((yield* ask(second, 2, 0))?.data[0], 2)
+      assert.strictEqual(yield* ask(second, 1, 10_000), undefined)
     })
   )
 })

@@ -1,4 +1,5 @@
 import * as ContactPoint from "@effect-nat/core/ContactPoint"
+import * as Connector from "@effect-nat/dispatcher/Connector"
 import * as Dispatcher from "@effect-nat/dispatcher/Dispatcher"
 import * as Facet from "@effect-nat/dispatcher/Facet"
 import * as Invitation from "@effect-nat/dispatcher/Invitation"
@@ -9,8 +10,10 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Fs from "node:fs"
@@ -20,7 +23,7 @@ import { bytesOf, dispatcher, environment, fromHex, hex, loopback, proofOf, text
 
 type One = Dispatcher.Dispatcher["Service"]
 
-const unknown = Option.getOrThrow(Invitation.fromString(`${"f".repeat(32)}.${"e".repeat(32)}`))
+const unknown = Result.getOrThrow(Invitation.fromString(`${"f".repeat(32)}.${"e".repeat(32)}`))
 
 type Options = Omit<Session.JoinOptions, "invitation">
 
@@ -265,7 +268,8 @@ describe("joining fails", () => {
       const address = yield* Effect.scoped(Effect.map(dispatcher(), (one) => one.address))
       const reason = yield* reasonOf(joinAt(address, unknown))
       assert(reason._tag === "Unreachable")
-      assert.include(reason.message, "ECONNREFUSED")
+      const where = NetAddress.formatInet(address)
+      assert.strictEqual(reason.message, `the dispatcher cannot be reached: connect ECONNREFUSED ${where}`)
     })
   )
 
@@ -329,6 +333,38 @@ describe("joining fails", () => {
       const reason = yield* reasonOf(Session.join(nowhere, { invitation: unknown }))
       assert.strictEqual(reason._tag, "Unreachable")
     }).pipe(Effect.provide(NodeConnector.layer))
+  )
+})
+
+describe("an option that makes no sense", () => {
+  const wrong: ReadonlyArray<readonly [Options, string]> = [
+    [{ handshakeTimeout: Number.NaN }, "handshakeTimeout must be a finite time above zero"],
+    [{ handshakeTimeout: "-1 seconds" }, "handshakeTimeout must be a finite time above zero"],
+    [{ handshakeTimeout: 0 }, "handshakeTimeout must be a finite time above zero"],
+    [{ handshakeTimeout: Infinity }, "handshakeTimeout must be a finite time above zero"],
+    [{ attemptDelay: Number.NaN }, "attemptDelay must be a finite time"],
+    [{ attemptDelay: -1 }, "attemptDelay must be a finite time"],
+    [{ attemptDelay: Infinity }, "attemptDelay must be a finite time"],
+    [{ reconnectTimeout: Number.NaN }, "reconnectTimeout must be a time"],
+    [{ reconnectTimeout: -1 }, "reconnectTimeout must be a time"],
+    [{ tickInterval: Number.NaN }, "tickInterval must be less than 50 days"],
+    [{ tickInterval: "-1 millis" }, "tickInterval must be less than 50 days"],
+    [{ tickInterval: "50 days" }, "tickInterval must be less than 50 days"],
+    [{ tickInterval: Infinity }, "tickInterval must be less than 50 days"],
+    [{ maxSnapshotBytes: Number.NaN }, "maxSnapshotBytes must be a whole number"],
+    [{ maxSnapshotBytes: -1 }, "maxSnapshotBytes must be a whole number"],
+    [{ maxSnapshotBytes: 1.5 }, "maxSnapshotBytes must be a whole number"],
+    [{ maxSnapshotBytes: 2 ** 32 }, "maxSnapshotBytes must be a whole number"]
+  ]
+  const nothing = Layer.mock(Connector.Connector)({ connect: () => Effect.die("something was opened") })
+  it.effect.each(wrong)("is refused before anything is opened: %o", ([options, message]) =>
+    Effect.gen(function* () {
+      const address = NetAddress.inetAddressUnsafe(loopback, 1)
+      const joining = Session.joinAt([address], { invitation: unknown, ...options })
+      const reason = yield* reasonOf(Effect.provide(joining, nothing))
+      assert.strictEqual(reason._tag, "InvalidOption")
+      assert.isTrue(reason.message.startsWith(message), reason.message)
+    })
   )
 })
 
@@ -397,6 +433,19 @@ describe("several addresses", () => {
         })
       )
       assert.strictEqual(reason._tag, "UnknownSession")
+      const nowhere = yield* reasonOf(
+        joinAny([nobody, NetAddress.inetAddressUnsafe(loopback, 1), mute.address], {
+          invitation: unknown,
+          attemptDelay: "10 millis",
+          handshakeTimeout: "100 millis"
+        })
+      )
+      assert.strictEqual(
+        nowhere.message,
+        `the dispatcher cannot be reached: connect ECONNREFUSED ${NetAddress.formatInet(nobody)}; ` +
+          `connect ECONNREFUSED 127.0.0.1:1; ` +
+          `${NetAddress.formatInet(mute.address)}: the dispatcher did not answer within 100 ms`
+      )
       const silent = joinAny([mute.address], { invitation: unknown, handshakeTimeout: "100 millis" })
       assert.deepInclude(yield* reasonOf(silent), { _tag: "TimedOut", milliseconds: 100 })
     })
@@ -732,7 +781,8 @@ describe("a broken connection", () => {
       )
       yield* again.register(invitation)
       yield* far.send(bytesOf("b"))
-      const [heard] = yield* far.messages.pipe(Stream.take(1), Stream.runCollect)
+      const [restarted, heard] = yield* far.events.pipe(Stream.take(2), Stream.runCollect)
+      assert.deepStrictEqual(restarted, { _tag: "Restarted", sequence: 0 })
       assert.deepInclude(heard, { sequence: 1, data: bytesOf("b") })
     })
   )

@@ -373,6 +373,89 @@ describe("a hostile server", () => {
     })
   )
 
+  it.effect("that gives it away by the byte has the time of one part for all of them, and the next one is asked", () =>
+    Effect.gen(function* () {
+      const { asked, joiner, servers } = yield* withServers(2)
+      const [first, second] = two(servers)
+      joiner.ask("sync")
+      yield* settle
+      const text = "x".repeat(100)
+      for (let i = 1; i <= 5; i++) {
+        answer(first, text, {}, 1)
+        yield* settle
+        assert.deepStrictEqual(asked(), [i + 1, 0])
+        yield* TestClock.adjust(i < 5 ? "1 second" : "999 millis")
+        yield* settle
+      }
+      assert.deepStrictEqual(asked(), [6, 0])
+      yield* TestClock.adjust("1 millis")
+      yield* settle
+      assert.deepStrictEqual(asked(), [6, 1])
+      // Nobody is sent away for being slow.
+      assert.strictEqual(first.state(), "open")
+      // The next one has all of the time.
+      yield* TestClock.adjust("4999 millis")
+      yield* settle
+      answer(second, "good")
+      yield* settle
+      assert.deepStrictEqual(partsOf(joiner).at(-1), [0, "good"])
+    })
+  )
+
+  it.effect("that is only slow has that time for each part of 64 KiB, or of the largest message", () =>
+    Effect.gen(function* () {
+      for (const [maxMessageBytes, part] of [
+        [1_048_576, 65_536],
+        [10_016, 10_000]
+      ] as const) {
+        const { asked, joiner, servers } = yield* withServers(1, { maxMessageBytes })
+        const [server] = servers
+        assert(server !== undefined)
+        joiner.ask("sync")
+        yield* settle
+        const text = "x".repeat(4 * part)
+        for (let i = 1; i <= 8; i++) {
+          // In halves, whose times are added.
+          yield* TestClock.adjust("2499 millis")
+          yield* settle
+          answer(server, text, {}, part / 2)
+          yield* settle
+        }
+        assert.deepStrictEqual(asked(), [8])
+        assert.strictEqual(partsOf(joiner).length, 8)
+      }
+    })
+  )
+
+  it.effect("does not pay for a joiner that is slow", () =>
+    Effect.gen(function* () {
+      const { joiner, servers } = yield* withServers(1)
+      const [server] = servers
+      assert(server !== undefined)
+      joiner.ask("sync")
+      yield* settle
+      joiner.stall(true)
+      const text = "x".repeat(400_000)
+      let parts = 0
+      while (servesOf(server).length > parts && parts < 20) {
+        parts++
+        answer(server, text, {}, 40_000)
+        yield* settle
+      }
+      assert.isBelow(parts, 10)
+      yield* TestClock.adjust("20 seconds")
+      joiner.stall(false)
+      yield* settle
+      yield* TestClock.adjust("2 seconds")
+      while (servesOf(server).length > parts) {
+        parts++
+        answer(server, text, {}, 40_000)
+        yield* settle
+      }
+      assert.strictEqual(parts, 10)
+    })
+  )
+
   it.effect("that says the next part before it is asked for it is closed", () =>
     Effect.gen(function* () {
       const { joiner, servers } = yield* withServers(1)

@@ -276,3 +276,15 @@ it.live("garbage in place of WebSocket frames closes that connection", () =>
     yield* until(Effect.map(good.frames, (frames) => wordsOf(frames)[0] === "untouched"))
   })
 )
+
+it.live("where nobody can be reached the address is named, although the platform says nothing", () =>
+  Effect.gen(function* () {
+    const address = yield* Effect.scoped(Effect.map(dispatcher(), (one) => one.address))
+    const invitation = yield* (yield* dispatcher()).register()
+    const joining = Session.joinAt([address, address], { invitation })
+    const { reason } = yield* Effect.flip(Effect.provide(joining, WebConnector.layer))
+    assert.strictEqual(reason._tag, "Unreachable")
+    const why = `127.0.0.1:${address.port}: the connection was refused or broke, and the platform does not say why`
+    assert.strictEqual(reason.message, `the dispatcher cannot be reached: ${why}; ${why}`)
+  })
+)

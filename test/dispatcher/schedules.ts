@@ -283,6 +283,8 @@ class Member {
         view.sequence = event.sequence
         view.said += `${utf8.decode.decode(event.data)} `
         break
+      case "Restarted":
+        return check(false, () => `${this.name} is told that a session has begun anew that has not`)
       case "Tick":
         check(
           this.base === undefined || event.sequence === view.sequence,

@@ -1016,7 +1016,7 @@ const invitation = Decoder.make<Invitation.Invitation>({
   name: "invitation",
   // Blanks around it are of no account.
   maximumBytes: Number.POSITIVE_INFINITY,
-  read: (bytes) => Option.getOrUndefined(Invitation.fromString(new TextDecoder().decode(bytes))),
+  read: (bytes) => Result.getOrUndefined(Invitation.fromString(new TextDecoder().decode(bytes))),
   write: (value) => Inputs.fromText(Invitation.format(value)),
   value: (random) => new Invitation.Invitation({ sessionId: sessionId(random), capability: capability(random) }),
   comesBack: "at once",

@@ -6,14 +6,14 @@ import * as NodeConnector from "@effect-nat/dispatcher/NodeConnector"
 import * as Session from "@effect-nat/dispatcher/Session"
 import { NodeRuntime } from "@effect/platform-node"
 import * as NodeStdio from "@effect/platform-node/NodeStdio"
-import { Console, Effect, Option, Stdio, Stream } from "effect"
+import { Console, Effect, Result, Stdio, Stream } from "effect"
 import { NetAddress } from "effect/net"
 
 const [address = "", word = ""] = process.argv.slice(2)
 
 const member = Effect.gen(function* () {
   const session = yield* Session.joinAt([NetAddress.inetAddressFromStringUnsafe(address)], {
-    invitation: Option.getOrThrow(Invitation.fromString(word)),
+    invitation: Result.getOrThrow(Invitation.fromString(word)),
     reconnectTimeout: 0
   })
   yield* Console.log("joined")

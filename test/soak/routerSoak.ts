@@ -13,7 +13,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as NetAddress from "effect/net/NetAddress"
-import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as ChildProcess from "node:child_process"
 import * as Crypto from "node:crypto"
@@ -97,7 +97,7 @@ const startDispatcher = Effect.fnUntraced(function* (sessions: number) {
   const first = JSON.parse(yield* line) as { readonly port: number; readonly invitations: ReadonlyArray<string> }
   const place: Place = {
     port: first.port,
-    invitations: first.invitations.map((word) => Option.getOrThrow(Invitation.fromString(word)))
+    invitations: first.invitations.map((word) => Result.getOrThrow(Invitation.fromString(word)))
   }
   const look = Effect.andThen(
     Effect.sync(() => child.stdin.write("look\n")),

@@ -6,6 +6,7 @@
  * @since 0.1.0
  */
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Capability from "@effect-nat/core/Capability"
 import * as SessionId from "@effect-nat/core/SessionId"
@@ -30,16 +31,41 @@ export class Invitation extends Schema.Class<Invitation>("@effect-nat/dispatcher
 export const format = ({ capability, sessionId }: Invitation): string => `${sessionId}.${capability}`
 
 /**
- * Reads an invitation in its form as one word; anything else is none.
+ * A text that is no invitation. The error does not repeat it: it may be an invitation but for one character.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NotAnInvitation extends Schema.TaggedError<NotAnInvitation>("@effect-nat/dispatcher/NotAnInvitation")(
+  "NotAnInvitation",
+  { detail: Schema.String }
+) {
+  override get message(): string {
+    return `this is no invitation, which is 32 hexadecimal digits, a dot, and 32 more: ${this.detail}`
+  }
+}
+
+const digits = 32
+
+const whatIsWrong = (where: string, text: string): string =>
+  text.length === digits
+    ? `${where} the dot is something that is no hexadecimal digit`
+    : `${where} the dot are ${text.length} characters`
+
+/**
+ * Reads an invitation in its form as one word, in either case and with blanks around it.
  *
  * @category decoding
  * @since 0.1.0
  */
-export const fromString = (text: string): Option.Option<Invitation> => {
-  const [session = "", secret = "", ...more] = text.trim().split(".")
-  if (more.length > 0) return Option.none()
-  return Option.map(
-    Option.all([SessionId.fromString(session), Capability.fromString(secret)]),
-    ([sessionId, capability]) => new Invitation({ sessionId, capability })
-  )
+export const fromString = (text: string): Result.Result<Invitation, NotAnInvitation> => {
+  const fail = (detail: string) => Result.fail(new NotAnInvitation({ detail }))
+  const [session = "", secret, ...more] = text.trim().split(".")
+  if (secret === undefined) return fail("it has no dot")
+  if (more.length > 0) return fail("it has more than one dot")
+  const sessionId = SessionId.fromString(session)
+  if (Option.isNone(sessionId)) return fail(whatIsWrong("before", session))
+  const capability = Capability.fromString(secret)
+  if (Option.isNone(capability)) return fail(whatIsWrong("behind", secret))
+  return Result.succeed(new Invitation({ sessionId: sessionId.value, capability: capability.value }))
 }

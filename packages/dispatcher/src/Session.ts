@@ -8,7 +8,8 @@
  *
  * A broken connection is made again, for `reconnectTimeout`, at any of the addresses. What was missed comes from the
  * dispatcher's log, or, where the session was joined with `sync`, as a snapshot that another member made: without a gap
- * and without a duplicate. Where there is neither, the session fails with `Missed`.
+ * and without a duplicate. Where there is neither, the session fails with `Missed`. After a pause at random of up to 0.1
+ * seconds the pauses between attempts grow from 0.2 to 5 seconds, more or less, until a connection has been live for 10.
  *
  * **Example** (Say hello to everyone in a session)
  *
@@ -42,18 +43,17 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as NetAddress from "effect/net/NetAddress"
+import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Ref from "effect/Ref"
-import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type * as CloseReason from "./CloseReason.ts"
 import * as Connector from "./Connector.ts"
 import * as Follower from "./internal/follower.ts"
 import * as Link from "./internal/link.ts"
 import * as Race from "./internal/race.ts"
+import * as Reconnection from "./internal/reconnection.ts"
 import * as Server from "./internal/server.ts"
 import type * as Invitation from "./Invitation.ts"
 import * as SessionError from "./SessionError.ts"
@@ -92,7 +92,7 @@ export interface Session {
   /** The largest message that can be sent, in bytes. */
   readonly maxMessageBytes: number
   /**
-   * Messages, snapshots and ticks in order. Fails when the session is over: `Closed`, `GivenUp` or `Missed`, after the
+   * Messages, snapshots, ticks and new beginnings in order. Fails when the session is over: `Closed`, `GivenUp` or `Missed`, after the
    * last event; ends when the session is left. Each event is given once: run either this or `messages`, once. A program
    * that does not run it is cut off as too slow in the end.
    */
@@ -131,15 +131,18 @@ export interface JoinOptions {
    * then some member has to `serve`. Defaults to `false`: from now on, and never with a gap.
    */
   readonly sync?: boolean | undefined
-  /** Hear the router's time so often while no messages come. Defaults to never. */
+  /** Hear the router's time so often while no messages come, in whole milliseconds. Defaults to never. */
   readonly tickInterval?: Duration.Input | undefined
-  /** How long connecting and handshake may take at each address. Defaults to 5 seconds. */
+  /** How long connecting and handshake may take at each address: more than zero. Defaults to 5 seconds. */
   readonly handshakeTimeout?: Duration.Input | undefined
   /** After what time without an answer the next address is tried as well (RFC 8305 §5). Defaults to 250 milliseconds. */
   readonly attemptDelay?: Duration.Input | undefined
-  /** How long a broken connection is tried to be made again; zero for not at all. Defaults to 1 minute. */
+  /**
+   * How long a broken connection is tried to be made again; zero for not at all, infinity for ever. Connections that do
+   * not last, for 10 seconds, share that time. Defaults to 1 minute.
+   */
   readonly reconnectTimeout?: Duration.Input | undefined
-  /** The largest snapshot that is taken, in bytes. Defaults to 64 MiB. */
+  /** The largest snapshot that is taken, in bytes: a whole number below 4 GiB. Defaults to 64 MiB. */
   readonly maxSnapshotBytes?: number | undefined
   /**
    * Join over TLS, and only what shows the certificate of this fingerprint; `WebConnector` cannot compare it. Defaults to
@@ -174,19 +177,57 @@ interface Resolved {
   readonly fingerprint: ContactPoint.Fingerprint | undefined
 }
 
-const durationOf = (input: Duration.Input | undefined, fallback: Duration.Duration): Duration.Duration =>
-  input === undefined ? fallback : Duration.fromInputUnsafe(input)
+const invalid = (detail: string) => SessionError.fromReason(new SessionError.InvalidOption({ detail }))
 
-const resolve = (addresses: Arr.NonEmptyReadonlyArray<NetAddress.InetAddress>, options: JoinOptions): Resolved => ({
-  addresses,
-  invitation: options.invitation,
-  sync: options.sync ?? false,
-  tickInterval: Math.round(Duration.toMillis(durationOf(options.tickInterval, Duration.zero))),
-  handshakeTimeout: durationOf(options.handshakeTimeout, defaults.handshakeTimeout),
-  attemptDelay: durationOf(options.attemptDelay, defaults.attemptDelay),
-  reconnectTimeout: durationOf(options.reconnectTimeout, defaults.reconnectTimeout),
-  maxSnapshotBytes: options.maxSnapshotBytes ?? defaults.maxSnapshotBytes,
-  fingerprint: options.fingerprint
+/** A number that is none would be taken for zero. */
+const readTime = (input: Duration.Input): Option.Option<Duration.Duration> =>
+  Number.isNaN(input) ? Option.none() : Duration.fromInput(input)
+
+const checkTime = Effect.fnUntraced(function* (
+  name: string,
+  input: Duration.Input,
+  expected: string,
+  accepts: (time: Duration.Duration) => boolean
+) {
+  const time = Option.filter(readTime(input), accepts)
+  if (Option.isSome(time)) return time.value
+  return yield* invalid(`${name} must be ${expected}, for example "5 seconds", not ${String(input)}`)
+})
+
+const isFinite = (time: Duration.Duration) => Duration.isFinite(time) && !Duration.isNegative(time)
+
+const isPositive = (time: Duration.Duration) => Duration.isFinite(time) && Duration.isPositive(time)
+
+/** What fits into four bytes. */
+const maximum = 0xffff_ffff
+
+/** Fills in the defaults and checks every value. */
+const resolve = Effect.fnUntraced(function* (
+  addresses: Arr.NonEmptyReadonlyArray<NetAddress.InetAddress>,
+  options: JoinOptions
+): Effect.fn.Return<Resolved, SessionError.SessionError> {
+  const time = (
+    name: "handshakeTimeout" | "attemptDelay" | "reconnectTimeout",
+    expected: string,
+    accepts: (time: Duration.Duration) => boolean
+  ) => checkTime(name, options[name] ?? defaults[name], expected, accepts)
+  const isInterval = (time: Duration.Duration) => isFinite(time) && Duration.toMillis(time) <= maximum
+  const tickInterval = yield* checkTime("tickInterval", options.tickInterval ?? 0, "less than 50 days", isInterval)
+  const maxSnapshotBytes = options.maxSnapshotBytes ?? defaults.maxSnapshotBytes
+  if (!Number.isInteger(maxSnapshotBytes) || maxSnapshotBytes < 0 || maxSnapshotBytes > maximum) {
+    return yield* invalid(`maxSnapshotBytes must be a whole number from 0 to ${maximum}, not ${maxSnapshotBytes}`)
+  }
+  return {
+    addresses,
+    invitation: options.invitation,
+    sync: options.sync ?? false,
+    tickInterval: Math.ceil(Duration.toMillis(tickInterval)),
+    handshakeTimeout: yield* time("handshakeTimeout", "a finite time above zero", isPositive),
+    attemptDelay: yield* time("attemptDelay", "a finite time", isFinite),
+    reconnectTimeout: yield* time("reconnectTimeout", "a time", (time) => !Duration.isNegative(time)),
+    maxSnapshotBytes,
+    fingerprint: options.fingerprint
+  }
 })
 
 /** In batches of what one read gave: then the network has to wait. */
@@ -195,15 +236,29 @@ const bufferedBatches = 16
 /** Where nothing was heard for so long the router is asked for its time, and given up when it does not answer in it. */
 const silenceLimit = Duration.seconds(15)
 
-const pauses = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("5 seconds")])
+interface Failed {
+  readonly address: NetAddress.InetAddress
+  readonly error: SessionError.SessionError
+}
+
+/** Where it was tried, and what came of it: some causes name their address themselves, others not even themselves. */
+const describe = ({ address, error: { message, reason } }: Failed): string => {
+  const where = NetAddress.formatInet(address)
+  const why = reason._tag === "Unreachable" ? reason.detail : message
+  return why.includes(where) ? why : `${where}: ${why}`
+}
 
 const saying: ReadonlySet<string> = new Set(["UnknownSession", "Refused", "UnsupportedVersion", "WrongCertificate"])
 
 /** A refusal says more than silence. */
-const whichToTell = (failures: ReadonlyArray<SessionError.SessionError>): SessionError.SessionError => {
-  const said = failures.find(({ reason }) => saying.has(reason._tag))
-  return said ?? failures[0] ?? Link.closed(undefined)
+const whichToTell = (failures: ReadonlyArray<Failed>): SessionError.SessionError => {
+  const errors = failures.map(({ error }) => error)
+  const said = errors.find(({ reason }) => saying.has(reason._tag))
+  const one = said ?? errors[0] ?? Link.closed(undefined)
+  return one.reason._tag === "Unreachable" ? unreachable(failures.map(describe).join("; ")) : one
 }
+
+const unreachable = (detail: string) => SessionError.fromReason(new SessionError.Unreachable({ detail }))
 
 interface Connected {
   readonly address: NetAddress.InetAddress
@@ -225,38 +280,10 @@ const connect = Effect.fnUntraced(function* (options: Resolved) {
     const connected: Connected = { address, link }
     return connected
   })
-  return yield* Effect.mapError(Race.race(options.addresses, options.attemptDelay, attempt), whichToTell)
+  const attemptAt = (address: NetAddress.InetAddress) =>
+    Effect.mapError(attempt(address), (error): Failed => ({ address, error }))
+  return yield* Effect.mapError(Race.race(options.addresses, options.attemptDelay, attemptAt), whichToTell)
 })
-
-/** Refusals that are over when others have gone: this member's own broken connections may still count. */
-const passing: ReadonlySet<CloseReason.CloseReason> = new Set([
-  "HandshakeTimeout",
-  "TooManyHandshakes",
-  "TooManyConnections",
-  "SessionFull",
-  "ShuttingDown"
-])
-
-/** A dispatcher that ends may come back, and one that has just begun may not have its sessions yet. */
-const isWorthAnotherTry = ({ reason }: SessionError.SessionError): boolean => {
-  switch (reason._tag) {
-    case "Closed":
-      return reason.reason === undefined || reason.reason === "ShuttingDown"
-    case "Refused":
-      return passing.has(reason.reason)
-    case "Unreachable":
-    case "TimedOut":
-    case "NotADispatcher":
-    case "WrongCertificate":
-    case "UnknownSession":
-      return true
-    default:
-      return false
-  }
-}
-
-const givenUp = (timeout: Duration.Duration, { message }: SessionError.SessionError) =>
-  SessionError.fromReason(new SessionError.GivenUp({ milliseconds: Duration.toMillis(timeout), detail: message }))
 
 const failureOf = (failure: Follower.Failure): SessionError.SessionError =>
   failure._tag === "Closed"
@@ -279,6 +306,12 @@ const changeStanding = Effect.fnUntraced(function* (own: Own, address: Option.Op
   yield* Deferred.succeed(before.changed, undefined)
 })
 
+/** The connection has broken, and another one is tried for. */
+const lose = Effect.fnUntraced(function* (own: Own) {
+  const { address } = yield* Ref.get(own.standing)
+  if (Option.isSome(address)) yield* changeStanding(own, Option.none())
+})
+
 /** A `SubscriptionRef` would do the same, and add ten kilobytes to what a page downloads. */
 const connectionsOf = (standing: Ref.Ref<Standing>) =>
   Stream.unfold(Option.none<Standing>(), (known) =>
@@ -295,6 +328,7 @@ interface Own {
   readonly follower: Follower.Follower
   readonly events: Events
   readonly server: Server.Server
+  readonly reconnection: Reconnection.Reconnection
   /** The connection, once this member is live on it; fails when the session is over. */
   readonly live: Ref.Ref<Deferred.Deferred<Connected, SessionError.SessionError>>
   readonly address: Ref.Ref<NetAddress.InetAddress>
@@ -302,23 +336,6 @@ interface Own {
   /** Questions for the time that have no answer yet, the oldest first. */
   questions: Array<Deferred.Deferred<number>>
 }
-
-/** Tries until it works, the session is known to be over, or the time is up: then with what was wrong last. */
-const reconnect = Effect.fnUntraced(function* (own: Own, broken: SessionError.SessionError) {
-  const { options } = own
-  const { reconnectTimeout } = options
-  if (!isWorthAnotherTry(broken) || Duration.isZero(reconnectTimeout)) return yield* broken
-  yield* changeStanding(own, Option.none())
-  const last = yield* Ref.make(broken)
-  return yield* connect(options).pipe(
-    Effect.tapError((error) => Ref.set(last, error)),
-    Effect.retry({ schedule: pauses, while: isWorthAnotherTry }),
-    Effect.timeoutOrElse({
-      duration: reconnectTimeout,
-      orElse: () => Effect.flatMap(Ref.get(last), (error) => Effect.fail(givenUp(reconnectTimeout, error)))
-    })
-  )
-})
 
 const heartbeatOf = (milliseconds: number): Uint8Array => {
   const data = new Uint8Array(4)
@@ -329,6 +346,7 @@ const heartbeatOf = (milliseconds: number): Uint8Array => {
 /** Once nothing is missing any more: what was waited for goes on. */
 const goLive = Effect.fnUntraced(function* (own: Own, connected: Connected) {
   const { link } = connected
+  yield* own.reconnection.wentLive
   if (own.options.tickInterval > 0) yield* link.request("heartbeat", heartbeatOf(own.options.tickInterval))
   if (own.server.isOffering()) yield* own.server.volunteer(link)
   yield* changeStanding(own, Option.some(connected.address))
@@ -415,7 +433,8 @@ const run = Effect.fnUntraced(function* (
     yield* goOffline(own)
     yield* Scope.close(connection, Exit.fail(broken))
     connection = yield* Scope.fork(yield* Effect.scope)
-    connected = yield* Scope.provide(reconnect(own, broken), connection)
+    const again = Effect.andThen(lose(own), connect(own.options))
+    connected = yield* Scope.provide(own.reconnection.again(again, broken), connection)
   }
 })
 
@@ -496,21 +515,24 @@ const joinResolved = Effect.fnUntraced(function* (options: Resolved) {
   const live = yield* Deferred.make<Connected, SessionError.SessionError>()
   const connection = yield* Scope.fork(scope)
   const first = yield* Scope.provide(connect(options), connection)
+  const follower = new Follower.Follower(options.sync, options.maxSnapshotBytes)
   const own: Own = {
     options,
-    follower: new Follower.Follower(options.sync, options.maxSnapshotBytes),
+    follower,
     events: yield* makeEvents,
-    server: yield* Server.make,
+    server: yield* Server.make(() => follower.heard),
+    reconnection: Reconnection.make(options.reconnectTimeout),
     live: yield* Ref.make(live),
     address: yield* Ref.make(first.address),
     standing: yield* Ref.make(yield* makeStanding(Option.some(first.address))),
     questions: []
   }
   yield* run(own, first, connection).pipe(
-    Effect.catch((error) =>
+    // Whatever it is, nobody waits for what comes no more.
+    Effect.catchCause((cause) =>
       Effect.gen(function* () {
-        yield* Deferred.fail(yield* Ref.get(own.live), error)
-        yield* Queue.fail(own.events, error)
+        yield* Deferred.failCause(yield* Ref.get(own.live), cause)
+        yield* Queue.failCause(own.events, cause)
       })
     ),
     Effect.forkScoped
@@ -528,7 +550,8 @@ const joinResolved = Effect.fnUntraced(function* (options: Resolved) {
  * shows another one.
  *
  * Fails with `Unreachable`, `TimedOut`, `NotADispatcher`, `WrongCertificate`, `UnknownSession`, `UnsupportedVersion`, `Refused`, `NotGranted`
- * and, with `sync`, with `Missed` where the session has a past and no member tells it; nothing is left open then.
+ * and, with `sync`, with `Missed` where the session has a past and no member tells it; with `InvalidOption` before
+ * anything is opened. Nothing is left open then.
  *
  * @category constructors
  * @since 0.1.0
@@ -539,7 +562,7 @@ export const join = Effect.fn("Session.join")(function* (
 ): Effect.fn.Return<Session, SessionError.SessionError, Scope.Scope | Connector.Connector> {
   const addresses = [...contactPoint.internal, ...contactPoint.external.map(({ address }) => address)]
   if (!Arr.isReadonlyArrayNonEmpty(addresses)) {
-    return yield* SessionError.fromReason(new SessionError.Unreachable({ detail: "its contact point has no address" }))
+    return yield* unreachable("its contact point has no address")
   }
   return yield* joinAt(addresses, { ...options, fingerprint: options.fingerprint ?? contactPoint.fingerprint })
 })
@@ -555,7 +578,7 @@ export const joinAt = Effect.fnUntraced(function* (
   options: JoinOptions
 ): Effect.fn.Return<Session, SessionError.SessionError, Scope.Scope | Connector.Connector> {
   const own = yield* Scope.fork(yield* Effect.scope)
-  return yield* joinResolved(resolve(addresses, options)).pipe(
+  return yield* Effect.flatMap(resolve(addresses, options), joinResolved).pipe(
     Scope.provide(own),
     Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
   )

@@ -10,7 +10,7 @@ import * as Facet from "./Facet.ts"
 import * as Wire from "./Wire.ts"
 
 /**
- * No connection to the dispatcher's address can be made.
+ * No connection to the dispatcher can be made. The detail names every address that was tried, and why it failed there.
  *
  * @category errors
  * @since 0.1.0
@@ -100,17 +100,26 @@ export class GivenUp extends Schema.TaggedError<GivenUp>("@effect-nat/dispatcher
 export class Missed extends Schema.TaggedError<Missed>("@effect-nat/dispatcher/Missed")("Missed", {
   /** The number of the last message that was heard. */
   after: Schema.Int,
-  /** `"NotAsked"`: the session was joined without `sync`. */
-  reason: Schema.Literals(["NotAsked", "NoServer", "NoAnswer"])
+  /**
+   * `"NotAsked"`: the session was joined without `sync`. `"Restarted"`: without `sync`, and the session has begun anew, as
+   * after a restart of its dispatcher: its messages count from 1 again. `"NoServer"`: no member makes snapshots.
+   * `"NoAnswer"`: none of those that do has answered. `"TooMuchWaiting"`: 64 MiB of messages came before the snapshot was
+   * there.
+   */
+  reason: Schema.Literals(["NotAsked", "Restarted", "NoServer", "NoAnswer", "TooMuchWaiting"])
 }) {
   override get message(): string {
     switch (this.reason) {
       case "NotAsked":
         return `messages after number ${this.after} were missed: join again, and with "sync" to get a snapshot`
+      case "Restarted":
+        return `the session has begun anew, and counts its messages from 1 again, as after a restart of its dispatcher: what was said after number ${this.after} of the old one is lost; join again, and with "sync" to go on by itself`
       case "NoServer":
         return `messages up to some number after ${this.after} were missed, and no member makes snapshots`
       case "NoAnswer":
         return `messages up to some number after ${this.after} were missed, and no member answered with a snapshot`
+      case "TooMuchWaiting":
+        return `messages up to some number after ${this.after} were missed, and too many came before a snapshot was there: join again when less is said`
     }
   }
 }
@@ -213,6 +222,21 @@ export class MessageTooLarge extends Schema.TaggedError<MessageTooLarge>("@effec
 }
 
 /**
+ * An option has a value that makes no sense. Nothing was opened.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidOption extends Schema.TaggedError<InvalidOption>("@effect-nat/dispatcher/SessionInvalidOption")(
+  "InvalidOption",
+  { detail: Schema.String }
+) {
+  override get message(): string {
+    return this.detail
+  }
+}
+
+/**
  * Everything that can go wrong with a session.
  *
  * @category schemas
@@ -230,7 +254,8 @@ export const SessionErrorReason = Schema.Union([
   GivenUp,
   Missed,
   NotGranted,
-  MessageTooLarge
+  MessageTooLarge,
+  InvalidOption
 ])
 
 /**

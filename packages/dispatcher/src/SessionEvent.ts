@@ -46,9 +46,31 @@ export interface Tick {
 }
 
 /**
+ * The session has begun anew, as it does where its dispatcher is restarted: whatever was said before belongs to another
+ * life of it. The next message has the number 1, unless a snapshot of the new life comes first.
+ *
+ * **Details**
+ *
+ * Told to members who joined with `sync`; for the others the session ends, with `Missed`.
+ *
+ * **Gotchas**
+ *
+ * The stamps from here on are those of another clock, and may be smaller. A program that makes snapshots has to begin
+ * with an empty state of number 0 here: what the old life had come to is none of the new one's.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Restarted {
+  readonly _tag: "Restarted"
+  /** Nothing of the new life was told yet. */
+  readonly sequence: 0
+}
+
+/**
  * What a member of a session hears, in order.
  *
  * @category models
  * @since 0.1.0
  */
-export type SessionEvent = Message | Snapshot | Tick
+export type SessionEvent = Message | Snapshot | Tick | Restarted

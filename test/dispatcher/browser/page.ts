@@ -26,7 +26,7 @@ const scope = Scope.makeUnsafe()
 let session: Session.Session | undefined
 
 const join = Effect.fnUntraced(function* (port: number, word: string) {
-  const invitation = yield* Effect.fromOption(Invitation.fromString(word))
+  const invitation = yield* Effect.fromResult(Invitation.fromString(word))
   const address = NetAddress.inetAddressUnsafe(NetAddress.ipv4Loopback, port)
   session = yield* Session.joinAt([address], { invitation, sync: true })
   yield* Effect.forkScoped(Heard.follow(session, heard))

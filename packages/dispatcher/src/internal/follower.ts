@@ -5,13 +5,15 @@
 import type * as CloseReason from "../CloseReason.ts"
 import type * as Facet from "../Facet.ts"
 import type * as SessionEvent from "../SessionEvent.ts"
+import type * as SessionError from "../SessionError.ts"
 import * as Wire from "../Wire.ts"
+import * as Bytes from "./bytes.ts"
 
 /** Why a member cannot go on. */
 export type Failure =
   | { readonly _tag: "Closed"; readonly reason: CloseReason.CloseReason }
   /** Messages were missed, and nothing makes up for them. */
-  | { readonly _tag: "Missed"; readonly after: number; readonly reason: Wire.NoSnapshotReason | "NotAsked" }
+  | { readonly _tag: "Missed"; readonly after: number; readonly reason: SessionError.Missed["reason"] }
 
 export interface Taken {
   readonly events: ReadonlyArray<SessionEvent.SessionEvent>
@@ -29,6 +31,12 @@ interface Parts {
   received: number
 }
 
+/** What the messages that wait for a snapshot may take, in bytes of memory. */
+const mostWaitingBytes = 67_108_864
+
+/** What a message takes beside its data. */
+const bytesOfMessage = 128
+
 export class Follower {
   private readonly wantsSnapshots: boolean
   private readonly maxSnapshotBytes: number
@@ -42,6 +50,7 @@ export class Follower {
   private parts: Parts | undefined = undefined
   /** What came while the snapshot is on its way. */
   private waiting: Array<SessionEvent.Message> = []
+  private waitingBytes = 0
   /** The number of the last message before this connection's first one. */
   private joinedAfter = 0
 
@@ -54,13 +63,17 @@ export class Follower {
     return this.state === "live"
   }
 
+  /** The number of the last message that the program was given, or was given in a snapshot. */
+  get heard(): number {
+    return this.last ?? 0
+  }
+
   /** A new connection: what the request to join says. */
   begin(life: Uint8Array): Uint8Array | undefined {
     const resume = this.last === undefined ? undefined : Wire.encodeResume(this.last, this.life)
     this.nextLife = life
     this.state = "joining"
-    this.waiting = []
-    this.parts = undefined
+    this.forgetWaiting()
     return resume
   }
 
@@ -92,31 +105,42 @@ export class Follower {
     }
   }
 
+  /** Whether the session has begun anew since this member was in it. */
+  private get hasRestarted(): boolean {
+    return this.last !== undefined && !Bytes.equals(this.life, this.nextLife)
+  }
+
   private takeJoined(sequence: number, isResumed: boolean): Taken {
     if (this.state !== "joining") return broken
+    const { hasRestarted, last } = this
     if (isResumed) {
-      // What was missed follows.
-      if (this.last === undefined) return broken
-      this.goLive(this.last)
-      return nothing
+      // What was missed follows, of the life that it was missed of.
+      if (last === undefined || hasRestarted) return broken
+      return this.goLive(last)
     }
-    const { last } = this
     this.joinedAfter = sequence
     if (last !== undefined && !this.wantsSnapshots) {
-      return { ...nothing, failure: { _tag: "Missed", after: last, reason: "NotAsked" } }
+      return { ...nothing, failure: { _tag: "Missed", after: last, reason: hasRestarted ? "Restarted" : "NotAsked" } }
     }
-    if (!this.wantsSnapshots || sequence === 0) {
-      this.goLive(sequence)
-      return nothing
-    }
+    if (!this.wantsSnapshots || sequence === 0) return this.goLive(sequence)
     this.state = "syncing"
     return { events: [], requests: [{ facet: "sync" }] }
   }
 
-  private goLive(last: number): void {
+  private goLive(last: number): Taken {
+    const events: ReadonlyArray<SessionEvent.SessionEvent> = this.hasRestarted
+      ? [{ _tag: "Restarted", sequence: 0 }]
+      : []
     this.last = last
     this.life = this.nextLife
     this.state = "live"
+    return { events, requests: [] }
+  }
+
+  private forgetWaiting(): void {
+    this.waiting = []
+    this.waitingBytes = 0
+    this.parts = undefined
   }
 
   private takeMessage({ data, sequence, stamp }: Wire.Frame & { readonly _tag: "Message" }): Taken {
@@ -124,7 +148,8 @@ export class Follower {
     if (this.state === "syncing") {
       if (sequence !== this.joinedAfter + this.waiting.length + 1) return broken
       this.waiting.push(message)
-      return nothing
+      this.waitingBytes += data.length + bytesOfMessage
+      return this.waitingBytes > mostWaitingBytes ? this.miss("TooMuchWaiting") : nothing
     }
     if (this.state !== "live" || sequence !== (this.last ?? 0) + 1) return broken
     this.last = sequence
@@ -151,14 +176,18 @@ export class Follower {
     // The router passes no part on before the messages that it includes.
     if (sequence < this.joinedAfter || sequence > latest) return broken
     const newer = this.waiting.slice(sequence - this.joinedAfter)
-    this.goLive(latest)
-    this.waiting = []
-    this.parts = undefined
-    return { events: [{ _tag: "Snapshot", sequence, data: bytes }, ...newer], requests: [] }
+    const { events } = this.goLive(latest)
+    this.forgetWaiting()
+    return { events: [...events, { _tag: "Snapshot", sequence, data: bytes }, ...newer], requests: [] }
   }
 
   private takeNoSnapshot(reason: Wire.NoSnapshotReason): Taken {
-    if (this.state !== "syncing") return broken
+    return this.state === "syncing" ? this.miss(reason) : broken
+  }
+
+  /** No snapshot comes: what was missed before this connection's first message stays so. */
+  private miss(reason: SessionError.Missed["reason"]): Taken {
+    this.forgetWaiting()
     return { ...nothing, failure: { _tag: "Missed", after: this.last ?? this.joinedAfter, reason } }
   }
 }

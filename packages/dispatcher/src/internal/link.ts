@@ -39,10 +39,15 @@ export const closed = (reason: CloseReason.CloseReason | undefined) =>
 
 const isReason = Schema.is(SessionError.SessionErrorReason)
 
-const notOpened = (error: Socket.SocketError) => {
-  const { cause } = error.reason
-  if (isReason(cause)) return SessionError.fromReason(cause)
-  const detail = cause instanceof Error ? cause.message : error.message
+/** Of an `ErrorEvent` too. What a WebSocket fails with says nothing at all: pages are not to find out who is there. */
+const messageOf = (cause: unknown): string | undefined => {
+  const message = typeof cause === "object" && cause !== null && "message" in cause ? cause.message : undefined
+  return typeof message === "string" && message !== "" ? message : undefined
+}
+
+const notOpened = ({ reason }: Socket.SocketError) => {
+  if (isReason(reason.cause)) return SessionError.fromReason(reason.cause)
+  const detail = messageOf(reason.cause) ?? "the connection was refused or broke, and the platform does not say why"
   return SessionError.fromReason(new SessionError.Unreachable({ detail }))
 }
 

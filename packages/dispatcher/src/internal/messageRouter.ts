@@ -13,6 +13,7 @@ import type * as SessionId from "@effect-nat/core/SessionId"
 import * as Wire from "../Wire.ts"
 import * as Bytes from "./bytes.ts"
 import * as ReplayLog from "./replayLog.ts"
+import * as SnapshotPart from "./snapshotPart.ts"
 import * as SnapshotRelay from "./snapshotRelay.ts"
 
 /** Who is in a session, as its message router sees it. */
@@ -48,6 +49,8 @@ export interface Settings {
   /** 0 for no log. */
   readonly maxLogBytes: number
   readonly snapshots: SnapshotRelay.Settings
+  /** The largest message. */
+  readonly maxDataBytes: number
 }
 
 /** A capability that opens the session, and what it grants. */
@@ -99,11 +102,15 @@ export class MessageRouter {
     this.around = around
     this.life = around.randomBytes(8)
     this.log = new ReplayLog.ReplayLog(settings.maxLogBytes)
-    this.snapshots = new SnapshotRelay.SnapshotRelay(settings.snapshots, {
-      after: around.after,
-      randomBytes: around.randomBytes,
-      envelope: () => this.envelope()
-    })
+    const wholePartBytes = SnapshotPart.wholeBytes(settings.maxDataBytes)
+    this.snapshots = new SnapshotRelay.SnapshotRelay(
+      { ...settings.snapshots, wholePartBytes },
+      {
+        after: around.after,
+        randomBytes: around.randomBytes,
+        envelope: () => this.envelope()
+      }
+    )
   }
 
   get size(): number {

@@ -2,16 +2,21 @@
  * How a late joiner gets to know what a session has come to: the router asks one of the members that make snapshots, part
  * by part, as fast as the joiner takes them, and asks another one where no answer comes.
  */
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import type * as CloseReason from "../CloseReason.ts"
 import * as Facet from "../Facet.ts"
 import * as Wire from "../Wire.ts"
 import * as Bytes from "./bytes.ts"
 
 export interface Settings {
-  /** How long a server may take for each part. */
+  /** How long a server may take for each whole part. */
   readonly timeout: Duration.Duration
   readonly maxBytes: number
+}
+
+interface PartSettings extends Settings {
+  /** The bytes of a whole part: smaller ones share the time of one, so that nobody holds a joiner with a trickle. */
+  readonly wholePartBytes: number
 }
 
 interface Envelope {
@@ -49,6 +54,11 @@ interface Request {
   /** Of the snapshot whose parts are coming; `undefined` before the first. */
   snapshot: { readonly sequence: number; readonly size: number } | undefined
   offset: number
+  /** What the server may still take before it has sent as much as a whole part, in microseconds. */
+  timeLeft: number
+  /** What it has sent of that, in bytes. */
+  progress: number
+  askedAt: number
   isAwaited: boolean
   cancel: () => void
 }
@@ -60,7 +70,7 @@ const nothing = new Uint8Array(0)
 const mostForgiven = 16
 
 export class SnapshotRelay {
-  private readonly settings: Settings
+  private readonly settings: PartSettings
   private readonly around: Surroundings
   /** In the order in which they are asked: whoever was asked last comes last. */
   private readonly servers = new Set<Member>()
@@ -68,7 +78,7 @@ export class SnapshotRelay {
   /** Reply facets that were good a while ago, for each server. */
   private readonly past = new Map<Member, Array<Uint8Array>>()
 
-  constructor(settings: Settings, around: Surroundings) {
+  constructor(settings: PartSettings, around: Surroundings) {
     this.settings = settings
     this.around = around
   }
@@ -94,6 +104,9 @@ export class SnapshotRelay {
       replyFacet: nothing,
       snapshot: undefined,
       offset: 0,
+      timeLeft: 0,
+      progress: 0,
+      askedAt: 0,
       isAwaited: false,
       cancel: noop
     }
@@ -145,7 +158,13 @@ export class SnapshotRelay {
     request.replyFacet = this.around.randomBytes(Facet.byteLength)
     request.snapshot = undefined
     request.offset = 0
+    this.giveTime(request)
     this.ask(request, next)
+  }
+
+  private giveTime(request: Request): void {
+    request.timeLeft = Duration.toMillis(this.settings.timeout) * 1000
+    request.progress = 0
   }
 
   private ask(request: Request, server: Member): void {
@@ -153,7 +172,8 @@ export class SnapshotRelay {
     const envelope = this.around.envelope()
     if (!this.isCurrent(request, server)) return
     request.isAwaited = true
-    request.cancel = this.around.after(this.settings.timeout, () => this.askNext(request))
+    request.askedAt = envelope.stamp
+    request.cancel = this.around.after(Duration.millis(request.timeLeft / 1000), () => this.askNext(request))
     server.deliver(Wire.encodeServe(envelope, request.replyFacet, request.offset))
   }
 
@@ -171,6 +191,7 @@ export class SnapshotRelay {
     request.cancel()
     request.snapshot = { sequence: part.sequence, size: part.size }
     request.offset += part.data.length
+    this.takeTime(request, part.data.length, envelope)
     Wire.stampFrame(bytes, 0, Wire.frameTypes.Snapshot, envelope.sequence, envelope.stamp)
     request.member.deliver(bytes)
     if (!this.isCurrent(request, server)) return
@@ -178,6 +199,13 @@ export class SnapshotRelay {
     request.member.whenReady(() => {
       if (this.isCurrent(request, server)) this.ask(request, server)
     })
+  }
+
+  /** The time in which nothing was asked for, since the joiner had to catch up, is not the server's. */
+  private takeTime(request: Request, bytes: number, { stamp }: Envelope): void {
+    request.progress += bytes
+    request.timeLeft = Math.max(0, request.timeLeft - (stamp - request.askedAt))
+    if (request.progress >= this.settings.wholePartBytes) this.giveTime(request)
   }
 
   /** A snapshot cannot include what nobody has sent. */

@@ -4,7 +4,7 @@ import * as Checksum from "@effect-nat/core/Checksum"
 import * as Invitation from "@effect-nat/dispatcher/Invitation"
 import * as SessionId from "@effect-nat/core/SessionId"
 import * as Wire from "@effect-nat/dispatcher/Wire"
-import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Crypto from "node:crypto"
 import * as Zlib from "node:zlib"
 import * as Inlet from "../inlet.ts"
@@ -29,7 +29,7 @@ class Handshake {
   send: Uint8Array = new Uint8Array(0)
 
   constructor(word: string) {
-    this.invitation = Option.getOrThrow(Invitation.fromString(word))
+    this.invitation = Result.getOrThrow(Invitation.fromString(word))
   }
 
   hello(): Uint8Array {

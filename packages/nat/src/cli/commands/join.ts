@@ -126,6 +126,11 @@ const linesOf = (data: Uint8Array): string => {
 
 const printEvent = (input: Input, event: SessionEvent.SessionEvent) => {
   if (event._tag === "Tick") return Effect.void
+  if (event._tag === "Restarted") {
+    return input.json
+      ? Output.json({ event: "restarted" })
+      : Effect.logWarning("the dispatcher has begun the session anew: its messages count from 1 again")
+  }
   const { data, sequence } = event
   const stamp = event._tag === "Message" ? event.stamp : null
   if (!input.json) {

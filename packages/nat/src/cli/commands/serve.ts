@@ -24,7 +24,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
-import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
@@ -172,7 +171,7 @@ const printContactPoint = Effect.fnUntraced(function* (
 
 const sessionOf = (text: string | undefined): Dispatcher.RegisterOptions => {
   if (text === undefined) return {}
-  return Option.getOrElse(Invitation.fromString(text), () => ({ sessionId: SessionId.SessionId.make(text) }))
+  return Result.getOrElse(Invitation.fromString(text), () => ({ sessionId: SessionId.SessionId.make(text) }))
 }
 
 const cannotTell = (port: number, cause: unknown) => {
