@@ -6,6 +6,8 @@
  * lan 192.168.77.2 ── 192.168.77.1 router 11.22.33.1 ── 11.22.33.2 wan
  * ```
  *
+ * With `neighbour` there is a second host on the lan, 192.168.77.3.
+ *
  * With `ipv6` all of them have global IPv6 addresses as well, and the router forwards between them: out of the lan
  * whatever it is, into the lan what the daemon opens.
  *
@@ -55,11 +57,11 @@ import { LabError } from "./LabError.ts"
 import * as LabProcess from "./LabProcess.ts"
 
 /**
- * The three hosts of a lab, each a network namespace.
+ * The hosts of a lab, each a network namespace; the neighbour is there only in a lab with `neighbour`.
  *
  * @category models
  */
-export type Host = "lan" | "router" | "wan"
+export type Host = "lan" | "neighbour" | "router" | "wan"
 
 /**
  * What a probe found: the echo came back, somebody said no (a reset, an ICMP error), or nothing was heard.
@@ -136,6 +138,13 @@ export interface LabOptions {
   readonly lanPrefix?: string | undefined
   /** The first three octets on the wan side. Default: `11.22.33`, as the daemon refuses private external addresses. */
   readonly wanPrefix?: string | undefined
+  /** A second host on the lan. Default: off. */
+  readonly neighbour?: boolean | undefined
+  /**
+   * A TCP port of the external address that lan hosts reach as well: the router sends them on to the lan host, and has
+   * them come from its external address. Set by hand, since the daemon's mappings are for the wan. Default: none.
+   */
+  readonly hairpin?: { readonly externalPort: number; readonly internalPort: number } | undefined
   /** Global IPv6 addresses for everybody, and a daemon that opens pinholes in the router's firewall. Default: off. */
   readonly ipv6?: boolean | undefined
 }
@@ -148,6 +157,8 @@ export interface LabOptions {
 export interface LabAddresses {
   /** The lan host. */
   readonly lan: string
+  /** The second lan host, where there is one. */
+  readonly neighbour: string
   /** The router, seen from the lan. */
   readonly gateway: string
   /** The router, seen from the wan. */
@@ -164,6 +175,7 @@ export interface LabAddresses {
  */
 export const ipv6Addresses: LabAddresses = {
   lan: "2a11:2233:77::2",
+  neighbour: "2a11:2233:77::3",
   gateway: "2a11:2233:77::1",
   external: "2a11:2233:33::1",
   wan: "2a11:2233:33::2"
@@ -412,7 +424,7 @@ export const sweep: Effect.Effect<void> = Effect.gen(function* () {
   const list = (directory: string) =>
     attempt(`list ${directory}`, () => Fs.readdir(directory)).pipe(Effect.orElseSucceed(() => []))
   const isDead = (name: string) => {
-    const pid = /^effect-nat-lab-(\d+)-[0-9a-f]{6}(?:-(?:lan|router|wan))?$/.exec(name)?.[1]
+    const pid = /^effect-nat-lab-(\d+)-[0-9a-f]{6}(?:-(?:lan|neighbour|router|wan))?$/.exec(name)?.[1]
     return pid !== undefined && !isAlive(Number(pid))
   }
   // Another run may sweep at the same time: what is gone already is no failure.
@@ -428,7 +440,22 @@ export const sweep: Effect.Effect<void> = Effect.gen(function* () {
 // What the router is told
 // -----------------------------------------------------------------------------
 
-const natRules = (options: LabOptions): string => `
+const networkOf = (address: string): string => address.replace(/\d+$/, "0/24")
+
+/** What a lan host says to the external address goes back into the lan, and comes from the external address there. */
+const hairpinRules = ({ hairpin }: LabOptions, { external, lan }: LabAddresses) =>
+  hairpin === undefined
+    ? { prerouting: "", postrouting: "" }
+    : {
+        prerouting: `iifname "${interfaces.lan}" ip daddr ${external} tcp dport ${hairpin.externalPort} dnat ip to ${lan}:${hairpin.internalPort}`,
+        postrouting: `ip saddr ${networkOf(lan)} oifname "${interfaces.lan}" ct original ip daddr ${external} snat ip to ${external}`
+      }
+
+/** Some kernels show the rules what only crosses the switch. */
+const withinLan = ({ hairpin, neighbour }: LabOptions): string =>
+  neighbour === true || hairpin !== undefined ? `iifname "${interfaces.lan}" oifname "${interfaces.lan}" accept` : ""
+
+const natRules = (options: LabOptions, hairpin: ReturnType<typeof hairpinRules>): string => `
 table inet ${table} {
   chain input {
     type filter hook input priority 0
@@ -441,17 +468,20 @@ table inet ${table} {
     policy drop
     ct state established,related accept
     iifname "${interfaces.lan}" oifname "${interfaces.wan}" accept
+    ${withinLan(options)}
     jump ${chains.forward}
   }
   chain prerouting {
     type nat hook prerouting priority -100
     policy accept
+    ${hairpin.prerouting}
     jump ${chains.prerouting}
   }
   chain postrouting {
     type nat hook postrouting priority 100
     policy accept
     jump ${chains.postrouting}
+    ${hairpin.postrouting}
     meta nfproto ipv4 oifname "${interfaces.wan}" masquerade ${options.nat === "random" ? "fully-random" : ""}
   }
   chain ${chains.forward} {
@@ -526,11 +556,10 @@ const daemonConfig = (
     upnp_nat_chain: chains.prerouting,
     upnp_nat_postrouting_chain: chains.postrouting
   }
-  const lan = addresses.lan.replace(/\d+$/, "0/24")
   return [
     ...Object.entries(keys).flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${value}`])),
     ...(options.extraConfig ?? []),
-    ...(options.permissions ?? [`allow 0-65535 ${lan} 0-65535`, "deny 0-65535 0.0.0.0/0 0-65535"]),
+    ...(options.permissions ?? [`allow 0-65535 ${networkOf(addresses.lan)} 0-65535`, "deny 0-65535 0.0.0.0/0 0-65535"]),
     ""
   ].join("\n")
 }
@@ -616,6 +645,7 @@ export const make = Effect.fn("Lab.make")(function* (
   const id = `${process.pid}-${randomBytes(3).toString("hex")}`
   const namespaces: Readonly<Record<Host, string>> = {
     lan: `${namespacePrefix}-${id}-lan`,
+    neighbour: `${namespacePrefix}-${id}-neighbour`,
     router: `${namespacePrefix}-${id}-router`,
     wan: `${namespacePrefix}-${id}-wan`
   }
@@ -623,6 +653,7 @@ export const make = Effect.fn("Lab.make")(function* (
   const wanPrefix = options.wanPrefix ?? "11.22.33"
   const addresses: LabAddresses = {
     lan: `${lanPrefix}.2`,
+    neighbour: `${lanPrefix}.3`,
     gateway: `${lanPrefix}.1`,
     external: `${wanPrefix}.1`,
     wan: `${wanPrefix}.2`
@@ -636,7 +667,9 @@ export const make = Effect.fn("Lab.make")(function* (
     }),
     (path) => Effect.orDie(removeDirectory(path))
   )
-  for (const namespace of Object.values(namespaces)) {
+  const onLan = options.neighbour === true ? (["lan", "neighbour"] as const) : (["lan"] as const)
+  const hosts: ReadonlyArray<Host> = [...onLan, "router", "wan"]
+  for (const namespace of hosts.map((host) => namespaces[host])) {
     yield* Effect.acquireRelease(LabProcess.exec("ip", ["netns", "add", namespace]), () =>
       Effect.orDie(removeNamespace(namespace))
     )
@@ -664,34 +697,41 @@ export const make = Effect.fn("Lab.make")(function* (
 
   const batch = (host: Host, lines: ReadonlyArray<string>) =>
     LabProcess.exec("ip", ["-n", namespaces[host], "-batch", "-"], { stdin: `${lines.join("\n")}\n` })
-  const link = (side: "lan" | "wan") =>
-    LabProcess.exec("ip", [
-      "-n",
-      namespaces.router,
-      ...`link add ${interfaces[side]} type veth peer name eth0 netns ${namespaces[side]}`.split(" ")
-    ])
+  const link = (name: string, host: Host) => `link add ${name} type veth peer name eth0 netns ${namespaces[host]}`
+  /** With two hosts there, the router's interface on the lan is a switch. */
+  const lanLinks =
+    options.neighbour === true
+      ? [
+          `link add ${interfaces.lan} type bridge`,
+          link("port1", "lan"),
+          link("port2", "neighbour"),
+          ...["port1", "port2"].flatMap((port) => [`link set ${port} master ${interfaces.lan}`, `link set ${port} up`])
+        ]
+      : [link(interfaces.lan, "lan")]
   const ipv6 = options.ipv6 ?? false
   const setting = (host: Host, key: string, value: number) =>
     exec(host, "sh", ["-c", `echo ${value} > /proc/sys/net/${key}`])
   // Nobody else is there: no address needs to be looked for on its link for a second before it is used.
   if (ipv6) {
-    for (const host of ["lan", "router", "wan"] as const) yield* setting(host, "ipv6/conf/default/accept_dad", 0)
+    for (const host of hosts) yield* setting(host, "ipv6/conf/default/accept_dad", 0)
   }
-  yield* link("lan")
-  yield* link("wan")
   yield* batch("router", [
+    ...lanLinks,
+    link(interfaces.wan, "wan"),
     "link set lo up",
     `addr add ${addresses.gateway}/24 dev ${interfaces.lan}`,
     `addr add ${addresses.external}/24 dev ${interfaces.wan}`,
     `link set ${interfaces.lan} up`,
     `link set ${interfaces.wan} up`
   ])
-  yield* batch("lan", [
-    "link set lo up",
-    `addr add ${addresses.lan}/24 dev eth0`,
-    "link set eth0 up",
-    `route add default via ${addresses.gateway}`
-  ])
+  for (const host of onLan) {
+    yield* batch(host, [
+      "link set lo up",
+      `addr add ${addresses[host]}/24 dev eth0`,
+      "link set eth0 up",
+      `route add default via ${addresses.gateway}`
+    ])
+  }
   yield* batch("wan", ["link set lo up", `addr add ${addresses.wan}/24 dev eth0`, "link set eth0 up"])
   yield* setting("router", "ipv4/ip_forward", 1)
   if (ipv6) {
@@ -699,12 +739,14 @@ export const make = Effect.fn("Lab.make")(function* (
       `addr add ${ipv6Addresses.gateway}/64 dev ${interfaces.lan}`,
       `addr add ${ipv6Addresses.external}/64 dev ${interfaces.wan}`
     ])
-    yield* batch("lan", [`addr add ${ipv6Addresses.lan}/64 dev eth0`, `route add ::/0 via ${ipv6Addresses.gateway}`])
+    for (const host of onLan) {
+      yield* batch(host, [`addr add ${ipv6Addresses[host]}/64 dev eth0`, `route add ::/0 via ${ipv6Addresses.gateway}`])
+    }
     yield* batch("wan", [`addr add ${ipv6Addresses.wan}/64 dev eth0`, `route add ::/0 via ${ipv6Addresses.external}`])
     yield* setting("router", "ipv6/conf/all/forwarding", 1)
   }
   const nft = (rules: string) => exec("router", "nft", ["-f", "-"], { stdin: rules })
-  yield* nft(natRules(options))
+  yield* nft(natRules(options, hairpinRules(options, addresses)))
 
   // --- the daemon ---
 
