@@ -11,9 +11,11 @@ import * as Invitation from "@effect-nat/dispatcher/Invitation"
 import * as NodeTcpListener from "@effect-nat/dispatcher/NodeTcpListener"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import * as Scope from "effect/Scope"
 import { loopback, mapperLayer, until } from "../dispatcher/support.ts"
 import * as LabProcess from "../lab/LabProcess.ts"
 import { bin } from "../lab/LabProgram.ts"
@@ -110,6 +112,22 @@ describe("effect-nat remote", () => {
     })
   )
 
+  it.live("says in words that the dispatcher has ended", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.fork(yield* Effect.scope)
+      const { scene, uri } = yield* Scope.provide(controlled("observe"), scope)
+      const watcher = yield* LabProcess.spawn(process.execPath, [bin, "remote", uri, "watch", "--json"])
+      yield* watcher.awaitLine(scene.sessionId, { timeout })
+      yield* Scope.close(scope, Exit.void)
+      const { exitCode } = yield* watcher.awaitExit()
+      assert.strictEqual(
+        yield* watcher.stderr,
+        "effect-nat: the connection to the dispatcher broke: see whether it still runs, then ask again\n"
+      )
+      assert.strictEqual(exitCode, 1)
+    })
+  )
+
   it.live("says in one line what it cannot do", () =>
     Effect.gen(function* () {
       const { one, uri } = yield* controlled("observe")
@@ -120,8 +138,8 @@ describe("effect-nat remote", () => {
       const control = yield* one.grantControl("observe")
       const pinned = ContactPointUri.format(ContactPoint.make({ ...open, control, fingerprint }))
       yield* fails([pinned, "sessions"], 1, /TLS|certificate/)
-      yield* fails([uri, "lookup"], 2, /lookup which session\?/)
-      yield* fails([uri, "strategy"], 2, /strategy which strategy\?/)
+      yield* fails([uri, "lookup"], 2, /lookup needs a session: effect-nat remote URI lookup ID/)
+      yield* fails([uri, "strategy"], 2, /strategy needs a strategy: effect-nat remote URI strategy NAME/)
       yield* fails([uri, "lookup", "abc"], 2, /"abc" is not a session's id/)
       yield* fails([uri, "info", "abc"], 2, /info takes no "abc"/)
       yield* fails([uri, "frobnicate"], 2, /frobnicate/)

@@ -28,7 +28,8 @@ export const layer = (
 
 /**
  * `Dispatcher.layerConfig` on Node's sockets: with the strategy among the options or, without one, by what
- * `DefaultConfig` holds.
+ * `DefaultConfig` holds. What it needs beside its strategy is `ContactPointResolver.layer` and, for both, what
+ * `NodeHost.layer` has of this host.
  *
  * **Example** (The page's configurations)
  *

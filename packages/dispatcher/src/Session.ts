@@ -553,6 +553,25 @@ const joinResolved = Effect.fnUntraced(function* (options: Resolved) {
  * and, with `sync`, with `Missed` where the session has a past and no member tells it; with `InvalidOption` before
  * anything is opened. Nothing is left open then.
  *
+ * **Example** (Join by the URI that `effect-nat serve` prints)
+ *
+ * ```ts
+ * import * as ContactPoint from "@effect-nat/core/ContactPoint"
+ * import * as ContactPointUri from "@effect-nat/core/ContactPointUri"
+ * import * as Invitation from "@effect-nat/dispatcher/Invitation"
+ * import * as Session from "@effect-nat/dispatcher/Session"
+ * import { Effect } from "effect"
+ *
+ * export const joinByUri = Effect.fnUntraced(function* (uri: string, roleOrId?: string) {
+ *   const contactPoint = yield* Effect.fromResult(ContactPointUri.fromString(uri))
+ *   const { capabilities, id } = yield* Effect.fromOption(ContactPoint.findSession(contactPoint, roleOrId))
+ *   // Without a capability the session is named, and locked.
+ *   const capability = yield* Effect.fromNullishOr(capabilities[0])
+ *   const invitation = new Invitation.Invitation({ sessionId: id, capability })
+ *   return yield* Session.join(contactPoint, { invitation })
+ * })
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */

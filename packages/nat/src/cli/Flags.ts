@@ -257,7 +257,7 @@ const remoteActions = [
 export type RemoteAction = (typeof remoteActions)[number]
 
 export const remoteAction = Argument.Literals("action", remoteActions).pipe(
-  Argument.withDescription("What to ask, or to do")
+  Argument.withDescription(`What to ask, or to do: ${remoteActions.join(", ")}`)
 )
 
 export const remoteWhat = Argument.String("what").pipe(
@@ -315,7 +315,9 @@ export const control = Flag.Boolean("control").pipe(
 
 export const noBeacon = Flag.Boolean("no-beacon").pipe(
   Flag.withoutNegation,
-  Flag.withDescription("Do not announce the contact point on this network (see: effect-nat find)"),
+  Flag.withDescription(
+    "Do not announce the contact point on this network (see: effect-nat find); --no-automation forbids it too"
+  ),
   Flag.withDefault(false)
 )
 

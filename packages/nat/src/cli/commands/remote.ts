@@ -13,6 +13,7 @@ import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import * as RpcClientError from "effect/rpc/RpcClientError"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { Failure, oneLine } from "../Failure.ts"
@@ -147,19 +148,19 @@ const sessionIdOf = Effect.fnUntraced(function* (text: string) {
 })
 
 /** What an action is about is asked for before anything is sent. */
-const argumentOf = Effect.fnUntraced(function* ({ action, what }: Input, name: string) {
-  return what ?? (yield* wrongCall(`${action} which ${name}? Name it after ${action}`))
+const argumentOf = Effect.fnUntraced(function* ({ action, what }: Input, name: string, metavar: string) {
+  return what ?? (yield* wrongCall(`${action} needs a ${name}: effect-nat remote URI ${action} ${metavar}`))
 })
 
 const prepare = Effect.fnUntraced(function* (input: Input) {
   switch (input.action) {
     case "lookup":
     case "unregister": {
-      const id = yield* sessionIdOf(yield* argumentOf(input, "session"))
+      const id = yield* sessionIdOf(yield* argumentOf(input, "session", "ID"))
       return (remote: Remote) => (input.action === "lookup" ? lookup(remote, input, id) : unregister(remote, input, id))
     }
     case "strategy": {
-      const name = yield* argumentOf(input, "strategy")
+      const name = yield* argumentOf(input, "strategy", "NAME")
       return (remote: Remote) => strategy(remote, input, name)
     }
     case "register": {
@@ -179,11 +180,22 @@ const brokenDispatcher = (defect: unknown) => {
   return new Failure({ status: 1, message: `the dispatcher could not answer: ${Output.printable(oneLine(detail))}` })
 }
 
+/** Whether what was asked has been done is not known then. */
+const brokenConnection = new Failure({
+  status: 1,
+  message: "the connection to the dispatcher broke: see whether it still runs, then ask again"
+})
+
+/** What a socket says of its end is for programs. */
+const inWords = (error: Error): Error =>
+  error instanceof RpcClientError.RpcClientError && error.reason._tag === "SocketCloseError" ? brokenConnection : error
+
 /** Connects, asks or tells one thing, and prints what came of it. */
 export const run = (input: Input) =>
   Effect.gen(function* () {
     const act = yield* prepare(input)
-    const doing: Effect.Effect<void, Error> = act(yield* connect(input))
+    const remote = yield* connect(input)
+    const doing: Effect.Effect<void, Error> = act(remote)
     // What the other side could not do comes as a defect of its own, and is none of this program.
-    yield* Effect.catchDefect(doing, (defect) => Effect.fail(brokenDispatcher(defect)))
+    yield* Effect.catchDefect(Effect.mapError(doing, inWords), (defect) => Effect.fail(brokenDispatcher(defect)))
   }).pipe(Effect.scoped, Effect.provide(NodeConnector.layer))
