@@ -55,8 +55,9 @@ export const make = Effect.fnUntraced(function* (mapper: Mapper, request: Mappin
     const before = yield* current
     yield* Scope.close(before.mappingScope, Exit.void)
     const mapped = yield* map(next, strategyScope).pipe(
-      Effect.tapError(() =>
-        Effect.ignore(
+      // On a defect, too: the strategy may be anybody's.
+      Effect.onError(() =>
+        Effect.ignoreCause(
           Effect.flatMap(map(before.mapper, before.strategyScope), (again) => SubscriptionRef.set(held, again)),
           { log: true }
         )
