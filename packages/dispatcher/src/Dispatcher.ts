@@ -108,7 +108,8 @@ export interface Limits {
   readonly handshakeTimeout: Duration.Input
   /**
    * How long a member that is not read from because it is behind may take nothing at all of what waits for it, before
-   * its connection is closed. Whatever it takes, 64 KiB at a time, begins the time anew. Defaults to 30 seconds.
+   * its connection is closed; the same for a controller. Whatever it takes, 64 KiB at a time, begins the time anew.
+   * Defaults to 30 seconds.
    */
   readonly stallTimeout: Duration.Input
   /** How long a peer that is sent away may take to read the reason. Defaults to 1 second. */
@@ -312,7 +313,7 @@ export interface RegisterOptions extends SessionOptions {
 }
 
 /**
- * What the holder of a control capability may do: look, or everything.
+ * What the holder of a control capability may do: look, without being told what opens the sessions, or everything.
  *
  * @category models
  * @since 0.1.0
