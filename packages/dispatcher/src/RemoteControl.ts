@@ -6,6 +6,11 @@
  * Both scenarios of the page work over it: an island asks for the address information (`contactPoint`, `watchContactPoint`)
  * and makes its contact points itself, or it registers its sessions and leaves all that to the dispatcher (`announce`).
  *
+ * **Gotchas**
+ *
+ * The control capability itself never goes over the wire, but what is told does, and invitations and contact points open
+ * sessions. Where the network is not trusted the dispatcher needs `tls`.
+ *
  * @since 0.1.0
  */
 import * as Capability from "@effect-nat/core/Capability"
