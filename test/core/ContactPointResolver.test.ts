@@ -254,6 +254,15 @@ describe("ContactPointResolver", () => {
       })
     )
 
+    it.effect("a host with more addresses than a contact point holds names the first ones", () =>
+      Effect.gen(function* () {
+        const own = Array.from({ length: 40 }, (_, index) => networkInterface(`br${index}`, `172.${index}.0.1/16`))
+        const { internal } = yield* made({ mappings: [mapping()] }, own)
+        assert.lengthOf(internal, ContactPoint.mostInternal)
+        assert.strictEqual(internal.map(NetAddress.formatInet)[0], "192.168.77.2:12000")
+      })
+    )
+
     it.effect("a service at 0.0.0.0 has no IPv6, one at an address has that one", () =>
       Effect.gen(function* () {
         assert.strictEqual(

@@ -136,6 +136,19 @@ describe("a session that is made by connecting", () => {
     })
   )
 
+  it.effect("leaves alone what was registered meanwhile", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      const { connect, dispatcher } = yield* start({ factory: () => Effect.as(Deferred.await(gate), Option.some({})) })
+      yield* attempt(yield* connect, to(idOf("a")))
+      yield* dispatcher.register({ sessionId: idOf("a"), autoStop: true })
+      yield* Deferred.succeed(gate, undefined)
+      yield* settle
+      yield* settle
+      assert.deepStrictEqual(yield* sessionsOf(dispatcher), [{ id: idOf("a"), members: 0, role: "" }])
+    })
+  )
+
   it.effect("that takes too long to make is a handshake that takes too long", () =>
     Effect.gen(function* () {
       let interrupted = 0

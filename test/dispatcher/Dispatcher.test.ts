@@ -276,6 +276,46 @@ describe("the mapping", () => {
     })
   )
 
+  it.live("is changed for another, and kept where that one fails or is broken", () =>
+    Effect.gen(function* () {
+      const [before, after] = [yield* makeMapper, yield* makeMapper]
+      const layerOf = (made: typeof before) => Layer.succeed(PortMapper.PortMapper, made.mapper)
+      const one = yield* Dispatcher.make({ port: 0, address: loopback }).pipe(
+        Effect.provide(Layer.mergeAll(NodeTcpListener.layer, resolverLayer, layerOf(before)))
+      )
+      const broken = Layer.mock(PortMapper.PortMapper)({ map: () => Effect.die("broken") })
+      for (const bad of [refusingMapper, broken]) {
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(one.changeStrategy(bad))))
+        assert.strictEqual(yield* Ref.get(before.live), 1)
+        yield* before.moveTo(12002)
+        assert.strictEqual((yield* one.mapping.current).externalPort, 12002)
+      }
+      yield* one.changeStrategy(layerOf(after))
+      assert.deepStrictEqual([yield* Ref.get(before.live), yield* Ref.get(after.live)], [0, 1])
+    })
+  )
+
+  it.live("its contact point names what opens a session now", () =>
+    Effect.gen(function* () {
+      const one = yield* dispatcher()
+      const first = yield* one.register()
+      const named = yield* Ref.make<ReadonlyArray<string | undefined>>([])
+      const isLast = (capability: string | undefined) =>
+        until(Effect.map(Ref.get(named), (all) => all.length > 0 && all.at(-1) === capability))
+      yield* one.changes.pipe(
+        Stream.runForEach(({ sessions }) => Ref.update(named, (all) => [...all, sessions[0]?.capabilities[0]])),
+        Effect.forkScoped
+      )
+      yield* isLast(first.capability)
+      const second = yield* one.invite(first.sessionId)
+      yield* one.revoke(first)
+      yield* isLast(second.capability)
+      yield* one.revoke(second)
+      yield* isLast(undefined)
+      yield* isLast((yield* one.invite(first.sessionId)).capability)
+    })
+  )
+
   it.live("that fails is the caller's choice, and leaves the port free for another try", () =>
     Effect.gen(function* () {
       const free = yield* Effect.scoped(Effect.map(dispatcher(), (one) => one.address.port))

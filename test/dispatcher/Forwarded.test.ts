@@ -8,7 +8,7 @@ import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as NetAddress from "effect/net/NetAddress"
-import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import type * as Net from "node:net"
 import * as Tls from "node:tls"
@@ -66,7 +66,7 @@ const source = "203.0.113.9:54321"
 const header = fromHex("0d0a0d0a 000d0a51 5549540a 21 11 000c cb007109 c0000201 d431 2ee0")
 const localHeader = fromHex("0d0a0d0a 000d0a51 5549540a 20 00 0000")
 
-const invitation = Option.getOrThrow(Invitation.fromString(`${"a".repeat(32)}.${"b".repeat(32)}`))
+const invitation = Result.getOrThrow(Invitation.fromString(`${"a".repeat(32)}.${"b".repeat(32)}`))
 const { hello } = handshake(invitation)
 
 const holds = ({ received }: Seen, bytes: Uint8Array) =>

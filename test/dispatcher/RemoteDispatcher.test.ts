@@ -40,6 +40,35 @@ const reasonOf = <A, E extends { readonly _tag: string }, R>(effect: Effect.Effe
 
 const addressesOf = (seen: RemoteControl.SeenContactPoint) => seen.addresses.map(NetAddress.formatInet)
 
+/** A controller that keeps to no protocol, after its welcome. */
+const rawController = Effect.fnUntraced(function* (control: ContactPoint.ContactPoint) {
+  const [address = assert.fail()] = control.internal
+  const client = yield* rawClient(address.port)
+  const capability = control.control ?? assert.fail()
+  const { hello, proof } = handshake({ sessionId: "0".repeat(32), capability } as never)
+  yield* client.write(hello)
+  yield* until(Effect.map(client.received, ({ length }) => length >= 40))
+  yield* client.write(proof(yield* client.received))
+  yield* until(Effect.map(client.received, ({ length }) => length > 40))
+  return { ...client, tell: (...messages: ReadonlyArray<object>) => client.write(bytesOf(ndjson(messages))) }
+})
+
+const ndjson = (messages: ReadonlyArray<object>) => messages.map((one) => `${JSON.stringify(one)}\n`).join("")
+
+const requests = (tag: string, count: number, more: object = {}) =>
+  Array.from({ length: count }, (_, id) => ({
+    _tag: "Request",
+    id: String(id),
+    tag,
+    payload: null,
+    headers: [],
+    ...more
+  }))
+
+/** So many that a list of them is long. */
+const registerMany = (one: Dispatcher.Dispatcher["Service"]) =>
+  Effect.repeat(one.register({ role: "r".repeat(63) }), { times: 999 })
+
 describe("RemoteDispatcher", () => {
   it.live("registers a session that others join, and sees who comes and goes", () =>
     Effect.gen(function* () {
@@ -195,6 +224,111 @@ describe("RemoteDispatcher", () => {
         assert.strictEqual(yield* reasonOf(forbidden), "NotPermitted")
       }
       assert.lengthOf(yield* one.list, 1)
+    })
+  )
+
+  it.live("tells whoever may only look what is there, and not what opens it", () =>
+    Effect.gen(function* () {
+      const { control, one } = yield* controlled({}, "observe")
+      const { sessionId } = yield* one.register({ role: "scene" })
+      const remote = yield* connect(control)
+      const watched = yield* Effect.fromOption(yield* Stream.runHead(remote.watchContactPoint({})))
+      for (const { contactPoint } of [yield* remote.contactPoint({}), watched]) {
+        assert.deepStrictEqual(
+          contactPoint.sessions.map(({ capabilities, id, role }) => ({ capabilities, id, role })),
+          [{ capabilities: [], id: sessionId, role: "scene" }]
+        )
+      }
+    })
+  )
+
+  it.live("may do what its capability grants now, and nothing once that is revoked", () =>
+    Effect.gen(function* () {
+      const { control, one } = yield* controlled()
+      const capability = control.control ?? assert.fail()
+      const remote = yield* connect(control)
+      yield* remote.register({})
+      yield* one.grantControl("observe", capability)
+      const refused = Effect.map(Effect.result(remote.register({})), (result) =>
+        result._tag === "Failure" && "reason" in result.failure ? result.failure.reason._tag === "NotPermitted" : false
+      )
+      yield* until(refused)
+      const watching = yield* Effect.forkChild(Stream.runDrain(remote.watch()))
+      yield* remote.list()
+      yield* one.grantControl("observe", capability)
+      yield* one.revokeControl(capability)
+      assert.strictEqual((yield* Effect.flip(Fiber.join(watching)))._tag, "RpcClientError")
+    })
+  )
+
+  it.live("goes on with all streams of a controller that reads again", () =>
+    Effect.gen(function* () {
+      const { control, one } = yield* controlled({ limits: { maxBacklogBytes: 64 * 1_048_576 } })
+      yield* registerMany(one)
+      const client = yield* rawController(control)
+      const count = 60
+      const chunks = Effect.map(client.received, (bytes) => textOf(bytes).split('"_tag":"Chunk"').length - 1)
+      client.socket.pause()
+      yield* client.tell(...requests("watch", count))
+      yield* Effect.sleep("300 millis")
+      client.socket.resume()
+      yield* until(Effect.map(chunks, (seen) => seen === count))
+      yield* one.register({})
+      yield* client.tell(...Array.from({ length: count }, (_, id) => ({ _tag: "Ack", requestId: String(id) })))
+      yield* until(Effect.map(chunks, (seen) => seen === 2 * count))
+    })
+  )
+
+  it.live("sends a controller away that does not read", () =>
+    Effect.gen(function* () {
+      const limits = { stallTimeout: "100 millis", closeTimeout: "10 millis" } as const
+      const { control, one } = yield* controlled({ limits })
+      yield* registerMany(one)
+      const client = yield* rawController(control)
+      client.socket.pause()
+      yield* client.tell(...requests("list", 200))
+      yield* until(Effect.map(one.status, ({ connections }) => connections === 0))
+    })
+  )
+
+  it.live("ends with the dispatcher, whatever a controller does not read", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const { control, one } = yield* Scope.provide(controlled({ limits: { closeTimeout: "10 millis" } }), scope)
+      yield* registerMany(one)
+      const client = yield* rawController(control)
+      client.socket.pause()
+      yield* client.tell(...requests("list", 200))
+      yield* Effect.sleep("300 millis")
+      yield* Scope.close(scope, Exit.void)
+    })
+  )
+
+  it.live("sends a controller away that asks without an end, and none that ends what it asks", () =>
+    Effect.gen(function* () {
+      const { control, one } = yield* controlled({}, "observe")
+      for (const greed of [
+        requests("watch", 300),
+        requests("watch", 1, { isNotification: true }),
+        requests("list", 1, { discard: true })
+      ]) {
+        const client = yield* rawController(control)
+        yield* client.tell(...greed)
+        yield* client.all
+        yield* Effect.sync(() => client.socket.destroy())
+      }
+      yield* until(Effect.map(one.status, ({ connections }) => connections === 0))
+      const remote = yield* connect(control)
+      const watching = yield* Effect.forkChild(Stream.runDrain(remote.watch()))
+      yield* Effect.repeat(Stream.runHead(remote.watch()), { times: 299 })
+      const waiting = yield* Effect.forEach(Array.from({ length: 200 }), () =>
+        Effect.forkChild(Stream.runDrain(remote.watch()))
+      )
+      yield* Effect.sleep("50 millis")
+      yield* Fiber.interruptAll(waiting)
+      yield* Effect.repeat(Stream.runHead(remote.watch()), { times: 99 })
+      yield* Fiber.interrupt(watching)
+      assert.lengthOf(yield* remote.list(), 0)
     })
   )
 

@@ -112,8 +112,9 @@ describe("the documented examples", () => {
   })
 
   it("are those of the page", () => {
+    // What follows is shown, and compared, by the beacon's and the control's own tests.
     const [page = ""] = Fs.readFileSync(new URL("../../docs/wire-protocol.md", import.meta.url), "utf8").split(
-      "## The beacon"
+      /^## (?:The beacon|Control)$/m
     )
     // An example begins at the margin, and goes on below where the line is too long.
     const examples = [...page.matchAll(/^```\n([^`]*)^```$/gm)]

@@ -67,7 +67,7 @@ describe("effect-nat remote", () => {
       const { stdout } = yield* run(uri, "register", "--role", "content")
       const [, word = "", joinUri = ""] =
         /^registered [0-9a-f]{32}; invitation (\S+)\njoin by: effect-nat join (\S+)\n$/.exec(stdout) ?? []
-      const { sessionId } = Option.getOrThrow(Invitation.fromString(word))
+      const { sessionId } = Result.getOrThrow(Invitation.fromString(word))
       const { sessions } = Result.getOrThrow(ContactPointUri.fromString(joinUri))
       assert.deepStrictEqual(
         sessions.map(({ capabilities, id, role }) => [`${id}.${capabilities[0]}`, role]),

@@ -139,6 +139,30 @@ export const Fingerprint = Schema.String.check(
  */
 export type Fingerprint = typeof Fingerprint.Type
 
+/**
+ * The most internal addresses of a contact point.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const mostInternal = 32
+
+/**
+ * The most external addresses of a contact point.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const mostExternal = 16
+
+/**
+ * The most sessions of a contact point.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const mostSessions = 64
+
 const noSessions: ReadonlyArray<Session> = []
 
 /**
@@ -151,12 +175,12 @@ export class ContactPoint extends Schema.Class<ContactPoint>("@effect-nat/core/C
   version: Schema.Literal(1),
   name: Name,
   /** Where hosts on the same network connect to; at most 32. */
-  internal: Schema.Array(Schema.InetAddressFromString).check(Schema.isMaxLength(32)),
+  internal: Schema.Array(Schema.InetAddressFromString).check(Schema.isMaxLength(mostInternal)),
   /** Where everyone else connects to; empty where no external address is known; at most 16. */
-  external: Schema.Array(ExternalAddress).check(Schema.isMaxLength(16)),
+  external: Schema.Array(ExternalAddress).check(Schema.isMaxLength(mostExternal)),
   /** What can be joined there; at most 64. */
   sessions: Schema.Array(Session)
-    .check(Schema.isMaxLength(64))
+    .check(Schema.isMaxLength(mostSessions))
     .pipe(Schema.withConstructorDefault(Effect.succeed(noSessions))),
   /** Where one arrives: the page's teleport destination in the scene graph. */
   viewpoint: Schema.optional(Name),

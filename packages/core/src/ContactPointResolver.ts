@@ -195,9 +195,9 @@ const make = Effect.gen(function* () {
       return new ContactPoint.ContactPoint({
         version: 1,
         name,
-        internal: internal.map((own) => NetAddress.inetAddressUnsafe(own, port)),
+        internal: internal.slice(0, ContactPoint.mostInternal).map((own) => NetAddress.inetAddressUnsafe(own, port)),
         // A mapping for TCP and one for UDP may well have one address.
-        external: Arr.dedupe(mappings.flatMap(externalOf))
+        external: Arr.dedupe(mappings.flatMap(externalOf)).slice(0, ContactPoint.mostExternal)
       })
     }),
     addressesFor: Effect.fn("ContactPointResolver.addressesFor")(function* (contactPoint, requester) {

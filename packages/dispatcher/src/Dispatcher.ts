@@ -108,7 +108,8 @@ export interface Limits {
   readonly handshakeTimeout: Duration.Input
   /**
    * How long a member that is not read from because it is behind may take nothing at all of what waits for it, before
-   * its connection is closed. Whatever it takes, 64 KiB at a time, begins the time anew. Defaults to 30 seconds.
+   * its connection is closed; the same for a controller. Whatever it takes, 64 KiB at a time, begins the time anew.
+   * Defaults to 30 seconds.
    */
   readonly stallTimeout: Duration.Input
   /** How long a peer that is sent away may take to read the reason. Defaults to 1 second. */
@@ -313,7 +314,7 @@ export interface RegisterOptions extends SessionOptions {
 }
 
 /**
- * What the holder of a control capability may do: look, or everything.
+ * What the holder of a control capability may do: look, without being told what opens the sessions, or everything.
  *
  * @category models
  * @since 0.1.0
@@ -384,7 +385,10 @@ export class Dispatcher extends Context.Service<
     readonly watch: Stream.Stream<ReadonlyArray<SessionInfo>>
     /** What it is doing now. */
     readonly status: Effect.Effect<Status>
-    /** Makes a capability that lets its holder control the dispatcher from elsewhere, or makes a given one good for it. */
+    /**
+     * Makes a capability that lets its holder control the dispatcher from elsewhere, or makes a given one good for it. One
+     * that granted another right before grants the new one from now on, and the connections that came in with it end.
+     */
     readonly grantControl: (right: Right, capability?: Capability.Capability) => Effect.Effect<Capability.Capability>
     /** Ends what a control capability grants, and the connections of those that came in with it; whether there was one. */
     readonly revokeControl: (capability: Capability.Capability) => Effect.Effect<boolean>
@@ -534,12 +538,14 @@ const infoOf = (router: MessageRouter.MessageRouter): SessionInfo => ({
 
 /** Makes the capability good for a session. */
 const grant = Effect.fnUntraced(function* (
+  hub: Hub.Hub,
   router: MessageRouter.MessageRouter,
   facets: ReadonlyArray<Facet.Facet> = Facet.all,
   given?: Capability.Capability
 ) {
   const capability = given ?? (yield* Capability.make)
   router.grants.set(Hub.nameOf(capability), { capability, facets: new Set(facets) })
+  hub.onChange()
   return new Invitation.Invitation({ sessionId: router.id, capability })
 })
 
@@ -559,14 +565,14 @@ const makeRegister = (hub: Hub.Hub, maxSessions: number) =>
     if (hub.routers.has(id)) return yield* fromReason(new DispatcherError.SessionExists({ sessionId: id }))
     if (hub.routers.size >= maxSessions)
       return yield* fromReason(new DispatcherError.TooManySessions({ limit: maxSessions }))
-    return yield* grant(hub.addRouter(id, { role, autoStop }), facets, capability)
+    return yield* grant(hub, hub.addRouter(id, { role, autoStop }), facets, capability)
   })
 
 const makeInvite = (hub: Hub.Hub) =>
   Effect.fn("Dispatcher.invite")(function* (id: SessionId.SessionId, facets?: ReadonlyArray<Facet.Facet>) {
     const router = hub.routers.get(id)
     if (router === undefined) return yield* fromReason(new DispatcherError.NoSuchSession({ sessionId: id }))
-    return yield* grant(router, facets)
+    return yield* grant(hub, router, facets)
   })
 
 const makeRevoke = (hub: Hub.Hub) =>
@@ -577,6 +583,7 @@ const makeRevoke = (hub: Hub.Hub) =>
     if (router === undefined || own === undefined) return false
     router.grants.delete(name)
     router.revoke(own)
+    hub.onChange()
     return true
   })
 
@@ -611,7 +618,7 @@ const sessionOf = (router: MessageRouter.MessageRouter): ContactPoint.Session =>
   new ContactPoint.Session({
     id: router.id,
     role: router.about.role,
-    // The first one, which was made with the session, is what others are invited by.
+    // Others are invited by the first one, which was made with the session; once that is revoked, by the next.
     capabilities: Array.from(router.grants.values(), (one) => one.capability).slice(0, 1)
   })
 
@@ -627,8 +634,7 @@ const selected = Effect.fnUntraced(function* (hub: Hub.Hub, ids: ReadonlyArray<S
   })
 })
 
-/** As many as a contact point holds. */
-const mostSessions = 64
+const { mostSessions } = ContactPoint
 
 /** What a peer from outside has come through is more than what a gateway says. */
 const confirm =
@@ -757,7 +763,11 @@ const makeStatus = (hub: Hub.Hub, mapping: PortMapper.Mapping) =>
 const makeGrantControl = (hub: Hub.Hub) =>
   Effect.fnUntraced(function* (right: Right, given?: Capability.Capability) {
     const capability = given ?? (yield* Capability.make)
-    hub.controlGrants.set(Hub.nameOf(capability), { capability, right })
+    const name = Hub.nameOf(capability)
+    const before = hub.controlGrants.get(name)
+    hub.controlGrants.set(name, { capability, right })
+    // Whoever came in by it may do what it granted then.
+    if (before !== undefined && before.right !== right) hub.revokeControl(before)
     return capability
   })
 

@@ -6,6 +6,11 @@
  * Both scenarios of the page work over it: an island asks for the address information (`contactPoint`, `watchContactPoint`)
  * and makes its contact points itself, or it registers its sessions and leaves all that to the dispatcher (`announce`).
  *
+ * **Gotchas**
+ *
+ * The control capability itself never goes over the wire, but what is told does, and invitations and contact points open
+ * sessions. Where the network is not trusted the dispatcher needs `tls`.
+ *
  * @since 0.1.0
  */
 import * as Capability from "@effect-nat/core/Capability"
@@ -81,7 +86,10 @@ const fails = Schema.Union([DispatcherError.DispatcherError, NatError.NatError])
 
 /**
  * What a controller may ask for. Whoever may only observe gets `NotPermitted` for what changes something: `register`,
- * `unregister`, `announce` and `changeStrategy`.
+ * `unregister`, `announce` and `changeStrategy`, and contact points without what opens the sessions.
+ *
+ * A dispatcher ends the connection of whoever has more than 256 requests unanswered, streams among them, or sends one that
+ * wants no answer (`discard`).
  *
  * @category schemas
  * @since 0.1.0
@@ -110,7 +118,7 @@ export const Rpcs = RpcGroup.make(
 )
 
 /**
- * The most bytes of one message of the control protocol.
+ * The most bytes of one message to a dispatcher. Its own may have 16 times as many, as a list of all sessions is long.
  *
  * @category constants
  * @since 0.1.0

@@ -10,6 +10,7 @@ import * as Equal from "effect/Equal"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
+import * as Semaphore from "effect/Semaphore"
 import * as RpcSerialization from "effect/rpc/RpcSerialization"
 import * as RpcServer from "effect/rpc/RpcServer"
 import * as Socket from "effect/socket/Socket"
@@ -47,17 +48,16 @@ const makeSocket = Effect.fnUntraced(function* (peer: Peer.Peer) {
     return chunks
   })
   const encoder = new TextEncoder()
-  const write = (chunk: Uint8Array | string | Socket.CloseEvent) =>
+  const oneAtATime = yield* Semaphore.make(1)
+  const send = (chunk: Uint8Array | string) =>
     Effect.callback<void, Socket.SocketError>((resume) => {
-      if (Socket.isCloseEvent(chunk)) {
-        peer.leaveControl()
-        return resume(Effect.void)
-      }
       if (!peer.sendControl(typeof chunk === "string" ? encoder.encode(chunk) : chunk))
         return resume(Effect.fail(gone()))
-      // Who reads slowly makes its own streams wait.
       peer.whenReady(() => resume(Effect.void))
     })
+  // Who reads slowly makes its own streams wait, and no more than one of their answers comes on top of what waits.
+  const write = (chunk: Uint8Array | string | Socket.CloseEvent) =>
+    Socket.isCloseEvent(chunk) ? Effect.sync(() => peer.leaveControl()) : oneAtATime.withPermit(send(chunk))
   const writer: Socket.Writer = {
     write,
     writeAll: (chunks) => Effect.forEach(chunks, write, { discard: true })
@@ -79,9 +79,12 @@ type Service = Dispatcher.Dispatcher["Service"]
 
 const seen = Effect.fnUntraced(function* (
   dispatcher: Service,
+  grant: Door.ControlGrant,
   peer: Peer.Peer,
-  contactPoint: ContactPoint.ContactPoint
+  whole: ContactPoint.ContactPoint
 ) {
+  // To look is not to come in.
+  const contactPoint = grant.right === "manage" ? whole : ContactPoint.locked(whole)
   const answer = yield* dispatcher.addressesFor(peer.requester)
   const addresses = answer._tag === "Reachable" ? answer.addresses : []
   return new RemoteControl.SeenContactPoint({
@@ -106,7 +109,7 @@ const handlersOf = (
       Stream.changesWith(Equal.asEquivalence())
     )
   const shown = (contactPoints: ReturnType<typeof follow>) =>
-    Stream.mapEffect(contactPoints, (contactPoint) => seen(dispatcher, peer, contactPoint))
+    Stream.mapEffect(contactPoints, (contactPoint) => seen(dispatcher, grant, peer, contactPoint))
   const changeStrategy = Effect.fnUntraced(function* (name: string) {
     const strategy = Object.hasOwn(strategies, name) ? strategies[name] : undefined
     if (strategy === undefined) {
@@ -130,7 +133,9 @@ const handlersOf = (
     list: () => dispatcher.list,
     watch: () => dispatcher.watch,
     contactPoint: (selection) =>
-      Effect.flatMap(dispatcher.contactPointOf(selection), (contactPoint) => seen(dispatcher, peer, contactPoint)),
+      Effect.flatMap(dispatcher.contactPointOf(selection), (contactPoint) =>
+        seen(dispatcher, grant, peer, contactPoint)
+      ),
     watchContactPoint: (selection) => shown(follow(selection)),
     announce: (selection) =>
       Stream.unwrap(
@@ -155,11 +160,38 @@ const handlersOf = (
   })
 }
 
+/** So many requests of one connection may be unanswered, its streams among them. */
+const mostRequests = 256
+
+/**
+ * What a server takes on without an end is not taken: more requests than that, and those to which no answer goes out when
+ * they are done. Whoever sends them is cut off.
+ */
+const bounded = (protocol: RpcServer.Protocol["Service"], peer: Peer.Peer): RpcServer.Protocol["Service"] => {
+  const open = new Set<string>()
+  return {
+    ...protocol,
+    run: (take) =>
+      protocol.run((clientId, message) => {
+        if (message._tag !== "Request") return take(clientId, message)
+        const isUnanswered = message.isNotification === true || message.discard === true
+        if (isUnanswered || open.size >= mostRequests) return Effect.sync(() => peer.leaveControl())
+        open.add(String(message.id))
+        return take(clientId, message)
+      }),
+    send: (clientId, response) => {
+      if (response._tag === "Exit") open.delete(String(response.requestId))
+      return protocol.send(clientId, response)
+    }
+  }
+}
+
 /** Serves one connection until it ends. */
 const serve = Effect.fnUntraced(function* (
   socket: Socket.Socket,
   address: SocketServer.SocketServer["Service"]["address"],
-  handlers: ReturnType<typeof handlersOf>
+  handlers: ReturnType<typeof handlersOf>,
+  peer: Peer.Peer
 ) {
   const ended = yield* Deferred.make<void>()
   const one = SocketServer.SocketServer.of({
@@ -171,7 +203,7 @@ const serve = Effect.fnUntraced(function* (
       )
   })
   const serving = Effect.gen(function* () {
-    const protocol = yield* RpcServer.makeProtocolSocketServer
+    const protocol = bounded(yield* RpcServer.makeProtocolSocketServer, peer)
     return yield* RpcServer.make(RemoteControl.Rpcs, {
       concurrency: 64,
       disableFatalDefects: true,
@@ -201,8 +233,11 @@ export const make = Effect.fnUntraced(function* (dispatcher: Service, strategies
     const handlers = handlersOf(dispatcher, strategies, announcer, grant, peer)
     run(
       Effect.ensuring(
-        serve(socket, dispatcher.address, handlers),
-        Effect.sync(() => peer.leaveControl())
+        serve(socket, dispatcher.address, handlers, peer),
+        Effect.sync(() => {
+          peers.delete(peer)
+          peer.leaveControl()
+        })
       )
     )
     return port

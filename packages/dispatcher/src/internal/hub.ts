@@ -43,7 +43,7 @@ export interface Hub {
   readonly removeRouter: (id: SessionId.SessionId) => boolean
   /** Capabilities that open the control of the dispatcher, by their names in hexadecimal digits. */
   readonly controlGrants: Map<string, Door.ControlGrant>
-  /** Ends the connections of those that came in with a control grant. */
+  /** Ends the connections of those that came in with a control grant, or one before it of the same capability. */
   readonly revokeControl: (grant: Door.ControlGrant) => void
   /** Set before the first connection, where it is wanted. */
   autoCreate: AutoCreate | undefined
@@ -154,10 +154,10 @@ export const make = Effect.fnUntraced(function* (
     createSession: (id, then) => {
       const create = hub.autoCreate?.create(id) ?? Effect.succeed("UnknownSession" as const)
       const finish = (refusal: CloseReason.Refusal | undefined) => {
-        then(refusal)
-        // Whoever asked for it may have gone meanwhile.
         const router = routers.get(id)
-        if (router !== undefined) around.onChange(router)
+        then(refusal)
+        // Whoever asked for it may have gone meanwhile. One that was there before waits for its own members.
+        if (router !== undefined && router.grants.has(hub.autoCreate?.name ?? "")) around.onChange(router)
       }
       run(Effect.flatMap(create, (refusal) => Effect.sync(() => finish(refusal))))
     },
@@ -220,7 +220,7 @@ export const make = Effect.fnUntraced(function* (
     controlGrants,
     revokeControl: (grant) => {
       for (const [peer, own] of controllers) {
-        if (own === grant) peer.revokeControl()
+        if (own.capability === grant.capability) peer.revokeControl()
       }
     },
     autoCreate: undefined,

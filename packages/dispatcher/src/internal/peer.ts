@@ -160,8 +160,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     if (isUnexplained) this.host.traffic.closed("Unknown")
     this.router?.forget(this)
     this.router = undefined
-    this.controlPort?.ended()
-    this.controlPort = undefined
+    this.endControlPort()
     this.host.onGone(this)
   }
 
@@ -181,7 +180,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
   }
 
   whenReady(task: () => void): void {
-    if (this.outbox.backlog < pauseAtBacklogBytes) return task()
+    if (this.phase === "leaving" || this.phase === "gone" || this.outbox.backlog < pauseAtBacklogBytes) return task()
     this.whenCaughtUp = task
   }
 
@@ -202,7 +201,7 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
   }
 
   onProgress(): void {
-    if (this.paused) this.progressAt = this.host.now()
+    if (this.paused || this.phase === "control") this.progressAt = this.host.now()
     if (this.whenCaughtUp !== undefined && this.outbox.backlog < pauseAtBacklogBytes) {
       const task = this.whenCaughtUp
       this.whenCaughtUp = undefined
@@ -319,18 +318,33 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
   private endControl(reason: CloseReason.Sendable): void {
     this.host.traffic.closed(reason)
     this.phase = "leaving"
-    this.controlPort?.ended()
-    this.controlPort = undefined
+    this.endControlPort()
     this.outbox.end()
     this.dropLater()
+  }
+
+  /** Whoever waits to be told that there is room would wait for ever. */
+  private endControlPort(): void {
+    const task = this.controlPort === undefined ? undefined : this.whenCaughtUp
+    this.controlPort?.ended()
+    this.controlPort = undefined
+    this.whenCaughtUp = undefined
+    task?.()
   }
 
   /** Sends bytes of the control protocol; `false` where too much waits already, and then the connection ends. */
   sendControl(bytes: Uint8Array): boolean {
     if (this.phase !== "control") return true
-    if (this.outbox.send(bytes)) return true
-    this.endControl("TooSlow")
-    return false
+    const wasBehind = this.isBehind
+    if (!this.outbox.send(bytes)) {
+      this.endControl("TooSlow")
+      return false
+    }
+    if (this.isBehind && !wasBehind) {
+      this.progressAt = this.host.now()
+      if (!this.watched) this.watch(this.host.limits.stallTimeout)
+    }
+    return true
   }
 
   /** Whoever controls the dispatcher has said all that it wanted to. */
@@ -451,9 +465,15 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     this.cancelTimer = this.host.after(time, () => this.onWatched())
   }
 
+  /** Whether nothing more is asked of it until it has taken some of what waits. */
+  private get isBehind(): boolean {
+    if (this.phase === "member") return this.paused
+    return this.phase === "control" && this.outbox.backlog >= pauseAtBacklogBytes
+  }
+
   private onWatched(): void {
     this.watched = false
-    if (this.phase !== "member" || !this.paused) return
+    if (!this.isBehind) return
     const left = Duration.toMillis(this.host.limits.stallTimeout) - (this.host.now() - this.progressAt)
     if (left <= 0) return this.close("TooSlow")
     this.watch(Duration.millis(left))
