@@ -256,6 +256,7 @@ export interface SimulatedConnection {
 export interface Ends {
   readonly remote?: string
   readonly local?: string
+  readonly isForwarded?: boolean
 }
 
 /** A listener without sockets: connections and turns happen when the test says so. */
@@ -297,7 +298,7 @@ const inetOf = (address: string | undefined) =>
 
 const simulate = (
   onConnection: (connection: TcpListener.Connection) => TcpListener.ConnectionHandler,
-  { local, remote }: Ends
+  { isForwarded = false, local, remote }: Ends
 ): SimulatedConnection => {
   const taken: Array<Uint8Array> = []
   let waiting: Array<{ readonly blocks: ReadonlyArray<Uint8Array>; readonly flushed: () => void }> = []
@@ -323,7 +324,7 @@ const simulate = (
   }
   const handler = onConnection({
     remoteAddress: inetOf(remote),
-    isForwarded: false,
+    isForwarded,
     localAddress: inetOf(local),
     write: (blocks, flushed) => {
       if (state !== "open") throw new Error(`written while ${state}`)
@@ -414,10 +415,18 @@ export const enterAndJoin = Effect.fnUntraced(function* (
 })
 
 /** A dispatcher without sockets, with one session. */
-export const simulated = Effect.fnUntraced(function* (limits?: Partial<Dispatcher.Limits>) {
+export const simulated = Effect.fnUntraced(function* (
+  limits?: Partial<Dispatcher.Limits>,
+  more: {
+    readonly options?: Dispatcher.Options
+    readonly mapper?: Layer.Layer<PortMapper.PortMapper>
+    readonly resolver?: Layer.Layer<ContactPointResolver.ContactPointResolver>
+  } = {}
+) {
   const { connect, connectFrom, endTurn, listener, release } = yield* makeSimulatedListener
-  const dispatcher = yield* Dispatcher.make({ port: 12000, limits }).pipe(
-    Effect.provide(Layer.mergeAll(Layer.succeed(TcpListener.TcpListener, listener), mapperLayer, resolverLayer))
+  const { mapper = mapperLayer, resolver = resolverLayer } = more
+  const dispatcher = yield* Dispatcher.make({ port: 12000, limits, ...more.options }).pipe(
+    Effect.provide(Layer.mergeAll(Layer.succeed(TcpListener.TcpListener, listener), mapper, resolver))
   )
   yield* Effect.addFinalizer(() => release)
   const invitation = yield* dispatcher.register()

@@ -2,7 +2,7 @@
  * The strategy of a dispatcher that is given none: the page's `DefaultConfig`, a class variable of `CobaltDispatcher`
  * there.
  *
- * **Example** (Every dispatcher of a program asks the router by UPnP, unless it is told otherwise)
+ * **Example** (Every dispatcher of a program has a port that was forwarded by hand, unless it is told otherwise)
  *
  * ```ts
  * import * as Manual from "@effect-nat/core/Manual"
@@ -24,6 +24,7 @@ import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import type * as PortMapper from "@effect-nat/core/PortMapper"
 import type * as Udp from "@effect-nat/core/Udp"
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 
 /**
@@ -47,9 +48,12 @@ export const DefaultConfig = Context.Reference<Layer.Layer<PortMapper.PortMapper
 )
 
 /**
- * The strategy that `DefaultConfig` holds.
+ * The strategy that `DefaultConfig` holds where this is built: two dispatchers of a program may have two.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<PortMapper.PortMapper, NatError.NatError, Host> = Layer.unwrap(DefaultConfig)
+export const layer: Layer.Layer<PortMapper.PortMapper, NatError.NatError, Host> = Layer.fromBuild((memoMap, scope) =>
+  // Not memoized itself, since what it is depends on the context; the strategy is.
+  Effect.flatMap(DefaultConfig, (strategy) => Layer.buildWithMemoMap(strategy, memoMap, scope))
+)

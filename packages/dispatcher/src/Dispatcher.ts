@@ -153,7 +153,8 @@ export interface AutoCreateOptions {
   readonly capability: Capability.Capability
   /**
    * What the session with an id is to be, or none where there is not to be one. Defaults to a session that grants
-   * everything. Such a session ends with its last member, unless `autoStop` says otherwise.
+   * everything. Such a session ends with its last member, unless `autoStop` says otherwise. The factory may take as long
+   * as a handshake, and is interrupted then.
    */
   readonly factory?: ((id: SessionId.SessionId) => Effect.Effect<Option.Option<SessionOptions>>) | undefined
 }
@@ -338,7 +339,8 @@ export class Dispatcher extends Context.Service<
     readonly mapping: PortMapper.Mapping
     /**
      * Has the port mapped by another strategy: the mapping by the one before is released, then the port mapped anew, and
-     * by the one before again where that fails. Sessions go on. Fails with what the strategy fails with.
+     * by the one before again where that fails; where that fails, too, the mapping is lost until the next change.
+     * Sessions go on. Fails with what the strategy fails with.
      */
     readonly changeStrategy: <E>(
       strategy: Layer.Layer<PortMapper.PortMapper, E>
@@ -466,9 +468,10 @@ const listenAt = Effect.fnUntraced(function* (
   hub: Hub.Hub,
   limits: ResolvedLimits,
   at: ForwarderOptions | Options,
+  whose: string,
   more: { readonly tls?: Tls | undefined; readonly proxyProtocol: boolean }
 ) {
-  const port = yield* checkWhole("the port", at.port ?? defaultPort, 0, 65535)
+  const port = yield* checkWhole(whose, at.port ?? defaultPort, 0, 65535)
   const listener = yield* TcpListener.TcpListener
   return yield* listener
     .listen({
@@ -488,11 +491,20 @@ const listen = Effect.fnUntraced(function* (options: Options, limits: ResolvedLi
   const { atTurnEnd } = yield* TcpListener.TcpListener
   const hub = yield* Hub.make(limits, atTurnEnd)
   yield* Metering.start(hub)
-  const direct = yield* listenAt(hub, limits, options, { tls, proxyProtocol: false })
+  const direct = yield* listenAt(hub, limits, options, "the port", { tls, proxyProtocol: false })
   const forwarded =
     forwarder === undefined
       ? undefined
-      : yield* listenAt(hub, limits, { address: NetAddress.ipv4Loopback, ...forwarder }, { tls, proxyProtocol: true })
+      : yield* listenAt(
+          hub,
+          limits,
+          { port: forwarder.port, address: forwarder.address ?? NetAddress.ipv4Loopback },
+          "the forwarder's port",
+          {
+            tls,
+            proxyProtocol: true
+          }
+        )
   const stopAccepting = Effect.andThen(direct.stopAccepting, forwarded?.stopAccepting ?? Effect.void)
   const drain = yield* Effect.cached(Effect.andThen(stopAccepting, hub.drain))
   // For the case that the mapping fails; otherwise the peers are told before the mapping goes.
@@ -570,27 +582,30 @@ const makeRevoke = (hub: Hub.Hub) =>
 
 const makeAutoCreate = (
   { capability, factory }: AutoCreateOptions,
-  register: (options: RegisterOptions) => Effect.Effect<Invitation.Invitation, DispatcherError.DispatcherError>
-): Hub.AutoCreate => ({
-  capability,
-  name: Hub.nameOf(capability),
-  create: Effect.fnUntraced(function* (sessionId) {
-    const made = factory === undefined ? Option.some<SessionOptions>({}) : yield* factory(sessionId)
+  register: (options: RegisterOptions) => Effect.Effect<Invitation.Invitation, DispatcherError.DispatcherError>,
+  timeout: Duration.Duration
+): Hub.AutoCreate => {
+  const make = Effect.fnUntraced(function* (sessionId: SessionId.SessionId) {
+    // Whoever waits for it is sent away after that time.
+    const made = yield* factory === undefined
+      ? Effect.succeedSome<SessionOptions>({})
+      : Effect.timeoutOrElse(factory(sessionId), { duration: timeout, orElse: () => Effect.succeedNone })
     if (Option.isNone(made)) return "UnknownSession"
-    return yield* register({ autoStop: true, ...made.value, sessionId, capability }).pipe(
+    return yield* register({ ...made.value, autoStop: made.value.autoStop ?? true, sessionId, capability }).pipe(
       Effect.as(undefined),
-      Effect.catch(({ reason }) =>
-        // Somebody else has had it made at the same time.
-        reason._tag === "SessionExists"
-          ? Effect.undefined
-          : Effect.as(
-              Effect.logWarning(`no session was made for a connection: ${reason.message}`),
-              "UnknownSession" as const
-            )
-      )
+      // Somebody else has had it made at the same time.
+      Effect.catchReason("DispatcherError", "SessionExists", () => Effect.undefined)
     )
   })
-})
+  return {
+    capability,
+    name: Hub.nameOf(capability),
+    create: (sessionId) =>
+      Effect.catchCause(make(sessionId), (cause) =>
+        Effect.as(Effect.logWarning("no session was made for a connection", cause), "UnknownSession" as const)
+      )
+  }
+}
 
 const sessionOf = (router: MessageRouter.MessageRouter): ContactPoint.Session =>
   new ContactPoint.Session({
@@ -768,7 +783,9 @@ const build = Effect.fnUntraced(function* (options: Options) {
   yield* Effect.addFinalizer(() => drain)
   const contactPoints = yield* makeContactPoints(options, { address, hub, instance, mapping })
   const register = makeRegister(hub, limits.maxSessions)
-  if (options.autoCreate !== undefined) hub.autoCreate = makeAutoCreate(options.autoCreate, register)
+  if (options.autoCreate !== undefined) {
+    hub.autoCreate = makeAutoCreate(options.autoCreate, register, limits.handshakeTimeout)
+  }
   const dispatcher = Dispatcher.of({
     address,
     instance,

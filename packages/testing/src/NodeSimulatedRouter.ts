@@ -590,7 +590,7 @@ const announcementsPort = (address: NetAddress.IpAddress, wanted: number) =>
 
 const makeHandle = Effect.fnUntraced(function* (options: Options, fallback: NetAddress.IpAddress) {
   const { address = NetAddress.formatIp(inside), quirks = [] } = options
-  const isQuirky = quirks.some((quirk) => quirk.startsWith("ExternalAddress"))
+  const isQuirky = quirks.some((quirk) => String(quirk).startsWith("ExternalAddress"))
   const outer = isQuirky ? undefined : NetAddress.formatIp(fallback)
   const { externalAddress = outer } = options
   return SimulatedRouter.fromModel(yield* OptionChecks.toModel("loopback", { ...options, address, externalAddress }))

@@ -2,6 +2,7 @@
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
+import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -19,7 +20,7 @@ export interface HeldPort {
   readonly mapping: PortMapper.Mapping
   /**
    * Maps the port by another strategy, once the mapping by the one before is released: both may be on one gateway. Where
-   * that fails the one before maps it again.
+   * that fails the one before maps it again, and where that fails, too, the mapping is lost.
    */
   readonly change: <E>(strategy: Layer.Layer<PortMapper.PortMapper, E>) => Effect.Effect<void, E | NatError.NatError>
 }
@@ -30,6 +31,17 @@ interface Held {
   readonly strategyScope: Scope.Closeable | undefined
   readonly mapping: PortMapper.Mapping
   readonly mappingScope: Scope.Closeable
+}
+
+/** What is told of a mapping that no strategy holds. */
+const lostOf = (last: PortMapping.PortMapping): PortMapper.Mapping => {
+  const mapping = new PortMapping.PortMapping({ ...last, status: "lost" })
+  return {
+    current: Effect.succeed(mapping),
+    changes: Stream.concat(Stream.succeed(mapping), Stream.never),
+    renew: Effect.void,
+    release: Effect.void
+  }
 }
 
 export const make = Effect.fnUntraced(function* (mapper: Mapper, request: MappingRequest.MappingRequest) {
@@ -51,17 +63,20 @@ export const make = Effect.fnUntraced(function* (mapper: Mapper, request: Mappin
   const held = yield* SubscriptionRef.make<Held>(yield* map(mapper, undefined))
   const current = SubscriptionRef.get(held)
 
+  const mapAgain = (before: Held) =>
+    map(before.mapper, before.strategyScope).pipe(
+      Effect.tapCause((cause) => Effect.logWarning("the port could not be mapped again by the strategy before", cause)),
+      Effect.catchCause(() =>
+        Effect.map(before.mapping.current, (last): Held => ({ ...before, mapping: lostOf(last) }))
+      ),
+      Effect.flatMap((again) => SubscriptionRef.set(held, again))
+    )
+
   const exchange = Effect.fnUntraced(function* (next: Mapper, strategyScope: Scope.Closeable) {
     const before = yield* current
     yield* Scope.close(before.mappingScope, Exit.void)
-    const mapped = yield* map(next, strategyScope).pipe(
-      Effect.tapError(() =>
-        Effect.ignore(
-          Effect.flatMap(map(before.mapper, before.strategyScope), (again) => SubscriptionRef.set(held, again)),
-          { log: true }
-        )
-      )
-    )
+    // A defect of a strategy is no reason to leave the dispatcher without its port.
+    const mapped = yield* Effect.tapCause(map(next, strategyScope), () => mapAgain(before))
     yield* SubscriptionRef.set(held, mapped)
     if (before.strategyScope !== undefined) yield* Scope.close(before.strategyScope, Exit.void)
   })

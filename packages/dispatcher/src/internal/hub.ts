@@ -4,7 +4,6 @@ import * as WebCrypto from "effect/crypto/WebCrypto"
 import * as Hex from "effect/encoding/Hex"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as NetAddress from "effect/net/NetAddress"
@@ -16,6 +15,7 @@ import * as Door from "./door.ts"
 import * as MessageRouter from "./messageRouter.ts"
 import * as Peer from "./peer.ts"
 import * as Spans from "./spans.ts"
+import * as Timer from "./timer.ts"
 import * as Traffic from "./traffic.ts"
 
 export interface Limits extends Peer.Limits, MessageRouter.Settings {
@@ -61,16 +61,6 @@ export interface Hub {
   readonly drain: Effect.Effect<void>
 }
 
-/** Runs tasks later on the `Clock`; those still waiting end with the scope. */
-const makeTimer = Effect.gen(function* () {
-  const run = yield* FiberSet.makeRuntime<never>()
-  const after = (time: Duration.Duration, task: () => void) => {
-    const fiber = run(Effect.andThen(Effect.sleep(time), Effect.sync(task)))
-    return () => fiber.interruptUnsafe()
-  }
-  return { run, after }
-})
-
 /** Whose connections count together: a host's, unless it is this one. */
 const countedAddress = (connection: TcpListener.Connection): string | undefined => {
   const { isForwarded, localAddress, remoteAddress } = connection
@@ -94,7 +84,8 @@ export const make = Effect.fnUntraced(function* (
   limits: Limits,
   atTurnEnd: TcpListener.TcpListener["Service"]["atTurnEnd"]
 ) {
-  const { after, run } = yield* makeTimer
+  const after = yield* Timer.make
+  const run = yield* FiberSet.makeRuntime<never>()
   const clock = yield* Clock.Clock
   const trace = yield* Spans.make
   const randomBytes = yield* makeRandomBytes

@@ -5,7 +5,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Hex from "effect/encoding/Hex"
-import type * as NetAddress from "effect/net/NetAddress"
+import * as NetAddress from "effect/net/NetAddress"
 import * as CapabilityProof from "../CapabilityProof.ts"
 import type * as CloseReason from "../CloseReason.ts"
 import * as Facet from "../Facet.ts"
@@ -356,8 +356,10 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     readonly receivedOn: NetAddress.IpAddress | undefined
   } {
     const { isForwarded, localAddress, remoteAddress } = this.connection
-    // A forwarded connection was received by the forwarder.
-    return { source: remoteAddress?.address, receivedOn: isForwarded ? undefined : localAddress?.address }
+    const source = remoteAddress?.address
+    if (!isForwarded) return { source, receivedOn: localAddress?.address }
+    // The forwarder has received it, and what is loopback to the forwarder need not be this host.
+    return { source: source !== undefined && NetAddress.isLoopback(source) ? undefined : source, receivedOn: undefined }
   }
 
   get isForwarded(): boolean {

@@ -204,6 +204,13 @@ export const externalPort = portFlag("external-port").pipe(
   Flag.withDefault(undefined)
 )
 
+export const forwarderPort = portFlag("forwarder-port").pipe(
+  Flag.withDescription(
+    "Take what a proxy or tunnel on this host forwards, with a PROXY protocol header (version 2), at this port of 127.0.0.1; by default not"
+  ),
+  Flag.withDefault(undefined)
+)
+
 export const metricsPort = portFlag("metrics-port").pipe(
   Flag.withDescription("Tell Prometheus what is counted: GET /metrics at this port of 127.0.0.1; by default not"),
   Flag.withDefault(undefined)

@@ -68,6 +68,7 @@ const serve = Command.make(
     port: Flags.port,
     externalPort: Flags.externalPort,
     session: Flags.session,
+    forwarderPort: Flags.forwarderPort,
     metricsPort: Flags.metricsPort,
     role: Flags.role,
     name: Flags.name,

@@ -102,19 +102,15 @@ const unregister = Effect.fnUntraced(function* (remote: Remote, { json }: Input,
   yield* json ? Output.json({ event: "unregistered", session: sessionId }) : Console.log(`unregistered ${sessionId}`)
 })
 
-/** Until Ctrl-C, or until the connection breaks. */
-const watch = (remote: Remote, { json }: Input) =>
-  Stream.runForEach(remote.watch(), (sessions) =>
-    json ? Output.json({ event: "sessions", sessions }) : Console.log(sessionTable(sessions))
-  )
-
 const encodeContactPoint = Schema.encodeEffect(ContactPoint.ContactPoint)
 
-const contactPoint = Effect.fnUntraced(function* (remote: Remote, { json }: Input) {
-  const seen = yield* remote.contactPoint({})
+const printSeen = Effect.fnUntraced(function* (seen: RemoteControl.SeenContactPoint, json: boolean, event?: string) {
   const addresses = seen.addresses.map(NetAddress.formatInet)
   const uri = ContactPointUri.format(seen.contactPoint)
-  if (json) return yield* Output.json({ contactPoint: yield* encodeContactPoint(seen.contactPoint), addresses, uri })
+  if (json) {
+    const encoded = yield* encodeContactPoint(seen.contactPoint)
+    return yield* Output.json({ ...(event === undefined ? {} : { event }), contactPoint: encoded, addresses, uri })
+  }
   yield* Console.log(
     [
       `contact point: ${ContactPoint.format(seen.contactPoint)}`,
@@ -123,6 +119,21 @@ const contactPoint = Effect.fnUntraced(function* (remote: Remote, { json }: Inpu
     ].join("\n")
   )
 })
+
+const contactPoint = (remote: Remote, { json }: Input) =>
+  Effect.flatMap(remote.contactPoint({}), (seen) => printSeen(seen, json))
+
+/** Sessions and contact point, as they change: until Ctrl-C, or until the connection breaks. */
+const watch = (remote: Remote, { json }: Input) =>
+  Effect.all(
+    [
+      Stream.runForEach(remote.watch(), (sessions) =>
+        json ? Output.json({ event: "sessions", sessions }) : Console.log(sessionTable(sessions))
+      ),
+      Stream.runForEach(remote.watchContactPoint({}), (seen) => printSeen(seen, json, "contactPoint"))
+    ],
+    { concurrency: "unbounded", discard: true }
+  )
 
 const strategy = Effect.fnUntraced(function* (remote: Remote, { json }: Input, name: string) {
   yield* Output.mappingEvent(json, "changed", yield* remote.changeStrategy({ strategy: name }))

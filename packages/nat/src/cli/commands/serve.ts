@@ -46,6 +46,8 @@ export interface Input extends Strategy.Choice {
   readonly externalPort: number | undefined
   /** A session's id, or an invitation. */
   readonly session: string | undefined
+  /** The port on loopback where forwarded connections come in. */
+  readonly forwarderPort: number | undefined
   /** The port on loopback where the metrics are told. */
   readonly metricsPort: number | undefined
   readonly lease: Duration.Duration
@@ -260,6 +262,7 @@ const serve = Effect.fnUntraced(function* (input: Input, live: LiveTerminal.Live
           description: input.description,
           name: input.name,
           viewpoint: input.viewpoint,
+          forwarder: input.forwarderPort === undefined ? undefined : { port: input.forwarderPort },
           tls: yield* certificateOf(input),
           strategies: input.control ? strategiesOf(input) : undefined
         }).pipe(
