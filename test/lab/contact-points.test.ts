@@ -45,6 +45,24 @@ for (const strategy of ["upnp", "pcp"] as const) {
     )
 
     it.live(
+      "names of a host's addresses the one that was called, to whoever is on its network",
+      () =>
+        Effect.gen(function* () {
+          const lab = yield* Lab.make({ daemon: daemons[strategy], neighbour: true })
+          yield* lab.exec("lan", "ip", ["addr", "add", "10.9.9.2/24", "dev", "eth0"])
+          yield* lab.exec("neighbour", "ip", ["addr", "add", "10.9.9.3/24", "dev", "eth0"])
+          const { observe, server } = yield* serve(lab, strategy)
+          for (const called of [internal, "10.9.9.2:12000"]) {
+            const neighbour = yield* visit(lab, observe, server, { host: "neighbour", name: called, via: called })
+            assert.deepStrictEqual(neighbour, { addresses: [called], came: called })
+          }
+          const own = yield* visit(lab, observe, server, { host: "lan", name: "this host" })
+          assert.deepStrictEqual(own, { addresses: [internal, "10.9.9.2:12000"], came: internal })
+        }),
+      60_000
+    )
+
+    it.live(
       "on one postcard brings a visitor into both sessions of an island",
       () =>
         Effect.gen(function* () {
