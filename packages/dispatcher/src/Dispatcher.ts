@@ -114,7 +114,10 @@ export interface Limits {
   readonly stallTimeout: Duration.Input
   /** How long a peer that is sent away may take to read the reason. Defaults to 1 second. */
   readonly closeTimeout: Duration.Input
-  /** How long a member may take for a snapshot, or the next part of one, before another is asked. Defaults to 5 seconds. */
+  /**
+   * How long a member may take for each whole part of a snapshot, of 64 KiB, before another is asked; smaller parts share
+   * that time. Defaults to 5 seconds.
+   */
   readonly snapshotTimeout: Duration.Input
   /** The shortest interval of ticks; what asks for a shorter one gets this. Defaults to 10 milliseconds. */
   readonly minTickInterval: Duration.Input
@@ -150,7 +153,10 @@ export interface ForwarderOptions {
  * @since 0.1.0
  */
 export interface AutoCreateOptions {
-  /** What whoever connects has to show; it also opens the sessions that are made so. */
+  /**
+   * What whoever connects has to show; it also opens the sessions that are made so, and stands in their contact points:
+   * whoever is invited to one may have others made.
+   */
   readonly capability: Capability.Capability
   /**
    * What the session with an id is to be, or none where there is not to be one. Defaults to a session that grants
