@@ -1,7 +1,9 @@
+import * as ContactPoint from "@effect-nat/core/ContactPoint"
 import * as Invitation from "@effect-nat/dispatcher/Invitation"
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
+import * as ContactPoints from "../core/contactPoints.ts"
 
 const id = "000102030405060708090a0b0c0d0eff"
 const capability = "ffeeddccbbaa99887766554433221100"
@@ -38,3 +40,19 @@ it.effect.prop("comes back from its text", [Invitation.Invitation], ([invitation
     assert.deepStrictEqual(Invitation.fromString(Invitation.format(invitation)), Result.succeed(invitation))
   })
 )
+
+it("is what a contact point carries to its first session, or that of a role or an id", () => {
+  for (const which of [undefined, "scene", id.replace("ff", "0f"), id.replace("ff", "0F").toUpperCase()]) {
+    const invitation = Result.getOrThrow(Invitation.fromContactPoint(ContactPoints.full, which))
+    assert.deepStrictEqual({ ...invitation }, { sessionId: id.replace("ff", "0f"), capability })
+  }
+})
+
+it.each([
+  ["names none", ContactPoint.make({}), undefined, "names no session: ask for one"],
+  ["names another", ContactPoints.full, "kitchen", 'names no session "kitchen": choose one of scene, content'],
+  ["has it locked", ContactPoints.full, "content", "session content is locked: ask for an invitation"]
+])("is none where the contact point %s", (_, contactPoint, which, why) => {
+  const error = Result.getOrThrow(Result.flip(Invitation.fromContactPoint(contactPoint, which)))
+  assert.include(error.message, why)
+})

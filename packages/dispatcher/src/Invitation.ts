@@ -9,6 +9,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Capability from "@effect-nat/core/Capability"
+import * as ContactPoint from "@effect-nat/core/ContactPoint"
 import * as SessionId from "@effect-nat/core/SessionId"
 
 /**
@@ -68,4 +69,45 @@ export const fromString = (text: string): Result.Result<Invitation, NotAnInvitat
   const capability = Capability.fromString(secret)
   if (Option.isNone(capability)) return fail(whatIsWrong("behind", secret))
   return Result.succeed(new Invitation({ sessionId: sessionId.value, capability: capability.value }))
+}
+
+/**
+ * A contact point that invites to nothing that was asked for: it names no such session, or one that is locked.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NotInvited extends Schema.TaggedError<NotInvited>("@effect-nat/dispatcher/NotInvited")("NotInvited", {
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return this.detail
+  }
+}
+
+/** What a session is called where it is asked for: its role, if it has one. */
+const nameOf = ({ id, role }: ContactPoint.Session): string => (role === "" ? id : role)
+
+/**
+ * The invitation that a contact point carries to a session of a role or an id, by default to its first one.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromContactPoint = (
+  contactPoint: ContactPoint.ContactPoint,
+  idOrRole?: string
+): Result.Result<Invitation, NotInvited> => {
+  const fail = (detail: string) => Result.fail(new NotInvited({ detail }))
+  const { sessions } = contactPoint
+  if (sessions.length === 0) return fail("this contact point names no session: ask for one that does")
+  const session = Option.getOrUndefined(ContactPoint.findSession(contactPoint, idOrRole))
+  if (session === undefined) {
+    const names = sessions.map(nameOf).join(", ")
+    return fail(`this contact point names no session ${JSON.stringify(idOrRole)}: choose one of ${names}`)
+  }
+  const [capability] = session.capabilities
+  return capability === undefined
+    ? fail(`session ${nameOf(session)} is locked: ask for an invitation, a contact point that opens it`)
+    : Result.succeed(new Invitation({ sessionId: session.id, capability }))
 }

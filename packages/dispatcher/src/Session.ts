@@ -36,7 +36,7 @@
  *
  * @since 0.1.0
  */
-import type * as ContactPoint from "@effect-nat/core/ContactPoint"
+import * as ContactPoint from "@effect-nat/core/ContactPoint"
 import * as Arr from "effect/Array"
 import type * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -556,7 +556,6 @@ const joinResolved = Effect.fnUntraced(function* (options: Resolved) {
  * **Example** (Join by the URI that `effect-nat serve` prints)
  *
  * ```ts
- * import * as ContactPoint from "@effect-nat/core/ContactPoint"
  * import * as ContactPointUri from "@effect-nat/core/ContactPointUri"
  * import * as Invitation from "@effect-nat/dispatcher/Invitation"
  * import * as Session from "@effect-nat/dispatcher/Session"
@@ -564,10 +563,7 @@ const joinResolved = Effect.fnUntraced(function* (options: Resolved) {
  *
  * export const joinByUri = Effect.fnUntraced(function* (uri: string, roleOrId?: string) {
  *   const contactPoint = yield* Effect.fromResult(ContactPointUri.fromString(uri))
- *   const { capabilities, id } = yield* Effect.fromOption(ContactPoint.findSession(contactPoint, roleOrId))
- *   // Without a capability the session is named, and locked.
- *   const capability = yield* Effect.fromNullishOr(capabilities[0])
- *   const invitation = new Invitation.Invitation({ sessionId: id, capability })
+ *   const invitation = yield* Effect.fromResult(Invitation.fromContactPoint(contactPoint, roleOrId))
  *   return yield* Session.join(contactPoint, { invitation })
  * })
  * ```
@@ -579,7 +575,7 @@ export const join = Effect.fn("Session.join")(function* (
   contactPoint: ContactPoint.ContactPoint,
   options: JoinOptions
 ): Effect.fn.Return<Session, SessionError.SessionError, Scope.Scope | Connector.Connector> {
-  const addresses = [...contactPoint.internal, ...contactPoint.external.map(({ address }) => address)]
+  const addresses = ContactPoint.addresses(contactPoint)
   if (!Arr.isReadonlyArrayNonEmpty(addresses)) {
     return yield* unreachable("its contact point has no address")
   }

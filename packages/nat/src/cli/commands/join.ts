@@ -48,23 +48,10 @@ const choose = Effect.fnUntraced(function* (input: Input) {
   const read = ContactPointUri.fromString(input.uri)
   if (Result.isFailure(read)) return yield* wrongCall(read.failure.message)
   const contactPoint = read.success
-  const { sessions } = contactPoint
-  if (sessions.length === 0) {
-    return yield* wrongCall("this contact point names no session: ask for one that does")
-  }
-  const found = ContactPoint.findSession(contactPoint, input.session)
-  if (Option.isNone(found)) {
-    const wanted = JSON.stringify(input.session)
-    return yield* wrongCall(`this contact point names no session ${wanted}: choose one of ${namesOf(sessions)}`)
-  }
-  const session = found.value
-  const [capability] = session.capabilities
-  if (capability === undefined) {
-    return yield* wrongCall(
-      `session ${nameOf(session)} is locked: ask for an invitation, a contact point that opens it`
-    )
-  }
-  const invitation = new Invitation.Invitation({ sessionId: session.id, capability })
+  const invited = Invitation.fromContactPoint(contactPoint, input.session)
+  if (Result.isFailure(invited)) return yield* wrongCall(Output.printable(invited.failure.message))
+  const invitation = invited.success
+  const session = yield* Effect.orDie(Effect.fromOption(ContactPoint.findSession(contactPoint, invitation.sessionId)))
   const chosen: Chosen = { contactPoint, session, invitation }
   return chosen
 })
