@@ -547,7 +547,7 @@ export const list: ReadonlyArray<Mutant> = [
   },
   {
     name: "address-mistrusted-after-failure",
-    what: "For five minutes after a renewal that failed, a mapping keeps the external address that it had.",
+    what: "For ten minutes after a renewal that failed, a mapping keeps the external address that it had.",
     by: "live-or-lost",
     edits: [
       edit(engine, renewals, `let mistrusted = 0\n      ${renewals}`),
@@ -556,7 +556,7 @@ export const list: ReadonlyArray<Mutant> = [
         failed,
         failed.replace(
           "noteFailure(cause)",
-          "Effect.andThen(noteFailure(cause), Effect.map(Clock.currentTimeMillis, (at) => { mistrusted = at + 300_000 }))"
+          "Effect.andThen(noteFailure(cause), Effect.map(Clock.currentTimeMillis, (at) => { mistrusted = at + 600_000 }))"
         )
       ),
       edit(
