@@ -17,7 +17,6 @@ import * as Arr from "effect/Array"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
-import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 
 const [uri = "", name = "", via] = process.argv.slice(2)
@@ -41,9 +40,7 @@ const join = Effect.fnUntraced(function* (
   addresses: Arr.NonEmptyReadonlyArray<NetAddress.InetAddress>,
   role: string
 ) {
-  const { capabilities, id } = yield* Effect.fromOption(ContactPoint.findSession(contactPoint, role))
-  const capability = yield* Effect.fromOption(Option.fromNullishOr(capabilities[0]))
-  const invitation = new Invitation.Invitation({ sessionId: id, capability })
+  const invitation = yield* Effect.fromResult(Invitation.fromContactPoint(contactPoint, role))
   const session = yield* Session.joinAt(addresses, { invitation, reconnectTimeout: 0 })
   yield* Console.log(`joined ${role} at ${NetAddress.formatInet(yield* session.address)}`)
   yield* session.send(new TextEncoder().encode(`hello from ${name}`))
@@ -58,7 +55,8 @@ const program = Effect.gen(function* () {
     JSON.stringify({ addresses: addresses.map(NetAddress.formatInet), viewpoint: contactPoint.viewpoint })
   )
   if (!Arr.isReadonlyArrayNonEmpty(addresses)) return
-  yield* Effect.all([join(contactPoint, addresses, "scene"), join(contactPoint, addresses, "content")], {
+  // Whoever may only look is told where, and not by what: that stands in the URI.
+  yield* Effect.all([join(given, addresses, "scene"), join(given, addresses, "content")], {
     concurrency: "unbounded"
   })
 }).pipe(
