@@ -47,7 +47,11 @@ labSuite("effect-nat remote", () => {
         const seen = JSON.parse(yield* watching.awaitLine('"event":"contactPoint"', { timeout: "15 seconds" }))
         assert.deepStrictEqual(seen.addresses, ["11.22.33.1:12001", "192.168.77.2:12000"])
 
-        const join = (host: Lab.Host, uri: string) => program(lab, host, ["join", uri, "--session", "scene", "--json"])
+        const join = Effect.fnUntraced(function* (host: Lab.Host, uri: string) {
+          const member = yield* program(lab, host, ["join", uri, "--session", "scene", "--json"])
+          yield* member.awaitLine('"event":"joined"', { timeout: "20 seconds" })
+          return member
+        })
         const one = yield* join("router", seen.uri)
         const two = yield* join("wan", registered.uri)
         yield* two.write("from the world\n")
