@@ -662,7 +662,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "nonce-dies-with-process",
     what: "The next start asks over PCP with another nonce for what the one before has left.",
-    by: "no-delete-while-live",
+    by: "maps-when-healthy",
     edits: [edit(pcpLease, "if (isNonce(earlier?.nonce))", "if (earlier !== earlier && isNonce(earlier?.nonce))")]
   },
   {
