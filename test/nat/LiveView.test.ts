@@ -199,6 +199,22 @@ const makeConsole = (write: (text: string) => void): Console.Console => {
   return { ...console, log: print, error: print, warn: print, info: print, debug: print }
 }
 
+describe("lines that are to fit", () => {
+  const count = (most: number) => Array.from({ length: most }, (_, index) => `${index + 1}`)
+
+  it("are never more than there is room for, and say what is missing", () => {
+    assert.deepStrictEqual(LiveView.fitting(count(5), { columns: 80, rows: 5 }).slice(-2), ["4", "5"])
+    const cut = LiveView.fitting(count(9), { columns: 80, rows: 5 })
+    assert.lengthOf(cut, 5)
+    assert.deepStrictEqual(cut.slice(-2), ["4", "… and 5 more"])
+    assert.lengthOf(LiveView.fitting(count(100), { columns: 80, rows: 0 }), 2)
+  })
+
+  it("are cut where they are too long", () => {
+    assert.deepStrictEqual(LiveView.fitting(["12345678"], { columns: 5, rows: 5 }), ["1234…"])
+  })
+})
+
 describe("LiveTerminal", () => {
   const onScreen = (columns: () => number = () => 40) => {
     const screen = makeScreen(40)

@@ -248,6 +248,14 @@ export const findSession = (self: ContactPoint, idOrRole?: string): Option.Optio
   )
 
 /**
+ * What people call a session: its role or, without one, its id.
+ *
+ * @category formatting
+ * @since 0.1.0
+ */
+export const sessionName = ({ id, role }: Session): string => (role === "" ? id : role)
+
+/**
  * The same without what opens the dispatcher's control: what goes to those that shall only join.
  *
  * @category combinators

@@ -25,11 +25,11 @@
 import * as ContactPoint from "@effect-nat/core/ContactPoint"
 import * as ContactPointCodec from "@effect-nat/core/ContactPointCodec"
 import * as SessionId from "@effect-nat/core/SessionId"
-import * as Bytes from "effect/Bytes"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as Bytes from "./internal/bytes.ts"
 
 /**
  * The UDP port that the packets are sent to, at the broadcast address of a network.
@@ -120,24 +120,21 @@ const goodbyeFlag = 0x01
 const utf8 = new TextEncoder()
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 
-const uint16 = (value: number): Uint8Array => Uint8Array.of(value >> 8, value & 0xff)
-
-/** As much of a text as has so many bytes, in whole characters. */
-const cut = (text: string, bytes: number): string => {
-  const kept = new Uint8Array(bytes)
-  return text.slice(0, utf8.encodeInto(text, kept).read)
-}
-
 const encodeCrqt = (self: Crqt): Uint8Array =>
   Bytes.concat([
     crqtMagic,
-    uint16(self.port),
+    Bytes.uint16(self.port),
     utf8.encode(self.session),
-    utf8.encode(cut(self.name, maximumBytes - crqtHead))
+    utf8.encode(Bytes.cutText(self.name, maximumBytes - crqtHead))
   ])
 
 const encodeExtended = (flags: number, port: number, contactPoint: ContactPoint.ContactPoint): Uint8Array =>
-  Bytes.concat([extendedMagic, Uint8Array.of(version, flags), uint16(port), ContactPointCodec.encode(contactPoint)])
+  Bytes.concat([
+    extendedMagic,
+    Uint8Array.of(version, flags),
+    Bytes.uint16(port),
+    ContactPointCodec.encode(contactPoint)
+  ])
 
 const isIpv6 = ({ address }: NetAddress.InetAddress): boolean => NetAddress.isIpv6Address(address)
 

@@ -38,37 +38,34 @@
  */
 import * as Capability from "@effect-nat/core/Capability"
 import * as ContactPoint from "@effect-nat/core/ContactPoint"
-import * as ContactPointResolver from "@effect-nat/core/ContactPointResolver"
-import * as Ipv4Scope from "@effect-nat/core/Ipv4Scope"
-import * as Ipv6Scope from "@effect-nat/core/Ipv6Scope"
+import type * as ContactPointResolver from "@effect-nat/core/ContactPointResolver"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as SessionId from "@effect-nat/core/SessionId"
 import * as Context from "effect/Context"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
-import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as DefaultConfig from "./DefaultConfig.ts"
 import * as DispatcherError from "./DispatcherError.ts"
 import * as Facet from "./Facet.ts"
+import * as ContactPoints from "./internal/contactPoints.ts"
 import * as Control from "./internal/control.ts"
 import * as Door from "./internal/door.ts"
 import * as HeldPort from "./internal/heldPort.ts"
 import * as Hub from "./internal/hub.ts"
 import * as Metering from "./internal/metering.ts"
 import type * as MessageRouter from "./internal/messageRouter.ts"
+import * as Times from "./internal/times.ts"
 import * as Invitation from "./Invitation.ts"
 import * as TcpListener from "./TcpListener.ts"
 import * as Wire from "./Wire.ts"
@@ -401,20 +398,15 @@ export class Dispatcher extends Context.Service<
   }
 >()("@effect-nat/dispatcher/Dispatcher") {}
 
-const { fromReason } = DispatcherError
-
-const invalid = (detail: string) => fromReason(new DispatcherError.InvalidOption({ detail }))
+const { fromReason, invalidOption } = DispatcherError
 
 const checkWhole = Effect.fnUntraced(function* (name: string, value: number, minimum: number, maximum: number) {
   if (Number.isInteger(value) && value >= minimum && value <= maximum) return value
-  return yield* invalid(`${name} must be a whole number from ${minimum} to ${maximum}, not ${value}`)
+  return yield* invalidOption(`${name} must be a whole number from ${minimum} to ${maximum}, not ${value}`)
 })
 
-const checkTime = Effect.fnUntraced(function* (name: string, input: Duration.Input) {
-  const time = Duration.fromInput(input)
-  if (Option.isSome(time) && Duration.isFinite(time.value) && !Duration.isNegative(time.value)) return time.value
-  return yield* invalid(`${name} must be a finite time, for example "5 seconds", not ${String(input)}`)
-})
+const checkTime = (name: string, input: Duration.Input) =>
+  Effect.mapError(Times.check(name, input, "a finite time", Times.isFinite), invalidOption)
 
 /** Beyond this, buffers of Node could not hold what is allowed. */
 const maximumBytes = 0x7fff_0000
@@ -556,18 +548,13 @@ const grant = Effect.fnUntraced(function* (
 })
 
 const isRole = Schema.is(ContactPoint.Role)
-const isName = Schema.is(ContactPoint.Name)
-
-const checkName = (what: string, name: string | undefined) =>
-  name === undefined || isName(name) ? Effect.void : Effect.fail(invalid(`${what} may have at most 255 bytes in UTF-8`))
-
 const makeRegister = (hub: Hub.Hub, maxSessions: number) =>
   Effect.fn("Dispatcher.register")(function* (options: RegisterOptions = {}) {
     const { autoStop = false, capability, facets, role = "" } = options
-    if (!isRole(role)) return yield* invalid("a role may have at most 63 bytes in UTF-8")
+    if (!isRole(role)) return yield* invalidOption("a role may have at most 63 bytes in UTF-8")
     const id = options.sessionId ?? (yield* SessionId.make)
     if (id === Door.control)
-      return yield* invalid("the session id that is all zero names the dispatcher itself: take another")
+      return yield* invalidOption("the session id that is all zero names the dispatcher itself: take another")
     if (hub.routers.has(id)) return yield* fromReason(new DispatcherError.SessionExists({ sessionId: id }))
     if (hub.routers.size >= maxSessions)
       return yield* fromReason(new DispatcherError.TooManySessions({ limit: maxSessions }))
@@ -620,152 +607,6 @@ const makeAutoCreate = (
   }
 }
 
-const sessionOf = (router: MessageRouter.MessageRouter): ContactPoint.Session =>
-  new ContactPoint.Session({
-    id: router.id,
-    role: router.about.role,
-    // Others are invited by the first one, which was made with the session; once that is revoked, by the next.
-    capabilities: Array.from(router.grants.values(), (one) => one.capability).slice(0, 1)
-  })
-
-/** The sessions of a selection; fails with the one that is not there. */
-const selected = Effect.fnUntraced(function* (hub: Hub.Hub, ids: ReadonlyArray<SessionId.SessionId> | undefined) {
-  if (ids === undefined) return Array.from(hub.routers.values(), sessionOf).slice(0, mostSessions)
-  if (ids.length > mostSessions) return yield* invalid(`a contact point has at most ${mostSessions} sessions`)
-  return yield* Effect.forEach(ids, (id) => {
-    const router = hub.routers.get(id)
-    return router === undefined
-      ? Effect.fail(fromReason(new DispatcherError.NoSuchSession({ sessionId: id })))
-      : Effect.succeed(sessionOf(router))
-  })
-})
-
-const { mostSessions } = ContactPoint
-
-/** What a peer from outside has come through is more than what a gateway says. */
-const confirm =
-  (reached: ReadonlySet<string>) =>
-  (external: ContactPoint.ExternalAddress): ContactPoint.ExternalAddress =>
-    reached.has(NetAddress.formatInet(external.address))
-      ? new ContactPoint.ExternalAddress({ address: external.address, verification: "confirmed" })
-      : external
-
-const isPublic = (address: NetAddress.IpAddress): boolean =>
-  NetAddress.isIpv4Address(address) ? Ipv4Scope.isPublic(address) : Ipv6Scope.isGlobal(address)
-
-/** The parts of a contact point that follow the mapping and the sessions. */
-const makeContactPoints = Effect.fnUntraced(function* (
-  options: Options,
-  {
-    address,
-    hub,
-    instance,
-    mapping
-  }: {
-    readonly address: NetAddress.InetAddress
-    readonly hub: Hub.Hub
-    readonly instance: ContactPoint.InstanceId
-    readonly mapping: PortMapper.Mapping
-  }
-) {
-  const resolver = yield* ContactPointResolver.ContactPointResolver
-  const scope = yield* Effect.scope
-  const version = yield* SubscriptionRef.make(0)
-  const run = yield* FiberSet.makeRuntime<never>()
-  const over = yield* Deferred.make<void>()
-  yield* Effect.addFinalizer(() => Deferred.succeed(over, undefined))
-  const bump = SubscriptionRef.update(version, (count) => count + 1)
-  const reached = new Set<string>()
-
-  const name = options.name ?? "effect-nat"
-  const addresses = Effect.flatMap(mapping.current, (current) =>
-    resolver.contactPoint({ name, port: address.port, address: options.address, mappings: [current] })
-  )
-  const complete = Effect.fnUntraced(function* (sessions: ReadonlyArray<ContactPoint.Session>, selection: Selection) {
-    const bare = yield* addresses
-    const { lifetime } = yield* mapping.current
-    return ContactPoint.make({
-      ...bare,
-      name: selection.name ?? name,
-      viewpoint: selection.viewpoint ?? options.viewpoint,
-      external: bare.external.map(confirm(reached)),
-      sessions,
-      instance,
-      lifetime:
-        lifetime === undefined || !Duration.isFinite(lifetime)
-          ? undefined
-          : Math.max(1, Math.floor(Duration.toSeconds(lifetime))),
-      fingerprint: options.tls?.fingerprint
-    })
-  })
-  const contactPointOf = Effect.fn("Dispatcher.contactPointOf")(function* (selection: Selection) {
-    yield* checkName("a name", selection.name)
-    yield* checkName("a viewpoint", selection.viewpoint)
-    return yield* complete(yield* selected(hub, selection.sessions), selection)
-  })
-  const contactPoint = Effect.suspend(() =>
-    complete(Array.from(hub.routers.values(), sessionOf).slice(0, mostSessions), {})
-  )
-
-  /** A member from outside has shown that the external address of its family works. */
-  const noteReached = Effect.fnUntraced(function* (from: NetAddress.IpAddress) {
-    const bare = yield* addresses
-    const answer = yield* resolver.addressesFor(bare, { source: from })
-    // Who is told the external addresses alone stands outside.
-    if (
-      answer._tag !== "Reachable" ||
-      answer.addresses.some((one) => bare.internal.some((own) => Equal.equals(own, one)))
-    )
-      return
-    const through = answer.addresses.filter(
-      (one) => NetAddress.isIpv4Address(one.address) === NetAddress.isIpv4Address(from)
-    )
-    const news = through.map(NetAddress.formatInet).filter((one) => !reached.has(one))
-    if (news.length === 0) return
-    // What was reached long ago, at another address, is of no use any more.
-    if (reached.size > 16) reached.clear()
-    news.forEach((one) => reached.add(one))
-    yield* bump
-  })
-
-  hub.onChange = () => void run(bump)
-  hub.onReached = (from) => {
-    if (isPublic(from)) run(noteReached(from))
-  }
-  yield* Effect.forkIn(
-    Stream.runForEach(mapping.changes, () => bump),
-    scope
-  )
-  const versions = SubscriptionRef.changes(version).pipe(
-    Stream.buffer({ capacity: 1, strategy: "sliding" }),
-    Stream.interruptWhen(Deferred.await(over))
-  )
-  return {
-    contactPointOf,
-    contactPoint,
-    changes: versions.pipe(
-      Stream.mapEffect(() => contactPoint),
-      Stream.changes
-    ),
-    addressesFor: (requester: ContactPointResolver.Requester) =>
-      Effect.flatMap(contactPoint, (one) => resolver.addressesFor(one, requester)),
-    watch: versions.pipe(
-      Stream.map(() => Array.from(hub.routers.values(), infoOf)),
-      Stream.changesWith(Equal.asEquivalence())
-    )
-  }
-})
-
-const makeStatus = (hub: Hub.Hub, mapping: PortMapper.Mapping) =>
-  Effect.map(mapping.current, (current): Status => ({
-    connections: hub.connections(),
-    sessions: Array.from(hub.routers.values(), infoOf),
-    messages: hub.traffic.messages,
-    bytesIn: hub.traffic.bytesIn,
-    bytesOut: hub.traffic.bytesOut,
-    mapping: current
-  }))
-
 const makeGrantControl = (hub: Hub.Hub) =>
   Effect.fnUntraced(function* (right: Right, given?: Capability.Capability) {
     const capability = given ?? (yield* Capability.make)
@@ -789,15 +630,16 @@ const makeRevokeControl = (hub: Hub.Hub) => (capability: Capability.Capability) 
 
 const build = Effect.fnUntraced(function* (options: Options) {
   const limits = yield* resolveLimits(options.limits)
-  yield* checkName("the name", options.name)
-  yield* checkName("the viewpoint", options.viewpoint)
+  yield* ContactPoints.checkName("the name", options.name)
+  yield* ContactPoints.checkName("the viewpoint", options.viewpoint)
   const mapper = yield* PortMapper.PortMapper
   const instance = yield* ContactPoint.makeInstanceId
   const { address, drain, forwarder, hub } = yield* listen(options, limits)
   const held = yield* HeldPort.make(mapper, requestOf(options, address.port))
   const { mapping } = held
   yield* Effect.addFinalizer(() => drain)
-  const contactPoints = yield* makeContactPoints(options, { address, hub, instance, mapping })
+  const { versions, ...contactPoints } = yield* ContactPoints.make(options, { address, hub, instance, mapping })
+  const sessions = () => Array.from(hub.routers.values(), infoOf)
   const register = makeRegister(hub, limits.maxSessions)
   if (options.autoCreate !== undefined) {
     hub.autoCreate = makeAutoCreate(options.autoCreate, register, limits.handshakeTimeout)
@@ -816,8 +658,16 @@ const build = Effect.fnUntraced(function* (options: Options) {
       Effect.sync(() => hub.removeRouter(id))
     ),
     lookup: (id) => Effect.sync(() => Option.map(Option.fromNullishOr(hub.routers.get(id)), infoOf)),
-    list: Effect.sync(() => Array.from(hub.routers.values(), infoOf)),
-    status: makeStatus(hub, mapping),
+    list: Effect.sync(sessions),
+    watch: versions.pipe(Stream.map(sessions), Stream.changesWith(Equal.asEquivalence())),
+    status: Effect.map(mapping.current, (current) => ({
+      connections: hub.connections(),
+      sessions: sessions(),
+      messages: hub.traffic.messages,
+      bytesIn: hub.traffic.bytesIn,
+      bytesOut: hub.traffic.bytesOut,
+      mapping: current
+    })),
     grantControl: makeGrantControl(hub),
     revokeControl: makeRevokeControl(hub)
   })

@@ -206,3 +206,11 @@ export class DispatcherError extends Schema.TaggedError<DispatcherError>("@effec
  * @since 0.1.0
  */
 export const fromReason = (reason: DispatcherErrorReason): DispatcherError => new DispatcherError({ reason })
+
+/**
+ * The error of an option that makes no sense.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const invalidOption = (detail: string): DispatcherError => fromReason(new InvalidOption({ detail }))

@@ -85,9 +85,6 @@ export class NotInvited extends Schema.TaggedError<NotInvited>("@effect-nat/disp
   }
 }
 
-/** What a session is called where it is asked for: its role, if it has one. */
-const nameOf = ({ id, role }: ContactPoint.Session): string => (role === "" ? id : role)
-
 /**
  * The invitation that a contact point carries to a session of a role or an id, by default to its first one.
  *
@@ -103,11 +100,13 @@ export const fromContactPoint = (
   if (sessions.length === 0) return fail("this contact point names no session: ask for one that does")
   const session = Option.getOrUndefined(ContactPoint.findSession(contactPoint, idOrRole))
   if (session === undefined) {
-    const names = sessions.map(nameOf).join(", ")
+    const names = sessions.map(ContactPoint.sessionName).join(", ")
     return fail(`this contact point names no session ${JSON.stringify(idOrRole)}: choose one of ${names}`)
   }
   const [capability] = session.capabilities
   return capability === undefined
-    ? fail(`session ${nameOf(session)} is locked: ask for an invitation, a contact point that opens it`)
+    ? fail(
+        `session ${ContactPoint.sessionName(session)} is locked: ask for an invitation, a contact point that opens it`
+      )
     : Result.succeed(new Invitation({ sessionId: session.id, capability }))
 }

@@ -19,7 +19,6 @@
  *
  * @since 0.1.0
  */
-import * as ContactPoint from "@effect-nat/core/ContactPoint"
 import * as WebCrypto from "effect/crypto/WebCrypto"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -31,6 +30,7 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Certificate from "./Certificate.ts"
 import * as CertificateError from "./CertificateError.ts"
+import * as NodeFingerprint from "./internal/NodeFingerprint.ts"
 
 const { fromReason } = CertificateError
 
@@ -103,7 +103,7 @@ const parse = Effect.fnUntraced(function* (pem: Pem) {
   const certificate = new Certificate.Certificate({
     certificate: text,
     key: key.text,
-    fingerprint: ContactPoint.Fingerprint.make(Crypto.createHash("sha256").update(own.raw).digest("hex")),
+    fingerprint: NodeFingerprint.of(own),
     notBefore: yield* dateOf(own.validFromDate),
     notAfter: yield* dateOf(own.validToDate)
   })

@@ -3,16 +3,16 @@
  *
  * @since 0.1.0
  */
-import * as ContactPoint from "@effect-nat/core/ContactPoint"
+import type * as ContactPoint from "@effect-nat/core/ContactPoint"
 import * as NodeSocket from "@effect/platform-node/NodeSocket"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
-import * as Crypto from "node:crypto"
 import * as Tls from "node:tls"
 import * as Connector from "./Connector.ts"
+import * as NodeFingerprint from "./internal/NodeFingerprint.ts"
 import * as SessionError from "./SessionError.ts"
 
 const endpointOf = (address: NetAddress.InetAddress) => ({ host: NetAddress.formatHost(address), port: address.port })
@@ -59,9 +59,7 @@ const handshake = (socket: Tls.TLSSocket) =>
 
 const fingerprintOf = (socket: Tls.TLSSocket): ContactPoint.Fingerprint | undefined => {
   const certificate = socket.getPeerX509Certificate()
-  return certificate === undefined
-    ? undefined
-    : ContactPoint.Fingerprint.make(Crypto.createHash("sha256").update(certificate.raw).digest("hex"))
+  return certificate === undefined ? undefined : NodeFingerprint.of(certificate)
 }
 
 const openPinned = Effect.fnUntraced(function* (

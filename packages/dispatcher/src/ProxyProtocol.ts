@@ -23,8 +23,8 @@
  *
  * @since 0.1.0
  */
-import * as Bytes from "effect/Bytes"
 import * as NetAddress from "effect/net/NetAddress"
+import * as Bytes from "./internal/bytes.ts"
 
 /**
  * What a header begins with: no other protocol does, and text would break at the line feeds.
@@ -145,9 +145,7 @@ const octetsOf = (address: NetAddress.IpAddress, asIpv6: boolean): Uint8Array =>
 }
 
 const fixed = (family: number, length: number): Uint8Array =>
-  Bytes.concat([signature, Uint8Array.of(proxy, family, length >>> 8, length & 0xff)])
-
-const uint16 = (value: number): Uint8Array => Uint8Array.of(value >>> 8, value & 0xff)
+  Bytes.concat([signature, Uint8Array.of(proxy, family), Bytes.uint16(length)])
 
 /**
  * The bytes of a header, as a forwarder sends them before anything else. Where one of the addresses is IPv6, so is the
@@ -162,7 +160,7 @@ export const encode = ({ destination, source }: Header): Uint8Array => {
   const asIpv6 = ends.some(({ address }) => NetAddress.isIpv6Address(address))
   const body = Bytes.concat([
     ...ends.map(({ address }) => octetsOf(address, asIpv6)),
-    ...ends.map(({ port }) => uint16(port))
+    ...ends.map(({ port }) => Bytes.uint16(port))
   ])
   return Bytes.concat([fixed(asIpv6 ? tcpOverIpv6 : tcpOverIpv4, body.length), body])
 }

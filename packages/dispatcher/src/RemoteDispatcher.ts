@@ -41,7 +41,7 @@
 import * as ContactPoint from "@effect-nat/core/ContactPoint"
 import * as Arr from "effect/Array"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Ref from "effect/Ref"
 import * as RpcClient from "effect/rpc/RpcClient"
@@ -50,8 +50,8 @@ import type * as RpcClientError from "effect/rpc/RpcClientError"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as Connector from "./Connector.ts"
+import * as Dial from "./internal/dial.ts"
 import * as Link from "./internal/link.ts"
-import * as Race from "./internal/race.ts"
 import * as RemoteControl from "./RemoteControl.ts"
 import * as SessionError from "./SessionError.ts"
 
@@ -125,15 +125,12 @@ const makeSocket = Effect.fnUntraced(function* (
   })
 })
 
-/** One that says more than silence does. */
-const whichToTell = (failures: ReadonlyArray<SessionError.SessionError>): SessionError.SessionError =>
-  failures.find(({ reason }) => reason._tag === "Refused") ?? failures[0] ?? Link.closed(undefined)
-
 /**
  * Connects to the dispatcher of a contact point, at whichever of its addresses answers, until the scope closes.
  *
  * Fails with `Refused` (`NotGranted`) where the contact point has no control capability, or one that is not good any more,
- * and with `Unreachable`, `TimedOut`, `NotADispatcher` and `UnsupportedVersion` as `Session.join` does.
+ * and with `Unreachable`, `TimedOut`, `NotADispatcher`, `WrongCertificate`, `UnsupportedVersion` and `InvalidOption` as
+ * `Session.join` does.
  *
  * @category constructors
  * @since 0.1.0
@@ -148,22 +145,15 @@ export const connect = Effect.fn("RemoteDispatcher.connect")(function* (
   }
   const addresses = ContactPoint.addresses(contactPoint)
   if (!Arr.isReadonlyArrayNonEmpty(addresses)) {
-    return yield* SessionError.fromReason(new SessionError.Unreachable({ detail: "its contact point has no address" }))
+    return yield* Dial.unreachable("its contact point has no address")
   }
+  const { fingerprint } = contactPoint
+  const times = yield* Dial.resolve(options)
   const connector = yield* Connector.Connector
-  const timeout = Duration.fromInputUnsafe(options.handshakeTimeout ?? "5 seconds")
-  const delay = Duration.fromInputUnsafe(options.attemptDelay ?? "250 millis")
-  const open = Race.race(addresses, delay, (address) =>
-    Effect.flatMap(connector.connect(address, { fingerprint: contactPoint.fingerprint }), (socket) =>
-      Link.openControl(socket, control)
-    ).pipe(
-      Effect.timeoutOrElse({
-        duration: timeout,
-        orElse: () =>
-          Effect.fail(SessionError.fromReason(new SessionError.TimedOut({ milliseconds: Duration.toMillis(timeout) })))
-      })
-    )
-  ).pipe(Effect.mapError(whichToTell))
+  const open = Dial.dial(addresses, { ...times, fingerprint }, (socket) => Link.openControl(socket, control)).pipe(
+    Effect.map(({ link }) => link),
+    Effect.provideService(Connector.Connector, connector)
+  )
   const firstScope = yield* Scope.fork(yield* Effect.scope)
   const first = yield* Scope.provide(open, firstScope)
   const socket = yield* makeSocket(first, firstScope, open)

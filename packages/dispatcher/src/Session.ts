@@ -43,18 +43,19 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as NetAddress from "effect/net/NetAddress"
+import type * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Ref from "effect/Ref"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as Connector from "./Connector.ts"
+import type * as Connector from "./Connector.ts"
+import * as Dial from "./internal/dial.ts"
 import * as Follower from "./internal/follower.ts"
 import * as Link from "./internal/link.ts"
-import * as Race from "./internal/race.ts"
 import * as Reconnection from "./internal/reconnection.ts"
 import * as Server from "./internal/server.ts"
+import * as Times from "./internal/times.ts"
 import type * as Invitation from "./Invitation.ts"
 import * as SessionError from "./SessionError.ts"
 import type * as SessionEvent from "./SessionEvent.ts"
@@ -158,45 +159,20 @@ export interface JoinOptions {
  * @since 0.1.0
  */
 export const defaults = {
-  handshakeTimeout: Duration.seconds(5),
-  attemptDelay: Duration.millis(250),
+  ...Dial.defaults,
   reconnectTimeout: Duration.minutes(1),
   maxSnapshotBytes: 64 * 1_048_576
 }
 
-interface Resolved {
+interface Resolved extends Dial.Options {
   readonly addresses: Arr.NonEmptyReadonlyArray<NetAddress.InetAddress>
   readonly invitation: Invitation.Invitation
   readonly sync: boolean
   /** In milliseconds; 0 for no ticks. */
   readonly tickInterval: number
-  readonly handshakeTimeout: Duration.Duration
-  readonly attemptDelay: Duration.Duration
   readonly reconnectTimeout: Duration.Duration
   readonly maxSnapshotBytes: number
-  readonly fingerprint: ContactPoint.Fingerprint | undefined
 }
-
-const invalid = (detail: string) => SessionError.fromReason(new SessionError.InvalidOption({ detail }))
-
-/** A number that is none would be taken for zero. */
-const readTime = (input: Duration.Input): Option.Option<Duration.Duration> =>
-  Number.isNaN(input) ? Option.none() : Duration.fromInput(input)
-
-const checkTime = Effect.fnUntraced(function* (
-  name: string,
-  input: Duration.Input,
-  expected: string,
-  accepts: (time: Duration.Duration) => boolean
-) {
-  const time = Option.filter(readTime(input), accepts)
-  if (Option.isSome(time)) return time.value
-  return yield* invalid(`${name} must be ${expected}, for example "5 seconds", not ${String(input)}`)
-})
-
-const isFinite = (time: Duration.Duration) => Duration.isFinite(time) && !Duration.isNegative(time)
-
-const isPositive = (time: Duration.Duration) => Duration.isFinite(time) && Duration.isPositive(time)
 
 /** What fits into four bytes. */
 const maximum = 0xffff_ffff
@@ -206,25 +182,27 @@ const resolve = Effect.fnUntraced(function* (
   addresses: Arr.NonEmptyReadonlyArray<NetAddress.InetAddress>,
   options: JoinOptions
 ): Effect.fn.Return<Resolved, SessionError.SessionError> {
-  const time = (
-    name: "handshakeTimeout" | "attemptDelay" | "reconnectTimeout",
-    expected: string,
-    accepts: (time: Duration.Duration) => boolean
-  ) => checkTime(name, options[name] ?? defaults[name], expected, accepts)
-  const isInterval = (time: Duration.Duration) => isFinite(time) && Duration.toMillis(time) <= maximum
+  const checkTime = (...[name, input, expected, accepts]: Parameters<typeof Times.check>) =>
+    Effect.mapError(Times.check(name, input, expected, accepts), Dial.invalid)
+  const isInterval = (time: Duration.Duration) => Times.isFinite(time) && Duration.toMillis(time) <= maximum
+  const isTime = (time: Duration.Duration) => !Duration.isNegative(time)
   const tickInterval = yield* checkTime("tickInterval", options.tickInterval ?? 0, "less than 50 days", isInterval)
   const maxSnapshotBytes = options.maxSnapshotBytes ?? defaults.maxSnapshotBytes
   if (!Number.isInteger(maxSnapshotBytes) || maxSnapshotBytes < 0 || maxSnapshotBytes > maximum) {
-    return yield* invalid(`maxSnapshotBytes must be a whole number from 0 to ${maximum}, not ${maxSnapshotBytes}`)
+    return yield* Dial.invalid(`maxSnapshotBytes must be a whole number from 0 to ${maximum}, not ${maxSnapshotBytes}`)
   }
   return {
     addresses,
     invitation: options.invitation,
     sync: options.sync ?? false,
     tickInterval: Math.ceil(Duration.toMillis(tickInterval)),
-    handshakeTimeout: yield* time("handshakeTimeout", "a finite time above zero", isPositive),
-    attemptDelay: yield* time("attemptDelay", "a finite time", isFinite),
-    reconnectTimeout: yield* time("reconnectTimeout", "a time", (time) => !Duration.isNegative(time)),
+    ...(yield* Dial.resolve(options)),
+    reconnectTimeout: yield* checkTime(
+      "reconnectTimeout",
+      options.reconnectTimeout ?? defaults.reconnectTimeout,
+      "a time",
+      isTime
+    ),
     maxSnapshotBytes,
     fingerprint: options.fingerprint
   }
@@ -236,54 +214,11 @@ const bufferedBatches = 16
 /** Where nothing was heard for so long the router is asked for its time, and given up when it does not answer in it. */
 const silenceLimit = Duration.seconds(15)
 
-interface Failed {
-  readonly address: NetAddress.InetAddress
-  readonly error: SessionError.SessionError
-}
-
-/** Where it was tried, and what came of it: some causes name their address themselves, others not even themselves. */
-const describe = ({ address, error: { message, reason } }: Failed): string => {
-  const where = NetAddress.formatInet(address)
-  const why = reason._tag === "Unreachable" ? reason.detail : message
-  return why.includes(where) ? why : `${where}: ${why}`
-}
-
-const saying: ReadonlySet<string> = new Set(["UnknownSession", "Refused", "UnsupportedVersion", "WrongCertificate"])
-
-/** A refusal says more than silence. */
-const whichToTell = (failures: ReadonlyArray<Failed>): SessionError.SessionError => {
-  const errors = failures.map(({ error }) => error)
-  const said = errors.find(({ reason }) => saying.has(reason._tag))
-  const one = said ?? errors[0] ?? Link.closed(undefined)
-  return one.reason._tag === "Unreachable" ? unreachable(failures.map(describe).join("; ")) : one
-}
-
-const unreachable = (detail: string) => SessionError.fromReason(new SessionError.Unreachable({ detail }))
-
-interface Connected {
-  readonly address: NetAddress.InetAddress
-  readonly link: Link.Link
-}
+type Connected = Dial.Dialled<Link.Link>
 
 /** Connects to whichever address has the session; the connection ends with the scope. */
-const connect = Effect.fnUntraced(function* (options: Resolved) {
-  const { connect } = yield* Connector.Connector
-  const milliseconds = Duration.toMillis(options.handshakeTimeout)
-  const attempt = Effect.fnUntraced(function* (address: NetAddress.InetAddress) {
-    const socket = yield* connect(address, { fingerprint: options.fingerprint })
-    const link = yield* Link.open(socket, options.invitation).pipe(
-      Effect.timeoutOrElse({
-        duration: options.handshakeTimeout,
-        orElse: () => Effect.fail(SessionError.fromReason(new SessionError.TimedOut({ milliseconds })))
-      })
-    )
-    const connected: Connected = { address, link }
-    return connected
-  })
-  const attemptAt = (address: NetAddress.InetAddress) =>
-    Effect.mapError(attempt(address), (error): Failed => ({ address, error }))
-  return yield* Effect.mapError(Race.race(options.addresses, options.attemptDelay, attemptAt), whichToTell)
-})
+const connect = (options: Resolved) =>
+  Dial.dial(options.addresses, options, (socket) => Link.open(socket, options.invitation))
 
 const failureOf = (failure: Follower.Failure): SessionError.SessionError =>
   failure._tag === "Closed"
@@ -577,7 +512,7 @@ export const join = Effect.fn("Session.join")(function* (
 ): Effect.fn.Return<Session, SessionError.SessionError, Scope.Scope | Connector.Connector> {
   const addresses = ContactPoint.addresses(contactPoint)
   if (!Arr.isReadonlyArrayNonEmpty(addresses)) {
-    return yield* unreachable("its contact point has no address")
+    return yield* Dial.unreachable("its contact point has no address")
   }
   return yield* joinAt(addresses, { ...options, fingerprint: options.fingerprint ?? contactPoint.fingerprint })
 })

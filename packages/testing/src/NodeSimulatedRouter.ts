@@ -80,7 +80,7 @@ import * as NodeWebConnection from "./internal/NodeWebConnection.ts"
 import * as OptionChecks from "./internal/optionChecks.ts"
 import type { RouterSocketError } from "./internal/routerSocketError.ts"
 import * as PcpResponder from "./PcpResponder.ts"
-import type * as Quirk from "./Quirk.ts"
+import * as Quirk from "./Quirk.ts"
 import type * as RouterModel from "./RouterModel.ts"
 import * as SimulatedRouter from "./SimulatedRouter.ts"
 import * as UpnpResponder from "./UpnpResponder.ts"
@@ -588,9 +588,14 @@ const untilNextEnd = (model: RouterModel.RouterModel, now: number): number =>
 const announcementsPort = (address: NetAddress.IpAddress, wanted: number) =>
   wanted === 0 ? reserve(address, 0, { reuseAddress: true }) : Effect.succeed(wanted)
 
+/** Those that give the line an address of their own. */
+const addressQuirks: ReadonlySet<Quirk.Quirk> = new Set(
+  Quirk.names.filter((name) => name.startsWith("ExternalAddress"))
+)
+
 const makeHandle = Effect.fnUntraced(function* (options: Options, fallback: NetAddress.IpAddress) {
   const { address = NetAddress.formatIp(inside), quirks = [] } = options
-  const isQuirky = quirks.some((quirk) => String(quirk).startsWith("ExternalAddress"))
+  const isQuirky = quirks.some((quirk) => addressQuirks.has(quirk))
   const outer = isQuirky ? undefined : NetAddress.formatIp(fallback)
   const { externalAddress = outer } = options
   return SimulatedRouter.fromModel(yield* OptionChecks.toModel("loopback", { ...options, address, externalAddress }))

@@ -2,18 +2,9 @@
 import * as ContactPoint from "@effect-nat/core/ContactPoint"
 import * as Equal from "effect/Equal"
 import * as NetAddress from "effect/net/NetAddress"
+import type * as Beacon from "../Beacon.ts"
 import type * as BeaconCodec from "../BeaconCodec.ts"
-
-export interface Sighting {
-  /** Tells it apart from the others of one watch, as long as it is there. */
-  readonly id: number
-  readonly format: "crqt" | "extended"
-  readonly source: NetAddress.Ipv4Address
-  readonly contactPoint: ContactPoint.ContactPoint
-  /** In milliseconds since 1970. */
-  readonly firstSeen: number
-  readonly lastSeen: number
-}
+import * as Bytes from "./bytes.ts"
 
 /** When something was heard. */
 export interface Moment {
@@ -27,7 +18,6 @@ export const maximumSightings = 256
 export const maximumOfSource = 32
 /** A host says the same on each of its networks, and may be heard on several. */
 const maximumVoices = 4
-const maximumInternal = 32
 
 /** What one source says of an entry. */
 interface Voice {
@@ -39,7 +29,7 @@ interface Voice {
 
 interface Entry {
   readonly id: number
-  readonly format: Sighting["format"]
+  readonly format: Beacon.Sighting["format"]
   readonly firstSeen: number
   readonly lastSeen: number
   /** By source; the first one counts, until it falls silent. */
@@ -48,17 +38,14 @@ interface Entry {
 
 const firstOf = (entry: Entry): Voice | undefined => entry.voices.values().next().value
 
-const utf8 = new TextEncoder()
+/** What a contact point takes. */
 const longestName = 255
-
-/** As much of a name as a contact point takes, in whole characters. */
-const nameOf = (text: string): string => text.slice(0, utf8.encodeInto(text, new Uint8Array(longestName)).read)
 
 const keyOfCrqt = (source: string, { port, session }: BeaconCodec.Crqt): string => `${source}:${port}/${session}`
 
 const contactPointOf = (source: NetAddress.Ipv4Address, { name, port, session }: BeaconCodec.Crqt) =>
   ContactPoint.make({
-    name: nameOf(name),
+    name: Bytes.cutText(name, longestName),
     internal: [NetAddress.inetAddressUnsafe(source, port)],
     sessions: [new ContactPoint.Session({ id: session, capabilities: [] })]
   })
@@ -78,7 +65,7 @@ export const reachable = (
   const isMissing = source !== undefined && isReachable(source) && !internal.some((one) => Equal.equals(one, source))
   return ContactPoint.make({
     ...contactPoint,
-    internal: isMissing ? [source, ...internal].slice(0, maximumInternal) : internal,
+    internal: isMissing ? [source, ...internal].slice(0, ContactPoint.mostInternal) : internal,
     external
   })
 }
@@ -94,8 +81,8 @@ export class BeaconTable {
     this.#patience = patience
   }
 
-  get sightings(): ReadonlyArray<Sighting> {
-    const all: Array<Sighting> = []
+  get sightings(): ReadonlyArray<Beacon.Sighting> {
+    const all: Array<Beacon.Sighting> = []
     for (const entry of this.#entries.values()) {
       const voice = firstOf(entry)
       if (voice === undefined) continue
@@ -165,7 +152,7 @@ export class BeaconTable {
   }
 
   /** Has an entry say what was heard now; where there is no place for it, nothing. */
-  #put(key: string, format: Sighting["format"], heard: Voice, now: Moment): void {
+  #put(key: string, format: Beacon.Sighting["format"], heard: Voice, now: Moment): void {
     const known = this.#entries.get(key)
     const from = NetAddress.formatIp(heard.source)
     const before = known?.voices.get(from)

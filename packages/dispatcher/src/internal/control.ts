@@ -1,7 +1,6 @@
 /** The dispatcher's side of the control protocol: one server of `effect/rpc` for each connection that has come in. */
 import * as Announcer from "@effect-nat/core/Announcer"
 import * as ContactPoint from "@effect-nat/core/ContactPoint"
-import type * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -66,7 +65,7 @@ const makeSocket = Effect.fnUntraced(function* (peer: Peer.Peer) {
     reader: Effect.as(
       Effect.addFinalizer(() => Effect.sync(port.ended)),
       {
-        pull: pull as Effect.Effect<Arr.NonEmptyReadonlyArray<Uint8Array>, Socket.SocketError>,
+        pull,
         upgrade: Socket.SocketUpgradeError.unsupported
       }
     ),
@@ -143,7 +142,7 @@ const handlersOf = (
           yield* mayManage
           if (Option.isNone(announcer)) {
             const detail = "this dispatcher announces nothing: it was started without an announcer"
-            return yield* DispatcherError.fromReason(new DispatcherError.InvalidOption({ detail }))
+            return yield* DispatcherError.invalidOption(detail)
           }
           const contactPoints = follow(selection)
           yield* announcer.value

@@ -45,7 +45,7 @@ export interface Hub {
   readonly controlGrants: Map<string, Door.ControlGrant>
   /** Ends the connections of those that came in with a control grant, or one before it of the same capability. */
   readonly revokeControl: (grant: Door.ControlGrant) => void
-  /** Set before the first connection, where it is wanted. */
+  /** Both are set once the port is mapped: until then nobody has a session made, and nobody controls anything. */
   autoCreate: AutoCreate | undefined
   openControl: OpenControl | undefined
   /** Sessions or members have come or gone. */
@@ -220,7 +220,7 @@ export const make = Effect.fnUntraced(function* (
     controlGrants,
     revokeControl: (grant) => {
       for (const [peer, own] of controllers) {
-        if (own.capability === grant.capability) peer.revokeControl()
+        if (own.capability === grant.capability) peer.close("Revoked")
       }
     },
     autoCreate: undefined,

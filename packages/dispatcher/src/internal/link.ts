@@ -164,7 +164,18 @@ const connect = Effect.fnUntraced(function* (socket: Socket.Socket, invitation: 
   const source = makeSource(pull)
   const welcome = yield* handshake(source, write, invitation)
   yield* Effect.addFinalizer(() => Deferred.fail(ended, closed(undefined)))
-  return { ended, pull, write, welcome, rest: source.held() }
+  let rest: Uint8Array | undefined = source.held()
+  const next = Effect.suspend(() => {
+    const held = rest
+    rest = undefined
+    if (held !== undefined && held.length > 0) return Effect.succeed(Arr.of(held))
+    // A failed read is the end for whoever writes, too.
+    return pull.pipe(
+      Effect.mapError(() => closed(undefined)),
+      Effect.tapError((error) => Deferred.fail(ended, error))
+    )
+  })
+  return { ended, pull: next, write, welcome }
 })
 
 /** The control protocol of a dispatcher, after the handshake, as bytes. */
@@ -177,34 +188,20 @@ export interface ControlLink {
 /** The same as `open` for what opens the dispatcher's control. */
 export const openControl = Effect.fnUntraced(function* (socket: Socket.Socket, capability: Capability.Capability) {
   const invitation = new Invitation.Invitation({ sessionId: Door.control, capability })
-  const { ended, pull, rest, write } = yield* connect(socket, invitation)
-  const first = [rest]
-  const control: ControlLink = {
-    pull: Effect.suspend(() => {
-      const held = first.pop()
-      if (held !== undefined && held.length > 0) return Effect.succeed(Arr.of(held))
-      return pull.pipe(
-        Effect.mapError(() => closed(undefined)),
-        Effect.tapError((error) => Deferred.fail(ended, error))
-      )
-    }),
-    write
-  }
+  const { pull, write } = yield* connect(socket, invitation)
+  const control: ControlLink = { pull, write }
   return control
 })
 
 /** Connects and shows the invitation to a session; the connection ends with the scope. */
 export const open = Effect.fnUntraced(function* (socket: Socket.Socket, invitation: Invitation.Invitation) {
-  const { ended, pull, rest: held, welcome, write } = yield* connect(socket, invitation)
+  const { ended, pull, welcome, write } = yield* connect(socket, invitation)
   const read = makeReader(Math.max(welcome.maxDataBytes, Wire.snapshotHeaderLength + longestWelcome))
-  const rest = [held]
   let waitingSince: number | undefined
-  /** A failed read is the end for whoever writes, too. */
   const received = Effect.flatMap(Monotonic.millis, (now) => {
     waitingSince = now
-    return Effect.mapError(pull, () => closed(undefined))
+    return pull
   }).pipe(
-    Effect.tapError((error) => Deferred.fail(ended, error)),
     Effect.ensuring(
       Effect.sync(() => {
         waitingSince = undefined
@@ -220,11 +217,7 @@ export const open = Effect.fnUntraced(function* (socket: Socket.Socket, invitati
         : write(Wire.encodeRequest(granted, data))
     },
     reply: (facet, data) => write(Wire.encodeRequest(facet, data)),
-    pull: Effect.suspend(() => {
-      const first = rest.pop()
-      if (first !== undefined && first.length > 0) return Effect.succeed(read([first]))
-      return Effect.map(received, read)
-    }),
+    pull: Effect.map(received, read),
     ended: Deferred.await(ended),
     silence: Effect.map(Monotonic.millis, (now) => (waitingSince === undefined ? 0 : now - waitingSince))
   }

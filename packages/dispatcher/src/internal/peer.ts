@@ -352,11 +352,6 @@ export class Peer implements TcpListener.ConnectionHandler, MessageRouter.Member
     if (this.phase === "control") this.endControl("Done")
   }
 
-  /** Ends a control connection whose capability was revoked. */
-  revokeControl(): void {
-    if (this.phase === "control") this.endControl("Revoked")
-  }
-
   /** Reads no more, or on again, where the control protocol falls behind. */
   holdControl(isHeld: boolean): void {
     if (this.phase !== "control") return

@@ -217,6 +217,13 @@ const labelled = (label: string, texts: ReadonlyArray<string>, columns: number):
     .flatMap((text) => wrap(text, columns - labelWidth))
     .map((line, index) => pad(index === 0 ? label : "", labelWidth) + line)
 
+/** Lines of at most so many columns and rows, with a word on those for which there is no room. */
+export const fitting = (all: ReadonlyArray<string>, { columns, rows }: Size): ReadonlyArray<string> => {
+  const most = Math.max(2, rows)
+  const shown = all.length <= most ? all : [...all.slice(0, most - 1), `… and ${all.length - most + 1} more`]
+  return shown.map((line) => fit(line, columns))
+}
+
 /**
  * At most `rows` lines of at most `columns` columns. Rates are what has grown since the status before, of which there is
  * none at first; sessions for which there is no room are counted.

@@ -14,7 +14,8 @@ import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import * as LiveText from "../LiveText.ts"
+import * as LiveTerminal from "../LiveTerminal.ts"
+import * as LiveView from "../LiveView.ts"
 import * as Output from "../Output.ts"
 
 /** What the command was called with. */
@@ -35,7 +36,7 @@ const addresses = (all: ReadonlyArray<NetAddress.InetAddress>): string =>
 
 /** What a session is for, or else its id. */
 const sessions = ({ sessions: all }: ContactPoint.ContactPoint): string =>
-  all.length === 0 ? "-" : all.map(({ id, role }) => (role === "" ? id : role)).join(", ")
+  all.length === 0 ? "-" : all.map(ContactPoint.sessionName).join(", ")
 
 const row = ({ contactPoint, format }: Beacon.Sighting): ReadonlyArray<string> => [
   contactPoint.name === "" ? "-" : contactPoint.name,
@@ -77,13 +78,11 @@ const printJson = Effect.fnUntraced(function* ({ _tag, sighting }: Beacon.Change
 /** So often a terminal is written to at most. */
 const shortestPause = "200 millis"
 
-/** Keeps one table up to date. */
-const draw = Effect.fnUntraced(function* ({ changes, sightings }: Beacon.Watch) {
-  let lines = 0
+/** Keeps one table up to date. It stays when this ends. */
+const draw = Effect.fnUntraced(function* (terminal: LiveTerminal.LiveTerminal, { changes, sightings }: Beacon.Watch) {
   const redraw = Effect.gen(function* () {
-    const next = LiveText.replace(lines, table(yield* sightings), { rows: process.stdout.rows })
-    lines = next.lines
-    yield* Console.log(next.output)
+    const lines = table(yield* sightings).split("\n")
+    yield* terminal.draw(LiveView.fitting(lines, yield* LiveTerminal.size))
   })
   yield* redraw
   yield* Stream.runForEachArray(changes, () => Effect.andThen(redraw, Effect.sleep(shortestPause)))
@@ -103,7 +102,8 @@ export const run = (input: Input) =>
   Effect.gen(function* () {
     const beacon = yield* Beacon.Beacon
     const watch = yield* beacon.watch()
-    const looking = process.stdout.isTTY && !input.json ? draw(watch) : tell(watch, input)
+    const terminal = input.json ? undefined : yield* LiveTerminal.take
+    const looking = terminal === undefined ? tell(watch, input) : draw(terminal, watch)
     yield* input.time === undefined ? looking : Effect.timeoutOption(looking, input.time)
   }).pipe(
     Effect.scoped,

@@ -20,6 +20,7 @@ import * as Scope from "effect/Scope"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import { Failure } from "../Failure.ts"
+import * as LiveView from "../LiveView.ts"
 import * as Output from "../Output.ts"
 
 /** What the command was called with. */
@@ -33,8 +34,7 @@ export interface Input {
 
 const wrongCall = (message: string) => new Failure({ status: 2, message })
 
-/** What a session is called where it is asked for: its role, if it has one. */
-const nameOf = ({ id, role }: ContactPoint.Session): string => (role === "" ? id : Output.printable(role))
+const nameOf = (session: ContactPoint.Session): string => Output.printable(ContactPoint.sessionName(session))
 
 const namesOf = (sessions: ReadonlyArray<ContactPoint.Session>): string => sessions.map(nameOf).join(", ")
 
@@ -88,14 +88,10 @@ const textOf = (data: Uint8Array): string | undefined => {
   }
 }
 
-const pad = (value: number, length = 2): string => String(value).padStart(length, "0")
-
 /** The time of the router's own clock, in microseconds, as hours, minutes, seconds and milliseconds. */
 const clockText = (stamp: number): string => {
   const milliseconds = Math.floor(stamp / 1000)
-  const seconds = Math.floor(milliseconds / 1000)
-  const minutes = Math.floor(seconds / 60)
-  return `${Math.floor(minutes / 60)}:${pad(minutes % 60)}:${pad(seconds % 60)}.${pad(milliseconds % 1000, 3)}`
+  return `${LiveView.formatTime(milliseconds)}.${String(milliseconds % 1000).padStart(3, "0")}`
 }
 
 const noText = ({ length }: Uint8Array): string => `(${length} bytes that are no text: see them with --json)`
