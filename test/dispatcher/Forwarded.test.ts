@@ -12,7 +12,7 @@ import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import type * as Net from "node:net"
 import * as Tls from "node:tls"
-import { bytesOf, fromHex, handshake, hex, loopback, rawClient, textOf, until } from "./support.ts"
+import { bytesOf, fromHex, handshake, hex, loopback, rawClient, textOf, until, upgradeRequest } from "./support.ts"
 
 type ListenOptions = Parameters<TcpListener.TcpListener["Service"]["listen"]>[0]
 
@@ -164,18 +164,6 @@ it.live("may be a WebSocket, or TLS, or a WebSocket over TLS", () =>
       Array.from({ length: 3 }, () => [source, source])
     )
   })
-)
-
-const upgradeRequest = bytesOf(
-  [
-    "GET / HTTP/1.1",
-    "Host: x",
-    "Connection: Upgrade",
-    "Upgrade: websocket",
-    "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-    "\r\n"
-  ].join("\r\n")
 )
 
 /** A binary frame of a client, with a mask of zeros. */

@@ -36,6 +36,22 @@ const answer = (member: SimulatedMember, text: string, change: Partial<Wire.Snap
   member.handler.onData(Wire.encodeRequest(replyFacet, Wire.encodeSnapshotPart(part)))
 }
 
+/** Answers as long as it is asked for a part that has no answer yet, up to 50; how many have one then. */
+const answerWhileAsked = Effect.fnUntraced(function* (
+  server: SimulatedMember,
+  text: string,
+  length: number,
+  answered = 0
+) {
+  let parts = answered
+  while (servesOf(server).length > parts && parts < 50) {
+    parts++
+    answer(server, text, {}, length)
+    yield* settle
+  }
+  return parts
+})
+
 const partsOf = (member: SimulatedMember) =>
   member.frames().flatMap((frame) => (frame._tag === "Snapshot" ? [[frame.part.offset, textOf(frame.part.data)]] : []))
 
@@ -135,12 +151,7 @@ describe("a snapshot", () => {
       yield* settle
       joiner.stall(true)
       const text = "x".repeat(900_000)
-      let parts = 0
-      while (servesOf(server).length > parts && parts < 20) {
-        parts++
-        answer(server, text, {}, 100_000)
-        yield* settle
-      }
+      let parts = yield* answerWhileAsked(server, text, 100_000)
       // One that takes nothing is not asked for more on its behalf, and nobody waits for it.
       assert.isBelow(parts, 5)
       server.say("still here")
@@ -150,11 +161,7 @@ describe("a snapshot", () => {
       yield* TestClock.adjust("20 seconds")
       joiner.stall(false)
       yield* settle
-      while (servesOf(server).length > parts) {
-        parts++
-        answer(server, text, {}, 100_000)
-        yield* settle
-      }
+      parts = yield* answerWhileAsked(server, text, 100_000, parts)
       assert.strictEqual(parts, 9)
       assert.deepStrictEqual(
         partsOf(joiner).map(([offset]) => offset),
@@ -436,22 +443,13 @@ describe("a hostile server", () => {
       yield* settle
       joiner.stall(true)
       const text = "x".repeat(400_000)
-      let parts = 0
-      while (servesOf(server).length > parts && parts < 20) {
-        parts++
-        answer(server, text, {}, 40_000)
-        yield* settle
-      }
+      let parts = yield* answerWhileAsked(server, text, 40_000)
       assert.isBelow(parts, 10)
       yield* TestClock.adjust("20 seconds")
       joiner.stall(false)
       yield* settle
       yield* TestClock.adjust("2 seconds")
-      while (servesOf(server).length > parts) {
-        parts++
-        answer(server, text, {}, 40_000)
-        yield* settle
-      }
+      parts = yield* answerWhileAsked(server, text, 40_000, parts)
       assert.strictEqual(parts, 10)
     })
   )
@@ -465,12 +463,7 @@ describe("a hostile server", () => {
       yield* settle
       joiner.stall(true)
       const text = "x".repeat(3_000_000)
-      let parts = 0
-      while (servesOf(server).length > parts) {
-        parts++
-        answer(server, text, {}, 100_000)
-        yield* settle
-      }
+      const parts = yield* answerWhileAsked(server, text, 100_000)
       assert.isAbove(parts, 1)
       assert.strictEqual(server.state(), "open")
       answer(server, text, { offset: parts * 100_000 }, 100_000)

@@ -21,6 +21,7 @@ import {
   requestOf,
   textOf,
   until,
+  upgradeRequest,
   wordsOf
 } from "./support.ts"
 
@@ -149,18 +150,6 @@ it.live("a request that is not for a WebSocket is answered with 426, and that co
     yield* broken.write(bytesOf("GIVE ME \u0001 THAT\r\n\r\n"))
     yield* broken.all
   })
-)
-
-const upgradeRequest = bytesOf(
-  [
-    "GET / HTTP/1.1",
-    "Host: x",
-    "Connection: Upgrade",
-    "Upgrade: websocket",
-    "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-    "\r\n"
-  ].join("\r\n")
 )
 
 it.live("a request that never ends, and a WebSocket that says nothing, are under the limit of a handshake", () =>

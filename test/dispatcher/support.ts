@@ -167,6 +167,19 @@ const welcomeIn = (bytes: Uint8Array): Welcome => {
 export const requestOf = (welcome: Welcome, facet: Facet.Facet, data?: Uint8Array): Uint8Array =>
   Wire.encodeRequest(welcome.facets[facet] ?? new Uint8Array(Facet.byteLength), data)
 
+/** What a client asks for a WebSocket by. */
+export const upgradeRequest = bytesOf(
+  [
+    "GET / HTTP/1.1",
+    "Host: x",
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    "\r\n"
+  ].join("\r\n")
+)
+
 /** A bare TCP client, which keeps to no protocol. */
 export const rawClient = Effect.fnUntraced(function* (port: number, options?: { readonly paused?: boolean }) {
   const received: Array<Uint8Array> = []
