@@ -254,6 +254,16 @@ describe("LiveTerminal", () => {
     })
   )
 
+  it.effect("finds its lines again on a terminal that does not know its size", () =>
+    Effect.gen(function* () {
+      const { live, screen } = onScreen(() => 0)
+      live.console.log("before")
+      yield* live.draw(["one", "two"])
+      yield* live.draw(["again"])
+      assert.deepStrictEqual(screen.shown(), ["before", "again"])
+    })
+  )
+
   it.effect("finds its lines again when the terminal has become narrower and broke them", () =>
     Effect.gen(function* () {
       let columns = 60

@@ -23,9 +23,13 @@ export interface LiveTerminal {
   readonly erase: Effect.Effect<void>
 }
 
+/** Of a terminal that does not know its size. */
+const usualColumns = 80
+const usualRows = 24
+
 const cursorUp = (rows: number): string => (rows === 0 ? "" : `\u001b[${rows}A`)
 
-const eraseBelow = "\u001b[J"
+const eraseBelow = "\u001b[0J"
 
 /** Where a terminal was made narrower its lines were broken, and take more rows. */
 const rowsOf = (lines: ReadonlyArray<string>, columns: number): number =>
@@ -38,7 +42,7 @@ const rowsOf = (lines: ReadonlyArray<string>, columns: number): number =>
 export const make = (underlying: Console.Console, columns: () => number, isErrorShown: boolean): LiveTerminal => {
   let shown: ReadonlyArray<string> = []
   const takeAway = (): string =>
-    shown.length === 0 ? "" : `\r${cursorUp(rowsOf(shown, Math.max(1, columns())))}${eraseBelow}`
+    shown.length === 0 ? "" : `\r${cursorUp(rowsOf(shown, columns() || usualColumns))}${eraseBelow}`
   const above =
     (print: (...args: ReadonlyArray<unknown>) => void) =>
     (...args: ReadonlyArray<unknown>): void => {
@@ -75,8 +79,8 @@ export const make = (underlying: Console.Console, columns: () => number, isError
 export const size = Effect.gen(function* () {
   const terminal = yield* Terminal.Terminal
   const [columns, rows] = [yield* terminal.columns, yield* terminal.rows]
-  // A terminal that does not know its size is taken for a small one. What fills the last column or row makes it scroll.
-  return { columns: (columns || 80) - 1, rows: (rows || 24) - 1 }
+  // What fills the last column or row makes it scroll.
+  return { columns: (columns || usualColumns) - 1, rows: (rows || usualRows) - 1 }
 })
 
 /** Shows what a dispatcher is doing, once a second, for ever; the lines are taken away when it is interrupted. */
