@@ -79,10 +79,17 @@ it.effect("every packet is of version 0 or 2 [RFC 6886 1.1-a, 3-a]", () =>
     const pcp = yield* Effect.provide(PcpClient.make(Net.gateway), pcpNetwork.layer)
     const nonce = yield* PcpClient.makeNonce
     const remotePeer = Net.inet("198.51.100.7:443")
-    yield* reason(pcp.announce())
-    yield* reason(pcp.map({ ...end, nonce, externalPort: 12001, lifetime: "1 hour" }))
-    yield* reason(pcp.peer({ ...end, nonce, externalPort: 12001, lifetime: "1 hour", remotePeer }))
-    yield* reason(pcp.delete({ ...end, nonce }))
+    const questions = [
+      pcp.announce(),
+      pcp.map({ ...end, nonce, externalPort: 12001, lifetime: "1 hour" }),
+      pcp.peer({ ...end, nonce, externalPort: 12001, lifetime: "1 hour", remotePeer }),
+      pcp.delete({ ...end, nonce })
+    ]
+    for (const question of questions) {
+      yield* reason(question)
+      // Who has just been refused is not asked again at once.
+      yield* TestClock.adjust("100 millis")
+    }
     assert.deepStrictEqual(
       pcpNetwork.sent.map(({ payload }) => payload[0]),
       [2, 2, 2, 2]

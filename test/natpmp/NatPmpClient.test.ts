@@ -358,7 +358,7 @@ describe("NatPmpClient", () => {
     )
 
     it.effect(
-      "a refusal by ICMP ends the exchange at once, and the next one is made on another socket [RFC 6886 3.8-c]",
+      "a refusal by ICMP ends the exchange at once, and the next one is made a little later on another socket [RFC 6886 3.8-c]",
       () =>
         Effect.gen(function* () {
           let isOff = true
@@ -371,6 +371,10 @@ describe("NatPmpClient", () => {
           assert.strictEqual(network.sent.length, 1)
           assert.strictEqual(network.open, 0)
           isOff = false
+          yield* TestClock.adjust("99 millis")
+          assert.strictEqual((yield* reason(client.map(mapping))).message, failure.message)
+          assert.strictEqual(network.sent.length, 1)
+          yield* TestClock.adjust("1 millis")
           yield* client.map(mapping)
           assert.deepStrictEqual(
             network.sent.map(({ socket }) => socket.number),

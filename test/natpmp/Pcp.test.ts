@@ -1054,6 +1054,16 @@ describe("Pcp", () => {
       })
     )
 
+    it.effect("where one of them has just been refused the other is not asked", () =>
+      Effect.gen(function* () {
+        const both = yield* withBoth({ ...Router.make(), peer: ({ socket }) => Effect.sync(() => socket.refuse()) })
+        const attempt = Effect.provideService(both.pcp.mapper.map(wish), Strategy.IsAttempt, true)
+        assert.strictEqual((yield* reason(attempt))._tag, "NoGateway")
+        assert.strictEqual((yield* reason(both.natPmp.probe))._tag, "NoGateway")
+        assert.strictEqual(both.network.sent.length, 1)
+      })
+    )
+
     it.effect("what one of them holds the other does not map", () =>
       Effect.gen(function* () {
         const router = Router.make()

@@ -140,8 +140,8 @@ export interface TableState {
 /**
  * A client for one gateway.
  *
- * Every request fails with `TimedOut`, with `Unreachable` as soon as the gateway refuses the packet, or with what its
- * result code means (see `NatPmpResultCode`).
+ * Every request fails with `TimedOut`, with `Unreachable` as soon as the gateway refuses the packet, and for a tenth of a
+ * second after that, or with what its result code means (see `NatPmpResultCode`).
  *
  * @category models
  * @since 0.1.0

@@ -173,8 +173,8 @@ export interface TableState {
 /**
  * A client for one server.
  *
- * Every request fails with `TimedOut`, with `Unreachable` as soon as the server refuses the packet, or with what its
- * result code means (see `PcpResultCode`). The same request is not sent again while an error lasts, at most half an hour:
+ * Every request fails with `TimedOut`, with `Unreachable` as soon as the server refuses the packet, and for a tenth of a
+ * second after that, or with what its result code means (see `PcpResultCode`). The same request is not sent again while an error lasts, at most half an hour:
  * it fails at once with the same error, until the server starts over or this host has another address. Where the server
  * has no resources (`OutOfResources`, NO_RESOURCES on the wire) that holds for every new mapping, until one is deleted.
  * Only deletions are always sent. A server that speaks another version is `Unsupported` for half an hour, and

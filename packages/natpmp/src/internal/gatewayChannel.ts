@@ -73,6 +73,9 @@ export type HearUnasked = (payload: Uint8Array) => Effect.Effect<boolean>
 const idleSocketLifetime = Duration.seconds(3)
 const idleNanos = BigInt(Duration.toMillis(idleSocketLifetime)) * 1_000_000n
 
+/** In nanoseconds: whoever asks just after somebody was refused, over the other protocol say, would be refused too. */
+const refusalLifetime = 100_000_000n
+
 type SocketError = DatagramSocket.DatagramSocketError
 
 const isRefusal = (error: SocketError): boolean => "kind" in error.reason && error.reason.kind === "ConnectionRefused"
@@ -246,9 +249,22 @@ export const make = Effect.fnUntraced(function* (
       return yield* Effect.raceFirst(Deferred.await(answer), transmit(current, question))
     }).pipe(Effect.scoped)
 
+  /** The last refusal, and when it came, in nanoseconds of the monotonic clock. */
+  let refusal: { readonly error: SocketError; readonly at: bigint } | undefined
+  const noteRefusal = (error: SocketError) =>
+    Effect.map(Clock.monotonicTimeNanos, (at) => {
+      if (isRefusal(error)) refusal = { error, at }
+    })
+  const checkRefusal = Effect.flatMap(Clock.monotonicTimeNanos, (now) =>
+    refusal !== undefined && now - refusal.at < refusalLifetime
+      ? Effect.fail(unreachable(peer)(refusal.error))
+      : Effect.void
+  )
+
   const exchange = <A>(question: Question<A>) =>
     exchangeOnce(question).pipe(
       Effect.catchIf(isUnsent, () => exchangeOnce(question)),
+      Effect.tapError(noteRefusal),
       Effect.mapError(unreachable(peer))
     )
 
@@ -261,7 +277,7 @@ export const make = Effect.fnUntraced(function* (
 
   return {
     peer,
-    ask: (question) => (question.takesTurn ? turn : places).withPermit(bounded(question)),
+    ask: (question) => (question.takesTurn ? turn : places).withPermit(Effect.andThen(checkRefusal, bounded(question))),
     localAddress: Effect.scoped(conversation).pipe(
       Effect.map(({ socket }) => socket.address.address),
       Effect.mapError(unreachable(peer))
