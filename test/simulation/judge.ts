@@ -275,7 +275,8 @@ export class Judge {
     this.#unanswered.delete(requestOf(from, asked))
     this.#answeredAt.set(requestOf(from, asked), now)
     const { code, lasts, version } = Wire.resultOf(answer)
-    if (code !== 0) this.#noteRefused(asked)
+    if (code === 0) this.#expectToTell(asked, program)
+    else this.#noteRefused(asked)
     // What bars a mapping may be gone before the next look.
     for (const held of this.#world.helds) this.#isBarred(held)
     if (code === 0 || unheard.has(this.#world.plan.quirk) || !this.isCalm) return
@@ -283,6 +284,25 @@ export class Judge {
     const what = isOtherVersion ? "" : Wire.wishOf(asked)
     const until = now + Math.min(isOtherVersion ? Infinity : lasts * second, longestRefusal)
     this.#refused.set(`${format(from.address)} ${what}`, { at: now, until, program, nonce: Wire.nonceOf(asked) })
+  }
+
+  /** What a mapping is answered over PCP has its external address in it: soon that is what it says of itself. */
+  #expectToTell(asked: Uint8Array, program: World.Program) {
+    const said = Wire.readDatagram(asked, 5351)
+    const { addressChangedAt, now: answeredAt } = this.#world
+    if (said.kind !== "map" || said.nonce === undefined || unheard.has(this.#world.plan.quirk)) return
+    this.#world.network.after(hearing, () => {
+      const { isOver, now } = this.#world
+      const isTroubled = this.troubleEnd > answeredAt || this.#world.addressChangedAt > addressChangedAt
+      if (isOver || isTroubled || !program.process.isRunning) return
+      const held = this.#heldFor(said.protocol, said.port)
+      const mapping = held && this.currentOf(held)
+      if (held === undefined || mapping?.method !== "pcp" || mapping.status === "lost") return
+      const wrong = this.#wrong(held, mapping)
+      if (wrong?.startsWith(otherAddress) !== true) return
+      const since = (now - answeredAt) / second
+      this.#world.violate("hears-of-address", `mapping ${held.index}: ${wrong}, which it was told ${since} s ago`)
+    })
   }
 
   /** What is refused before anything is held has come to nothing, and its nonce with it. */
@@ -319,6 +339,7 @@ export class Judge {
       this.#noteGivenUp(nonce)
       return
     }
+    this.#checkInherited(from.address, `${port}/${protocol}`, nonce)
     this.#nonces.add(name)
     const held = this.#heldFor(protocol, port)
     if (held === undefined) return
@@ -329,6 +350,20 @@ export class Judge {
     const known = isOver ? nonce : last
     held.nonces.set(place, known)
     if (known !== nonce) this.#world.violate("nonce-kept", `mapping ${held.index} has another nonce than it had`)
+  }
+
+  /** What an earlier process has left there stands in its ledger: with another nonce it could not be had. */
+  #checkInherited(own: NetAddress.IpAddress, end: string, nonce: string) {
+    const { now, router } = this.#world
+    const left = rowsOf(router.model, now).find(
+      (row) =>
+        `${row.internalPort}/${row.protocol}` === end &&
+        Equal.equals(row.internalAddress, own) &&
+        row.nonce !== nonce &&
+        this.#nonces.has(`${end} ${row.nonce}`) &&
+        !this.#spentNonces.has(`${end} ${row.nonce}`)
+    )
+    if (left !== undefined) this.#world.violate("nonce-kept", `${end} is asked for anew, although it is there`)
   }
 
   /** Who gives a request up while its refusal is under way does not hear it. */

@@ -547,8 +547,8 @@ export const list: ReadonlyArray<Mutant> = [
   },
   {
     name: "address-mistrusted-after-failure",
-    what: "For ten minutes after a renewal that failed, a mapping keeps the external address that it had.",
-    by: "live-or-lost",
+    what: "For five minutes after a renewal that failed, a mapping keeps the external address that it had.",
+    by: "hears-of-address",
     edits: [
       edit(engine, renewals, `let mistrusted = 0\n      ${renewals}`),
       edit(
@@ -556,7 +556,7 @@ export const list: ReadonlyArray<Mutant> = [
         failed,
         failed.replace(
           "noteFailure(cause)",
-          "Effect.andThen(noteFailure(cause), Effect.map(Clock.currentTimeMillis, (at) => { mistrusted = at + 600_000 }))"
+          "Effect.andThen(noteFailure(cause), Effect.map(Clock.currentTimeMillis, (at) => { mistrusted = at + 300_000 }))"
         )
       ),
       edit(
@@ -662,7 +662,7 @@ export const list: ReadonlyArray<Mutant> = [
   {
     name: "nonce-dies-with-process",
     what: "The next start asks over PCP with another nonce for what the one before has left.",
-    by: "maps-when-healthy",
+    by: "nonce-kept",
     edits: [edit(pcpLease, "if (isNonce(earlier?.nonce))", "if (earlier !== earlier && isNonce(earlier?.nonce))")]
   },
   {
