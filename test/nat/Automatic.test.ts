@@ -10,6 +10,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Ref from "effect/Ref"
+import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 
@@ -212,7 +213,7 @@ describe("Automatic", () => {
     })
   )
 
-  it.effect("gives a silent one that never mapped up for another that answers, with one request at a time", () =>
+  it.effect("gives a silent one up for another that answers, with one request at a time", () =>
     Effect.gen(function* () {
       const silent = yield* candidate("pcp", { after: 0, map: "never" })
       const other = yield* candidate("upnp", { after: "10 millis" })
@@ -220,6 +221,45 @@ describe("Automatic", () => {
       assert.strictEqual(yield* within("5 seconds", mapped(mapper)), "upnp")
       assert.deepStrictEqual(yield* Ref.get(silent.asked), ["probe", "map", "undone"])
       assert.strictEqual((yield* Ref.get(other.asked)).filter((what) => what === "map").length, 1)
+    })
+  )
+
+  it.effect("gives one that has mapped up as well when it falls silent", () =>
+    Effect.gen(function* () {
+      const first = yield* candidate("pcp", { after: 0 })
+      let isSilent = false
+      const map = () => (isSilent ? Effect.never : first.mapper.map())
+      const other = yield* candidate("upnp", { after: "10 millis" })
+      const mapper = yield* Automatic.make([{ ...first, mapper: { ...first.mapper, map } }, other])
+      assert.strictEqual(yield* within("1 second", mapped(mapper)), "pcp")
+      isSilent = true
+      assert.strictEqual(yield* within("5 seconds", mapped(mapper)), "upnp")
+      assert.strictEqual(yield* mapped(mapper), "upnp")
+    })
+  )
+
+  it.effect("lets one finish that maps one thing after the other, however long that takes", () =>
+    Effect.gen(function* () {
+      const slow = yield* candidate("pcp", { after: 0, mapsAfter: "3 seconds" })
+      const inTurn = yield* Semaphore.make(1)
+      const map = () => inTurn.withPermit(slow.mapper.map())
+      const other = yield* candidate("upnp", { after: "10 millis" })
+      const mapper = yield* Automatic.make([{ ...slow, mapper: { ...slow.mapper, map } }, other])
+      const all = Effect.forEach([1, 2, 3, 4, 5], () => mapped(mapper), { concurrency: "unbounded" })
+      const fiber = yield* Effect.forkChild(all)
+      // Each begins when the one before has ended, and not at the end of a leap.
+      for (let seconds = 0; seconds < 15; seconds++) yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* Fiber.join(fiber), ["pcp", "pcp", "pcp", "pcp", "pcp"])
+    })
+  )
+
+  it.effect("asks the first again where the other that answers cannot map", () =>
+    Effect.gen(function* () {
+      const slow = yield* candidate("upnp", { after: 0, mapsAfter: "6 seconds" })
+      const other = yield* candidate("pcp", { after: "10 millis", map: refused })
+      const mapper = yield* Automatic.make([slow, other])
+      assert.strictEqual(yield* within("11 seconds", mapped(mapper)), "upnp")
+      assert.deepStrictEqual(yield* Ref.get(slow.asked), ["probe", "map", "map"])
     })
   )
 

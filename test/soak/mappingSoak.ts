@@ -27,7 +27,8 @@ export interface Report {
   readonly reached: number
   /** In seconds. */
   readonly longestOutage: number
-  readonly troubles: Readonly<Record<Trouble, number>>
+  /** What happened, and how long the port was out of reach before the next trouble, in seconds. */
+  readonly troubles: ReadonlyArray<{ readonly trouble: Trouble; readonly outage: number }>
   /** Datagrams and connections to the router, searches by multicast with them, by minute. */
   readonly requests: ReadonlyArray<number>
   /** The program's resident memory in MiB, every 10 seconds. */
@@ -89,11 +90,12 @@ interface Probe {
   readonly time: number
 }
 
-/** From the first probe that failed to the next that did not, in seconds; to `end` where none did. */
-const longestOutage = (probes: ReadonlyArray<Probe>, end: number): number => {
+/** From the first probe that failed in this time to the next that did not, in seconds; to its end where none did. */
+const longestOutage = (probes: ReadonlyArray<Probe>, start: number, end: number): number => {
+  const within = probes.filter(({ time }) => time >= start && time < end)
   let longest = 0
   let from: number | undefined
-  for (const { isReached, time } of [...probes, { isReached: true, time: end }]) {
+  for (const { isReached, time } of [...within, { isReached: true, time: end }]) {
     if (!isReached) from ??= time
     else if (from !== undefined) {
       longest = Math.max(longest, time - from)
@@ -125,20 +127,21 @@ export const run = Effect.fnUntraced(function* ({ onProgress, pause, seconds, se
   const end = startedAt + seconds * 1000
   const isOver = () => Date.now() > end
 
-  const counts: Record<Trouble, number> = { restart: 0, "another address": 0, loss: 0, "slow answers": 0 }
+  const happened: Array<{ readonly trouble: Trouble; readonly time: number }> = []
+  let addressChanges = 0
   const make = (trouble: Trouble) => {
     switch (trouble) {
       case "restart":
         return lab.restartDaemon()
       case "another address":
-        return changeAddress(lab, counts["another address"])
+        return changeAddress(lab, addressChanges++)
       case "loss":
         return losePackets(lab, random)
       case "slow answers":
         return slowDown(lab, random)
     }
   }
-  const trouble = Effect.gen(function* () {
+  const troubling = Effect.gen(function* () {
     const [shortest, longest] = pause
     for (let turn = 0; ; turn++) {
       const wait = random.between(shortest, longest)
@@ -147,8 +150,8 @@ export const run = Effect.fnUntraced(function* ({ onProgress, pause, seconds, se
       // Each comes once before chance decides.
       const next = troubles[turn] ?? random.pick(troubles)
       yield* onProgress(`${Math.round((Date.now() - startedAt) / 1000)} s: ${next}`)
+      happened.push({ trouble: next, time: Date.now() })
       yield* make(next)
-      counts[next] += 1
     }
   })
 
@@ -172,7 +175,7 @@ export const run = Effect.fnUntraced(function* ({ onProgress, pause, seconds, se
   })
 
   // The last trouble goes on to its own end, so that the release has a router to talk to.
-  yield* Effect.all([trouble, probing, measuring], { concurrency: "unbounded" })
+  yield* Effect.all([troubling, probing, measuring], { concurrency: "unbounded" })
   yield* Effect.sleep("15 seconds")
   yield* program.signal("SIGTERM")
   const { exitCode } = yield* program.awaitExit("20 seconds")
@@ -184,8 +187,11 @@ export const run = Effect.fnUntraced(function* ({ onProgress, pause, seconds, se
   const report: Report = {
     probes: probes.length,
     reached: probes.filter((probe) => probe.isReached).length,
-    longestOutage: longestOutage(probes, end),
-    troubles: counts,
+    longestOutage: longestOutage(probes, startedAt, end),
+    troubles: happened.map(({ time, trouble }, index) => ({
+      trouble,
+      outage: longestOutage(probes, time, happened[index + 1]?.time ?? end)
+    })),
     requests: byMinute(sentAt, startedAt, seconds),
     memory,
     left: (yield* lab.mappings).length
@@ -221,11 +227,17 @@ export const verdicts = ({
   ]
 }
 
+const formatTrouble = (which: Trouble, report: Report): string => {
+  const outages = report.troubles.filter(({ trouble }) => trouble === which).map(({ outage }) => outage)
+  const [middle, longest] = [median(outages), Math.max(...outages)].map((seconds) => `${seconds.toFixed(0)} s`)
+  return `${which}, ${outages.length} times: out of reach for ${middle} (median), ${longest} at most`
+}
+
 /** The report, for people. */
 export const format = (report: Report): string =>
   [
     `reached from the wan in ${((100 * report.reached) / report.probes).toFixed(1)} % of ${report.probes} probes, longest outage ${Duration.format(Duration.seconds(Math.round(report.longestOutage)))}`,
-    `troubles: ${troubles.map((trouble) => `${trouble} ${report.troubles[trouble]}`).join(", ")}`,
+    ...troubles.map((trouble) => formatTrouble(trouble, report)),
     `requests by minute: ${report.requests.join(" ")}`,
     `memory by 10 seconds, MiB: ${report.memory.map((value) => value.toFixed(0)).join(" ")}`
   ].join("\n")

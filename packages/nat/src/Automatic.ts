@@ -25,6 +25,7 @@
 import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as Gateway from "@effect-nat/core/Gateway"
 import * as MappingRequest from "@effect-nat/core/MappingRequest"
+import * as Monotonic from "@effect-nat/core/Monotonic"
 import * as NatError from "@effect-nat/core/NatError"
 import * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import * as PortMapper from "@effect-nat/core/PortMapper"
@@ -82,8 +83,9 @@ export const OnFinding: Context.Reference<(finding: Finding) => Effect.Effect<vo
 export const preferenceGrace: Duration.Duration = Duration.millis(150)
 
 /**
- * How long a strategy that answered its probe, and has not mapped anything yet, may take for the first mapping before
- * the others are asked again: 4 seconds. Where one of them answers, the request is undone and made by that one.
+ * How long a strategy may map nothing before the others are asked whether they are there: 4 seconds, from the request or
+ * from what it has mapped since. Where one of them answers, the request is undone and made by that one, and again by the
+ * first where that fails.
  *
  * @category defaults
  * @since 0.1.0
@@ -195,11 +197,14 @@ const attempt = Effect.fnUntraced(function* (
   }
 })
 
-/** What is known of the networks that this host has been in: a strategy that answered there, and whether it has mapped. */
+/** What is known of the networks that this host has been in: a strategy that answered there. */
 interface Known {
   readonly strategy: Strategy.Strategy
-  readonly hasMapped: boolean
+  /** When it has last mapped there, in milliseconds of the monotonic clock. */
+  readonly mappedAt: number
 }
+
+const hasNotMapped = Number.NEGATIVE_INFINITY
 
 /** A laptop sees few networks in the life of a program. */
 const mostNetworks = 16
@@ -231,8 +236,8 @@ export interface Options {
 
 /**
  * Chooses among strategies, the preferred first. The choice is kept for later requests in the same network until it
- * fails; a request that the chosen strategy cannot serve goes to the others, to one after the other. One that has never
- * mapped in this network and stays silent for `patience` is given up for another that answers.
+ * fails; a request that the chosen strategy cannot serve goes to the others, to one after the other. One that maps
+ * nothing for `patience` gives way to another that answers.
  *
  * Where all fail, the error is the chosen strategy's own; where none answered, `NoGateway`, or what a gateway said that
  * cannot help. What each of them said is in the `causes` of `NoGateway`, and in the log at debug level.
@@ -264,12 +269,12 @@ export const make = Effect.fnUntraced(function* (
       const known = memory.recall(where)
       if (known !== undefined) return Effect.succeed(known.strategy)
       return Effect.tap(seek(strategies), (strategy) =>
-        Effect.sync(() => memory.keep(where, { strategy, hasMapped: false }))
+        Effect.sync(() => memory.keep(where, { strategy, mappedAt: hasNotMapped }))
       )
     }).pipe(oneChoice.withPermit)
 
   const noteSuccess = (where: string, strategy: Strategy.Strategy) =>
-    Effect.sync(() => memory.keep(where, { strategy, hasMapped: true }))
+    Effect.map(Monotonic.millis, (mappedAt) => memory.keep(where, { strategy, mappedAt }))
 
   /** A strategy that cannot do one thing may well be the best for another; one that failed is chosen anew. */
   const noteFailure = (where: string, error: NatError.NatError) =>
@@ -277,54 +282,60 @@ export const make = Effect.fnUntraced(function* (
       if (error.reason._tag !== "Unsupported") memory.forget(where)
     })
 
-  /** Fails when another strategy answers after a time without an answer from this one. */
-  const whenAnotherAnswers = (others: Strategies) =>
-    seek(others).pipe(
-      Effect.delay(patience),
+  /** A router that has many mappings to make takes its time for each of them: then it is not silent. */
+  const whenSilent = Effect.fnUntraced(function* (where: string, strategy: Strategy.Strategy) {
+    let since = yield* Monotonic.millis
+    while (true) {
+      yield* Effect.sleep(Duration.toMillis(patience) + since - (yield* Monotonic.millis))
+      const known = memory.recall(where)
+      if (known?.strategy !== strategy || known.mappedAt <= since) return
+      since = known.mappedAt
+    }
+  })
+
+  /** Another strategy that answers when this one is silent. */
+  const rivalOf = (where: string, strategy: Strategy.Strategy, others: Strategies) =>
+    whenSilent(where, strategy).pipe(
+      Effect.andThen(seek(others)),
       // Whoever says that it cannot help is no better than one that is slow.
-      Effect.catch(() => Effect.never),
-      Effect.flatMap(({ method }) =>
-        Effect.fail(NatError.fromReason(new NatError.TimedOut({ detail: `it is silent, and ${method} answers` })))
-      )
+      Effect.catch(() => Effect.never)
     )
 
-  type Run<A, R> = (mapper: PortMapper.PortMapper["Service"]) => Effect.Effect<A, NatError.NatError, R>
+  type RunOn<A, R> = (strategy: Strategy.Strategy) => Effect.Effect<A, NatError.NatError, R>
+  type Rival = (strategy: Strategy.Strategy, others: Strategies) => Effect.Effect<Strategy.Strategy>
 
   /** Runs on the best of these, then, while it fails in a way that another may not, on the others. */
   const runAmong = <A, R>(
     among: Strategies,
     best: Strategy.Strategy,
-    run: (strategy: Strategy.Strategy, others: Strategies) => Effect.Effect<A, NatError.NatError, R>
+    run: RunOn<A, R>,
+    rival: Rival
   ): Effect.Effect<A, NatError.NatError, R> => {
     const others = among.filter((other) => other !== best)
-    return Effect.catchIf(run(best, others), Fallback.isWorthAnotherTry, (error) => {
-      if (others.length === 0) return Effect.fail(error)
-      // A probe says soon that nobody speaks a protocol; a request would go on asking.
-      return Effect.flatMap(seek(others), (next) => runAmong(others, next, run)).pipe(
-        Effect.mapError((other) => whichToTell(error, other))
-      )
-    })
+    if (others.length === 0) return run(best)
+    const onOthers = (next: Strategy.Strategy) => runAmong(others, next, run, rival)
+    const asked = Effect.map(run(best), (done) => Effect.succeed(done))
+    // What was asked is undone by then; where the others cannot do it either, it may have been slow.
+    const givenUp = Effect.map(rival(best, others), (next) => Effect.catch(onOthers(next), () => run(best)))
+    return Effect.raceFirst(asked, givenUp).pipe(
+      Effect.catchIf(Fallback.isWorthAnotherTry, (error) =>
+        Effect.succeed(
+          // A probe says soon that nobody speaks a protocol; a request would go on asking.
+          Effect.flatMap(seek(others), onOthers).pipe(Effect.mapError((other) => whichToTell(error, other)))
+        )
+      ),
+      Effect.flatten
+    )
   }
 
-  const onBest = <A, R>(run: Run<A, R>) =>
+  const onBest = <A, R>(run: (mapper: PortMapper.PortMapper["Service"]) => Effect.Effect<A, NatError.NatError, R>) =>
     Effect.gen(function* () {
       const where = yield* network
       const best = yield* current(where)
-      return yield* runAmong(strategies, best, ({ mapper, method }) =>
+      const runOn = ({ mapper, method }: Strategy.Strategy) =>
         Effect.tapError(run(mapper), (error) => (method === best.method ? noteFailure(where, error) : Effect.void))
-      )
+      return yield* runAmong(strategies, best, runOn, () => Effect.never)
     })
-
-  /** One that has not mapped here yet gives way to another that answers when it is silent. */
-  const mapPatiently = (
-    { mapper }: Strategy.Strategy,
-    others: Strategies,
-    isProven: boolean,
-    request: MappingRequest.MappingRequest
-  ) => {
-    const asked = mapper.map(request)
-    return isProven || others.length === 0 ? asked : Effect.raceFirst(asked, whenAnotherAnswers(others))
-  }
 
   /**
    * The other strategy is asked while the attempt is still under way: whichever is there first stays. Where that is the
@@ -359,7 +370,7 @@ export const make = Effect.fnUntraced(function* (
       Effect.tapError(() => Effect.forkIn(begun.giveUp, scope)),
       Effect.onInterrupt(() => begun.giveUp)
     )
-    memory.keep(where, { strategy: best, hasMapped: false })
+    memory.keep(where, { strategy: best, mappedAt: hasNotMapped })
     return { best, ask: best === first ? begun.result : mapBeside(begun, best, request) }
   })
 
@@ -375,12 +386,13 @@ export const make = Effect.fnUntraced(function* (
     const where = yield* network
     const begun = yield* beginning(where, request)
     const best = begun?.best ?? (yield* current(where))
-    const isProven = memory.recall(where)?.hasMapped === true
-    return yield* runAmong(strategies, best, (strategy, others) =>
-      (strategy === begun?.best ? begun.ask : mapPatiently(strategy, others, isProven, request)).pipe(
+    const runOn = (strategy: Strategy.Strategy) =>
+      (strategy === begun?.best ? begun.ask : strategy.mapper.map(request)).pipe(
         Effect.tap(() => noteSuccess(where, strategy)),
         Effect.tapError((error) => noteFailure(where, error))
       )
+    return yield* runAmong(strategies, best, runOn, (strategy, others) =>
+      strategy === begun?.best ? Effect.never : rivalOf(where, strategy, others)
     )
   })
 
