@@ -316,6 +316,8 @@ export interface LabService {
    * `drop(0)` heals it. Default: the lan link. A forwarded packet crosses both.
    */
   readonly drop: (percent: number, link?: "lan" | "wan" | "both") => Effect.Effect<void, LabError>
+  /** Loses the first of the next thousand datagrams to this port of the router. */
+  readonly loseFirst: (port: number) => Effect.Effect<void, LabError>
 
   /** The daemon's process: its log, and signals (`SIGSTOP` makes a router that is there and does not answer). */
   readonly daemon: Effect.Effect<LabProcess.LabProcess, LabError>
@@ -908,6 +910,9 @@ export const make = Effect.fn("Lab.make")(function* (
     drop: Effect.fn("Lab.drop")(function* (percent, link = "lan") {
       const links = link === "both" ? ["lan" as const, "wan" as const] : [link]
       yield* nft(lossRules(percent, percent === 0 ? [] : links))
+    }),
+    loseFirst: Effect.fn("Lab.loseFirst")(function* (port) {
+      yield* nft(`insert rule inet ${table} input udp dport ${port} numgen inc mod 1000 0 drop\n`)
     }),
     daemon: Effect.map(current, (daemon) => daemon.process),
     location: Effect.flatMap(current, ({ location }) =>
