@@ -693,15 +693,16 @@ describe("LeaseEngine", () => {
         const { seen } = yield* watch(mapping)
         away = true
         yield* TestClock.adjust("99999 millis")
-        assert.deepStrictEqual(statuses(seen), ["mapped"])
+        assert.deepStrictEqual(statuses(seen), ["mapped", "unconfirmed"])
+        assert.strictEqual((yield* mapping.current).status, "unconfirmed")
         yield* TestClock.adjust("1 millis")
-        assert.deepStrictEqual(statuses(seen), ["mapped", "lost"])
+        assert.deepStrictEqual(statuses(seen), ["mapped", "unconfirmed", "lost"])
         assert.strictEqual((yield* mapping.current).status, "lost")
         yield* TestClock.adjust("1 hour")
-        assert.deepStrictEqual(statuses(seen), ["mapped", "lost"])
+        assert.deepStrictEqual(statuses(seen), ["mapped", "unconfirmed", "lost"])
         away = false
         yield* TestClock.adjust("5 minutes")
-        assert.deepStrictEqual(statuses(seen), ["mapped", "lost", "mapped"])
+        assert.deepStrictEqual(statuses(seen), ["mapped", "unconfirmed", "lost", "mapped"])
         assert.strictEqual((yield* mapping.current).status, "mapped")
         const asked = calls.filter((call) => call.name === "request").map((call) => call.externalPort)
         assert.strictEqual(asked[0], 12_001)
@@ -725,8 +726,31 @@ describe("LeaseEngine", () => {
         const mapping = yield* Effect.provideService(LeaseEngine.map(protocol, request), Clock.Clock, early)
         const { seen } = yield* watch(mapping)
         yield* TestClock.adjust("100 seconds")
-        assert.deepStrictEqual(statuses(seen), ["mapped", "lost", "mapped"])
+        assert.deepStrictEqual(statuses(seen), ["mapped", "unconfirmed", "lost", "mapped"])
         assert.strictEqual(count("request"), 2)
+      })
+    )
+
+    it.effect("a mapping whose gateway is away says so from the second failure on, and that it is back", () =>
+      Effect.gen(function* () {
+        let away = false
+        const { count, protocol } = scripted({
+          renew: (held, resolved) =>
+            Effect.suspend(() => (away ? Effect.fail(timedOut) : Effect.succeed(lease(held.handle, resolved))))
+        })
+        const mapping = yield* LeaseEngine.map(protocol, request)
+        const { seen } = yield* watch(mapping)
+        away = true
+        while (count("renew") === 0) yield* TestClock.adjust("500 millis")
+        assert.deepStrictEqual(statuses(seen), ["mapped"])
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual(statuses(seen), ["mapped", "unconfirmed"])
+        assert.strictEqual((yield* mapping.current).externalPort, 12_001)
+        yield* TestClock.adjust("20 seconds")
+        away = false
+        yield* TestClock.adjust("20 seconds")
+        assert.deepStrictEqual(statuses(seen), ["mapped", "unconfirmed", "mapped"])
+        assert.strictEqual((yield* mapping.current).status, "mapped")
       })
     )
 
@@ -823,16 +847,16 @@ describe("LeaseEngine", () => {
         const mapping = yield* LeaseEngine.map({ ...script.protocol, isStale }, request)
         const { seen } = yield* watch(mapping)
         yield* TestClock.adjust("60 seconds")
-        assert.deepStrictEqual(statuses(seen), ["mapped"])
+        assert.deepStrictEqual(statuses(seen), ["mapped", "unconfirmed"])
         hasMoved = true
         // Before the lease has run out.
         yield* TestClock.adjust("30 seconds")
-        assert.deepStrictEqual(statuses(seen), ["mapped", "lost"])
+        assert.deepStrictEqual(statuses(seen), ["mapped", "unconfirmed", "lost"])
         // Whatever is granted from now on is for the new address.
         refuses = false
         hasMoved = false
         yield* TestClock.adjust("45 seconds")
-        assert.deepStrictEqual(statuses(seen), ["mapped", "lost", "mapped"])
+        assert.deepStrictEqual(statuses(seen), ["mapped", "unconfirmed", "lost", "mapped"])
       })
     )
 
@@ -992,9 +1016,9 @@ describe("LeaseEngine", () => {
         isAway = true
         host.clockIsOff = -Duration.toMillis("8 hours")
         yield* TestClock.adjust("99 seconds")
-        assert.deepStrictEqual(statuses(seen), ["mapped"])
+        assert.deepStrictEqual(statuses(seen), ["mapped", "unconfirmed"])
         yield* TestClock.adjust("1 second")
-        assert.deepStrictEqual(statuses(seen), ["mapped", "lost"])
+        assert.deepStrictEqual(statuses(seen), ["mapped", "unconfirmed", "lost"])
       }).pipe(Effect.provide(host.layer))
     })
 

@@ -261,16 +261,17 @@ labSuite("effect-nat without a gateway", () => {
 
 labSuite("effect-nat map while the router is away", () => {
   it.live(
-    "says that the mapping is lost, and what has changed when it is there again",
+    "says that the mapping is not confirmed, then that it is lost, and what has changed when it is there again",
     () =>
       Effect.gen(function* () {
         const lab = yield* Lab.make({ daemon: daemons.upnp })
         yield* lab.tcpEcho("lan", 12000)
-        const program = yield* start(lab, "map 12000:12001 --strategy upnp --lease 6s --json")
+        const program = yield* start(lab, "map 12000:12001 --strategy upnp --lease 20s --json")
         yield* program.awaitLine(/"event":"mapped"/, { timeout: "15 seconds" })
         yield* lab.stopDaemon()
-        const lost = JSON.parse(yield* program.awaitLine(/"event":"failed"/, { timeout: "30 seconds" }))
-        assert.strictEqual(lost.error, "Lost")
+        const unconfirmed = JSON.parse(yield* program.awaitLine(/"event":"failed"/, { timeout: "30 seconds" }))
+        assert.strictEqual(unconfirmed.error, "Unconfirmed")
+        const lost = JSON.parse(yield* program.awaitLine(/"error":"Lost"/, { timeout: "30 seconds" }))
         assert.match(lost.message, /asking again until it does/)
         yield* lab.restartDaemon()
         const back = JSON.parse(yield* program.awaitLine(/"event":"changed"/, { timeout: "40 seconds" }))

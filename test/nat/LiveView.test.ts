@@ -88,12 +88,16 @@ describe("LiveView", () => {
     assert.match(text(status, anew, wide), /^scene .* 1 +- +- +-$/m)
   })
 
-  it("says that a mapping is lost, permanent, in doubt, or none", () => {
+  it("says that a mapping is not confirmed, lost, permanent, in doubt, or none", () => {
     const show = (change: Partial<PortMapping.PortMapping>, leaseEnd?: number) => {
       const changed = new PortMapping.PortMapping({ ...mapping, ...change })
       return text(undefined, { ...status, mapping: { mapping: changed, since: 0, leaseEnd } }, wide)
     }
     assert.include(show({ status: "lost" }), "mapping        LOST 0:10:00 ago: the gateway no longer renews it")
+    assert.include(
+      show({ status: "unconfirmed" }, 15 * minute),
+      "by pcp via 192.168.77.1, NOT CONFIRMED for 0:10:00, lease left 0:05:00; asking again"
+    )
     assert.include(show({ lifetime: Duration.infinity }), "for 0:10:00, permanent")
     assert.include(show({ lifetime: undefined }), "for 0:10:00, no lease")
     assert.include(
@@ -112,6 +116,12 @@ describe("LiveView", () => {
     const renewal = new PortMapping.PortMapping({ ...mapping })
     const renewed = LiveView.follow(first, renewal, hour)
     assert.deepStrictEqual(renewed, { mapping: renewal, since: 0, leaseEnd: 3 * hour })
+    const unconfirmed = LiveView.follow(
+      renewed,
+      new PortMapping.PortMapping({ ...mapping, status: "unconfirmed" }),
+      hour
+    )
+    assert.deepInclude(unconfirmed, { since: hour, leaseEnd: 3 * hour })
     const lost = LiveView.follow(renewed, new PortMapping.PortMapping({ ...mapping, status: "lost" }), 2 * hour)
     assert.deepInclude(lost, { since: 2 * hour, leaseEnd: undefined })
     const stillLost = LiveView.follow(lost, new PortMapping.PortMapping({ ...mapping, status: "lost" }), 3 * hour)

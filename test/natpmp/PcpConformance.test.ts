@@ -514,7 +514,7 @@ describe("a mapping", () => {
       const mapping = yield* mapper.map({ ...wish, lifetime: "3 minutes" })
       router.alter = alter
       yield* TestClock.adjust("179 seconds")
-      assert.strictEqual((yield* mapping.current).status, "mapped")
+      assert.strictEqual((yield* mapping.current).status, "unconfirmed")
       const renewals = network.sent.slice(1).map(({ at }) => at)
       const pauses = renewals.slice(1).map((at, index) => at - (renewals[index] ?? 0))
       assert.isAtLeast(pauses.length, 4)

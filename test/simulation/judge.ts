@@ -22,6 +22,7 @@ export const invariants = [
   "no-defect",
   "maps-when-healthy",
   "live-or-lost",
+  "says-when-away",
   "hears-of-address",
   "recovers-soon",
   "follows-host",
@@ -752,8 +753,22 @@ export class Judge {
     }
   }
 
+  /** A renewal comes after half the lease, and two of them have failed by then. */
+  #checkSaysWhenAway(held: World.Held, { lifetime, status }: PortMapping.PortMapping) {
+    const { now, router, silentSince } = this.#world
+    if (status !== "mapped" || lifetime === undefined || !router.model.isSilent(now)) return
+    const lease = Duration.isFinite(lifetime) ? this.#leaseMillis(held) : permanentLease
+    const silence = now - Math.max(silentSince, held.heldSince)
+    if (silence <= lease / 2 + 2 * slack) return
+    this.#world.violate(
+      "says-when-away",
+      `mapping ${held.index} is ${status}, and nobody has answered for ${silence / second} s`
+    )
+  }
+
   #sampleMapped(held: World.Held, mapping: PortMapping.PortMapping) {
     held.lostSince = undefined
+    this.#checkSaysWhenAway(held, mapping)
     if (held.wanted.strictExternalPort && mapping.externalPort !== held.wanted.externalPort) {
       const { externalPort } = held.wanted
       this.#world.violate(

@@ -48,7 +48,8 @@ const edit = (file: string, from: string, to: string): Edit => ({ file, from, to
 const releasing = "const outcome = yield* Effect.exit(Effect.suspend(() => protocol.release(lease)))"
 const renewing = "const renewing = yield* Effect.forkDetach(renewals)"
 const renewals = "const renewals = Effect.gen(function* () {"
-const failed = "Effect.catchCause((cause) => Effect.as(noteFailure(cause), failures + 1))"
+const noting = "noteFailure(cause, failures + 1)"
+const failed = `Effect.catchCause((cause) => Effect.as(${noting}, failures + 1))`
 const abandoning = "undoFirst(protocol, resolved, cause)"
 
 const openSocket = "udp.open({ connect: peer, bind })"
@@ -334,7 +335,7 @@ export const list: ReadonlyArray<Mutant> = [
     edits: [
       edit(
         channel,
-        "(question.takesTurn ? turn : places).withPermit(bounded(question))",
+        "(question.takesTurn ? turn : places).withPermit(Effect.andThen(checkRefusal, bounded(question)))",
         "Effect.andThen(turn.take(1), Effect.tap(bounded(question), () => turn.release(1)))"
       )
     ]
@@ -436,10 +437,16 @@ export const list: ReadonlyArray<Mutant> = [
     edits: [
       edit(
         engine,
-        'publish(new PortMapping.PortMapping({ ...lease.mapping, status: "lost" }))',
-        "publish(lease.mapping)"
+        "publish(new PortMapping.PortMapping({ ...lease.mapping, status }))",
+        'publish(new PortMapping.PortMapping({ ...lease.mapping, status: status === "lost" ? "mapped" : status }))'
       )
     ]
+  },
+  {
+    name: "absence-not-told",
+    what: "A mapping whose gateway is silent is said to be in force until its lease ends.",
+    by: "says-when-away",
+    edits: [edit(engine, 'if (failures > 1) yield* publishAs("unconfirmed", now)', "yield* Effect.void")]
   },
   {
     name: "no-pause-after-failure",
@@ -495,8 +502,8 @@ export const list: ReadonlyArray<Mutant> = [
         engine,
         failed,
         failed.replace(
-          "noteFailure(cause)",
-          "Effect.andThen(noteFailure(cause), Effect.suspend(() => (more-- > 0 ? Effect.forkChild(renewals) : Effect.void)))"
+          noting,
+          `Effect.andThen(${noting}, Effect.suspend(() => (more-- > 0 ? Effect.forkChild(renewals) : Effect.void)))`
         )
       )
     ]
@@ -510,8 +517,8 @@ export const list: ReadonlyArray<Mutant> = [
         engine,
         failed,
         failed.replace(
-          "noteFailure(cause)",
-          "Effect.andThen(noteFailure(cause), Effect.flatMap(Ref.get(held), ({ lease }) => Effect.exit(protocol.release(lease))))"
+          noting,
+          `Effect.andThen(${noting}, Effect.flatMap(Ref.get(held), ({ lease }) => Effect.exit(protocol.release(lease))))`
         )
       )
     ]
@@ -555,8 +562,8 @@ export const list: ReadonlyArray<Mutant> = [
         engine,
         failed,
         failed.replace(
-          "noteFailure(cause)",
-          "Effect.andThen(noteFailure(cause), Effect.map(Clock.currentTimeMillis, (at) => { mistrusted = at + 300_000 }))"
+          noting,
+          `Effect.andThen(${noting}, Effect.map(Clock.currentTimeMillis, (at) => { mistrusted = at + 300_000 }))`
         )
       ),
       edit(

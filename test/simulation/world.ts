@@ -157,6 +157,8 @@ export class World {
   busiest = 0
   /** Until when something is wrong with the network; from then on it is healthy. */
   unhealthyUntil = Number.NEGATIVE_INFINITY
+  /** When the router last fell silent. */
+  silentSince = Number.NEGATIVE_INFINITY
   /** When the last attack ended, and when the last answer was found to be lost. */
   troubledAt = Number.NEGATIVE_INFINITY
   /** When the outside last got another address. */
@@ -714,10 +716,15 @@ export class World {
     })
   }
 
+  #goSilent(model: RouterModel.RouterModel, lasts: number) {
+    if (!model.isSilent(this.now)) this.silentSince = this.now
+    model.goSilent(this.now + lasts)
+  }
+
   #silence(lasts: number) {
     this.trouble(lasts)
     this.ongoing.add("silence")
-    this.router.model.goSilent(this.now + lasts)
+    this.#goSilent(this.router.model, lasts)
     this.network.after(lasts, () => this.ongoing.delete("silence"))
   }
 
@@ -864,7 +871,7 @@ export class World {
     const outage = this.random.between(5, 60) * second
     const before = this.judge.beforeRestart()
     this.trouble(outage)
-    model.goSilent(this.now + outage)
+    this.#goSilent(model, outage)
     this.hasChangedRouter = true
     this.hasChanged = true
     this.network.after(outage, () => {

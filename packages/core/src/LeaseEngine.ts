@@ -265,7 +265,8 @@ const sameContact = (resolved: MappingRequest.Resolved, held: Held<unknown>): Ma
  * Requests a lease and keeps it alive until the scope closes, which releases it.
  *
  * The first request's failure is the caller's. After that a failing gateway does not end the mapping: renewal is
- * tried again with growing pauses (1 second to 5 minutes). When the lease has run out unrenewed, the gateway says that
+ * tried again with growing pauses (1 second to 5 minutes), and from the second failure on the mapping's status is
+ * `"unconfirmed"`. When the lease has run out unrenewed, the gateway says that
  * its port is another's now (`Conflict`), or this host has another address and no new lease for it, the mapping's
  * status becomes `"lost"`, and a new lease with the same external port is asked for until there is one.
  *
@@ -305,8 +306,8 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
         SubscriptionRef.updateSome(state, (known) =>
           PortMapping.isSameContact(known, mapping) ? Option.none() : Option.some(mapping)
         )
-      const publishLost = ({ lease }: Held<Handle>) =>
-        publish(new PortMapping.PortMapping({ ...lease.mapping, status: "lost" }))
+      const publishAs = (status: PortMapping.Status, { lease }: Held<Handle>) =>
+        publish(new PortMapping.PortMapping({ ...lease.mapping, status }))
       const keep = (lease: Lease<Handle>) =>
         hold(lease).pipe(
           Effect.tap((next) => Ref.set(held, next)),
@@ -318,7 +319,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
           const now = yield* Ref.get(held)
           const left = yield* timeLeft(now)
           const again = sameContact(resolved, now)
-          if (Duration.isZero(left)) yield* publishLost(now)
+          if (Duration.isZero(left)) yield* publishAs("lost", now)
           const asked = Duration.isZero(left)
             ? Effect.suspend(() => protocol.request(again))
             : // Not past the end of the lease: then it is lost, and asked for anew.
@@ -342,7 +343,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
           yield* keep(lease)
         })
       )
-      const noteFailure = Effect.fnUntraced(function* (cause: Cause.Cause<NatError.NatError>) {
+      const noteFailure = Effect.fnUntraced(function* (cause: Cause.Cause<NatError.NatError>, failures: number) {
         const now = yield* Ref.get(held)
         const what = `renewal of ${PortMapping.format(now.lease.mapping)} failed`
         const error = Cause.findErrorOption(cause)
@@ -353,9 +354,13 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
         // The port is another's now, or this host has moved: whatever the lease says, packets no longer come here.
         const isTaken = Option.isSome(error) && error.value.reason._tag === "Conflict"
         const isOver = isTaken || (yield* isStale(now.lease, resolved)) || (yield* mayBeOver(now))
-        if (!isOver) return
+        if (!isOver) {
+          // One lost answer is nothing to tell.
+          if (failures > 1) yield* publishAs("unconfirmed", now)
+          return
+        }
         yield* Ref.set(held, { ...now, endsAt: Number.NEGATIVE_INFINITY })
-        yield* publishLost(now)
+        yield* publishAs("lost", now)
       })
       const renewals = Effect.gen(function* () {
         let failures = 0
@@ -377,7 +382,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
           renewedAt = yield* Monotonic.millis
           failures = yield* renewOnce.pipe(
             Effect.as(0),
-            Effect.catchCause((cause) => Effect.as(noteFailure(cause), failures + 1))
+            Effect.catchCause((cause) => Effect.as(noteFailure(cause, failures + 1), failures + 1))
           )
         }
       }).pipe(Effect.scoped)

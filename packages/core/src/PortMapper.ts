@@ -41,8 +41,8 @@ export interface Mapping {
   /** The mapping as it is now; after the release, as it was last. */
   readonly current: Effect.Effect<PortMapping.PortMapping>
   /**
-   * The mapping as it is now, then again whenever a peer would notice a change: another address or port, lost, there
-   * again. The stream ends when the mapping is released; who asks after that may see nothing.
+   * The mapping as it is now, then again whenever a peer would notice a change: another address or port, not
+   * confirmed, lost, there again. The stream ends when the mapping is released; who asks after that may see nothing.
    */
   readonly changes: Stream.Stream<PortMapping.PortMapping>
   /**

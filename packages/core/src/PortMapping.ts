@@ -40,13 +40,14 @@ export const Port = Schema.Int.check(
 )
 
 /**
- * Whether the mapping is in force: `"mapped"`, or `"lost"` while the gateway no longer confirms it. A lost mapping
- * is asked for again and again until its scope closes.
+ * Whether the mapping is in force: `"mapped"`; `"unconfirmed"` while the gateway does not confirm it, as one that is
+ * away, and its lease has not run out, so that it may still be in force; or `"lost"` when it no longer is. One that is
+ * not confirmed is asked for again and again until its scope closes.
  *
  * @category schemas
  * @since 0.1.0
  */
-export const Status = Schema.Literals(["mapped", "lost"])
+export const Status = Schema.Literals(["mapped", "unconfirmed", "lost"])
 
 /**
  * Whether the mapping is in force.

@@ -9,6 +9,7 @@ import * as Ref from "effect/Ref"
 import * as Stream from "effect/Stream"
 import * as Output from "./Output.ts"
 
+const unconfirmedMessage = "the gateway does not confirm it, so that it may not be in force; asking again until it does"
 const lostMessage = "the gateway no longer renews it; asking again until it does"
 
 /** Releases the mapping, or waits for its release, and prints the outcome. */
@@ -36,10 +37,16 @@ export const printReleaseAtEnd = Effect.fnUntraced(function* (asJson: boolean) {
   return (mapping: PortMapper.Mapping) => Ref.set(held, [mapping])
 })
 
-const printChange = (asJson: boolean, changed: PortMapping.PortMapping) =>
-  changed.status === "lost"
-    ? Output.mappingFailure(asJson, changed, "Lost", lostMessage)
-    : Output.mappingEvent(asJson, "changed", changed)
+const printChange = (asJson: boolean, changed: PortMapping.PortMapping) => {
+  switch (changed.status) {
+    case "mapped":
+      return Output.mappingEvent(asJson, "changed", changed)
+    case "unconfirmed":
+      return Output.mappingFailure(asJson, changed, "Unconfirmed", unconfirmedMessage)
+    case "lost":
+      return Output.mappingFailure(asJson, changed, "Lost", lostMessage)
+  }
+}
 
 /** Prints each change after what has been printed already; ends when the mapping is released. */
 export const watch = Effect.fnUntraced(function* (

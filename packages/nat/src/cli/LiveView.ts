@@ -44,11 +44,12 @@ export const follow = (
   if (before?.mapping === mapping) return before
   const { lifetime, status } = mapping
   const isLeased = status === "mapped" && lifetime !== undefined && Duration.isFinite(lifetime)
+  const earlierEnd = status === "unconfirmed" ? before?.leaseEnd : undefined
   const isSame = before !== undefined && PortMapping.isSameContact(before.mapping, mapping)
   return {
     mapping,
     since: isSame ? before.since : now,
-    leaseEnd: isLeased ? now + Duration.toMillis(lifetime) : undefined
+    leaseEnd: isLeased ? now + Duration.toMillis(lifetime) : earlierEnd
   }
 }
 
@@ -150,10 +151,12 @@ const leaseText = ({ leaseEnd, mapping }: MappingStatus, now: number): string =>
 const mappingLines = (status: MappingStatus, now: number): ReadonlyArray<string> => {
   const { mapping, since } = status
   const ago = formatTime(now - since)
-  const words =
-    mapping.status === "lost"
-      ? `LOST ${ago} ago: the gateway no longer renews it; asking again until it does`
-      : `${Output.outside(mapping)} by ${Output.via(mapping)}, for ${ago}, ${leaseText(status, now)}`
+  const held = `${Output.outside(mapping)} by ${Output.via(mapping)}`
+  const words = {
+    mapped: `${held}, for ${ago}, ${leaseText(status, now)}`,
+    unconfirmed: `${held}, NOT CONFIRMED for ${ago}, ${leaseText(status, now)}; asking again`,
+    lost: `LOST ${ago} ago: the gateway no longer renews it; asking again until it does`
+  }[mapping.status]
   const { doubleNat, externalAddress } = mapping
   if (!doubleNat || externalAddress === undefined) return [words]
   return [words, `in doubt: ${DoubleNat.format(externalAddress)}`]

@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
 
 /** What happened to a mapping. */
-type MappingEvent = "mapped" | "changed" | "released" | "failed" | "lost"
+type MappingEvent = PortMapping.Status | "changed" | "released" | "failed"
 
 const inet = (address: NetAddress.InetAddress | undefined): string | null =>
   address === undefined ? null : NetAddress.formatInet(address)
@@ -68,7 +68,7 @@ export const json = (value: unknown) => Console.log(JSON.stringify(value))
 /** Prints what happened to a mapping. */
 export const mappingEvent = (
   asJson: boolean,
-  event: Exclude<MappingEvent, "failed" | "lost">,
+  event: "mapped" | "changed" | "released",
   mapping: PortMapping.PortMapping
 ) => (asJson ? json(mappingFields(event, mapping)) : Console.log(mappingText(event, mapping)))
 
