@@ -23,13 +23,16 @@ it.effect("of many who take a slot at once one has it, wherever fibers yield", (
 
 it.effect("an attempt is in nobody's way until it is kept, and gives back only what it has", () =>
   Effect.gen(function* () {
-    const slots = LeaseSlots.make()
-    const attempt = yield* slots.take(end).pipe(Effect.provideService(Strategy.IsAttempt, true))
-    const other = yield* slots.take(end)
-    yield* attempt.giveBack
-    assert.isTrue(Exit.isFailure(yield* Effect.exit(slots.take(end))))
-    yield* other.giveBack
-    yield* attempt.keep
-    assert.isTrue(Exit.isFailure(yield* Effect.exit(slots.take(end))))
+    for (const isAdopted of [false, true]) {
+      const slots = LeaseSlots.make()
+      const attempt = yield* slots.take(end).pipe(Effect.provideService(Strategy.IsAttempt, true))
+      const other = yield* slots.take(end)
+      yield* attempt.keep
+      const [kept, undone] = isAdopted ? [attempt, other] : [other, attempt]
+      yield* undone.giveBack
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(slots.take(end))))
+      yield* kept.giveBack
+      assert.isTrue(Exit.isSuccess(yield* Effect.exit(slots.take(end))))
+    }
   })
 )

@@ -53,27 +53,29 @@ const taken = (end: End) =>
 
 /** No slot is taken at first. */
 export const make = (): LeaseSlots => {
-  const holders = new Map<string, Holder>()
+  /** Several only where an attempt is among them: the gateway has one mapping for all of them. */
+  const slots = new Map<string, Set<Holder>>()
   const take = Effect.fnUntraced(function* (end: End) {
     const key = keyOf(end)
     const holder: Holder = { isAttempt: yield* Strategy.IsAttempt }
     // Given back twice, by hand and by the scope, it may already be somebody else's the second time.
     const giveBack = Effect.sync(() => {
-      if (holders.get(key) === holder) holders.delete(key)
+      const holders = slots.get(key)
+      if (holders?.delete(holder) === true && holders.size === 0) slots.delete(key)
     })
     yield* Effect.acquireRelease(
       // In one step: a fiber may yield between any two.
       Effect.suspend(() => {
-        // The gateway has one mapping for both, and whoever makes attempts clears up after itself.
-        if (holders.get(key)?.isAttempt === false) return Effect.fail(taken(end))
-        holders.set(key, holder)
+        const holders = slots.get(key) ?? new Set()
+        // Whoever makes attempts clears up after itself.
+        if ([...holders].some(({ isAttempt }) => !isAttempt)) return Effect.fail(taken(end))
+        slots.set(key, holders.add(holder))
         return Effect.void
       }),
       () => giveBack
     )
     const keep = Effect.sync(() => {
       holder.isAttempt = false
-      if (!holders.has(key)) holders.set(key, holder)
     })
     return { giveBack, keep }
   })
