@@ -1,3 +1,4 @@
+import * as DoubleNat from "@effect-nat/core/DoubleNat"
 import * as LeaseEngine from "@effect-nat/core/LeaseEngine"
 import * as Ledger from "@effect-nat/core/Ledger"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
@@ -728,6 +729,23 @@ describe("LeaseEngine", () => {
         yield* TestClock.adjust("100 seconds")
         assert.deepStrictEqual(statuses(seen), ["mapped", "unconfirmed", "lost", "mapped"])
         assert.strictEqual(count("request"), 2)
+      })
+    )
+
+    it.effect.each([
+      ["hangs", Effect.never],
+      ["breaks", Effect.die("no idea")]
+    ] as const)("a mapping is held and released where what tells the address that the world sees %s", ([, seen]) =>
+      Effect.gen(function* () {
+        const { names, protocol } = scripted()
+        const held = Effect.scoped(LeaseEngine.map(protocol, request)).pipe(
+          Effect.provideService(DoubleNat.SeenAddress, seen)
+        )
+        const fiber = yield* Effect.forkChild(held)
+        // The release has a limit of its own.
+        for (let seconds = 0; seconds < 6; seconds++) yield* TestClock.adjust("1 second")
+        yield* Fiber.join(fiber)
+        assert.deepStrictEqual(names(), ["request", "release"])
       })
     )
 

@@ -17,7 +17,7 @@ import * as NatError from "./NatError.ts"
 
 /**
  * Another source for the address that the world sees of this host, as a server on the internet would tell it. By default
- * there is none.
+ * there is none. A mapping waits for it 5 seconds at most, and goes on without it where it fails.
  *
  * @category references
  * @since 0.1.0

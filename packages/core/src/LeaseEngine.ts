@@ -157,23 +157,6 @@ interface Held<Handle> {
   readonly mayEndAt: number
 }
 
-/** Whether it leads to the world is the same question for every protocol. */
-const flagged = Effect.fnUntraced(function* <Handle>(lease: Lease<Handle>) {
-  const seen = yield* yield* DoubleNat.SeenAddress
-  const doubleNat = DoubleNat.isBehind(lease.mapping.externalAddress, seen)
-  return doubleNat === lease.mapping.doubleNat
-    ? lease
-    : { ...lease, mapping: new PortMapping.PortMapping({ ...lease.mapping, doubleNat }) }
-})
-
-const hold = Effect.fnUntraced(function* <Handle>(granted: Lease<Handle>) {
-  const lifetime = Duration.toMillis(granted.mapping.lifetime ?? Duration.infinity)
-  const [monotonic, wall] = yield* Effect.all([Monotonic.millis, Clock.currentTimeMillis])
-  const lease = yield* flagged(granted)
-  const held: Held<Handle> = { lease, endsAt: monotonic + lifetime, mayEndAt: wall + lifetime }
-  return held
-})
-
 const timeLeft = ({ endsAt }: Held<unknown>) =>
   Effect.map(Monotonic.millis, (now) => Duration.millis(endsAt - now <= earliness ? 0 : endsAt - now))
 
@@ -213,6 +196,28 @@ const bounded = <A>(
       ).pipe(Effect.onExit(() => Effect.sync(() => fiber.interruptUnsafe())))
     )
   )
+
+/** Whoever tells it is not ours, and a lease that is granted and not held yet must neither wait nor get lost for it. */
+const seenAddress = Effect.flatMap(DoubleNat.SeenAddress, (ask) =>
+  bounded(ask, "asking what the world sees").pipe(Effect.catchCause(() => Effect.undefined))
+)
+
+/** Whether it leads to the world is the same question for every protocol. */
+const flagged = Effect.fnUntraced(function* <Handle>(lease: Lease<Handle>) {
+  const seen = yield* seenAddress
+  const doubleNat = DoubleNat.isBehind(lease.mapping.externalAddress, seen)
+  return doubleNat === lease.mapping.doubleNat
+    ? lease
+    : { ...lease, mapping: new PortMapping.PortMapping({ ...lease.mapping, doubleNat }) }
+})
+
+const hold = Effect.fnUntraced(function* <Handle>(granted: Lease<Handle>) {
+  const lifetime = Duration.toMillis(granted.mapping.lifetime ?? Duration.infinity)
+  const [monotonic, wall] = yield* Effect.all([Monotonic.millis, Clock.currentTimeMillis])
+  const lease = yield* flagged(granted)
+  const held: Held<Handle> = { lease, endsAt: monotonic + lifetime, mayEndAt: wall + lifetime }
+  return held
+})
 
 /** Whether nothing is left of it. */
 const abandon = <Handle>(protocol: LeaseProtocol<Handle>, resolved: MappingRequest.Resolved) =>
