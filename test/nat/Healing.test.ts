@@ -20,27 +20,37 @@ const ip = NetAddress.ipFromStringUnsafe
 
 type Strategy = Layer.Layer<PortMapper.PortMapper, never, SimulatedNetwork.Seams>
 
-const strategies: ReadonlyArray<readonly [string, Strategy, ReadonlyArray<"natpmp" | "pcp" | "upnp">]> = [
+type Protocol = "natpmp" | "pcp" | "upnp"
+
+const strategies: ReadonlyArray<readonly [string, Strategy, ReadonlyArray<Protocol>]> = [
   ["natpmp", NatPmp.layer, ["natpmp"]],
   ["pcp", Pcp.layer, ["pcp"]],
   ["upnp", Upnp.layer, ["upnp"]],
   ["automatic", Automatic.layer, ["natpmp", "pcp", "upnp"]]
 ]
 
+const pcpVersion = 2
+
 /** A host that has a port mapped for two hours, on the first of two routers in its network. */
-const start = (strategy: Strategy, speaks: ReadonlyArray<"natpmp" | "pcp" | "upnp">) => {
+const start = (strategy: Strategy, speaks: ReadonlyArray<Protocol>, secondSpeaks = speaks) => {
   const network = SimulatedNetwork.make({ seed: 7 })
   const lan = network.addLan({ network: "192.168.77.0/24" })
-  const addRouter = (address: string, externalAddress: string) => {
+  const pcp = { isSpoken: true }
+  const deafToPcp = (device: SimulatedDevice.Device): SimulatedDevice.Device => ({
+    ...device,
+    onDatagram: (datagram) =>
+      pcp.isSpoken || datagram.payload[0] !== pcpVersion ? device.onDatagram?.(datagram) : undefined
+  })
+  const addRouter = (address: string, externalAddress: string, spoken: ReadonlyArray<Protocol>) => {
     const model = new RouterModel.RouterModel({
       address: ip(address),
       name: `Router ${address}`,
       externalAddress: ip(externalAddress)
     })
-    return network.addRouter({ lan, model, devices: SimulatedDevice.fromModel(model, speaks) })
+    return network.addRouter({ lan, model, devices: SimulatedDevice.fromModel(model, spoken).map(deafToPcp) })
   }
-  const first = addRouter("192.168.77.1", "11.22.33.1")
-  const second = addRouter("192.168.77.254", "11.22.33.254")
+  const first = addRouter("192.168.77.1", "11.22.33.1", speaks)
+  const second = addRouter("192.168.77.254", "11.22.33.254", secondSpeaks)
   const attachments = [{ lan, address: "192.168.77.2" }]
   const host = network.addHost({ attachments, gateways: [first] })
   const told: Array<string> = []
@@ -65,7 +75,7 @@ const start = (strategy: Strategy, speaks: ReadonlyArray<"natpmp" | "pcp" | "upn
   }
   const mapped = ({ model }: SimulatedNetwork.Router) =>
     model.entries(network.now).map((one) => `${one.externalPort} to ${one.internalAddress}`)
-  return { lan, first, second, host, attachments, toldWithin, mapped }
+  return { lan, first, second, host, attachments, toldWithin, mapped, pcp }
 }
 
 describe.each(strategies)("a mapping over %s", (_, strategy, speaks) => {
@@ -91,5 +101,35 @@ describe.each(strategies)("a mapping over %s", (_, strategy, speaks) => {
     host.move({ attachments, gateways: [first] })
     assert.deepStrictEqual(toldWithin(20), ["mapped 192.168.77.2 11.22.33.1"])
     assert.deepStrictEqual(mapped(first), ["12001 to 192.168.77.2"])
+  })
+})
+
+describe("a mapping over automatic", () => {
+  it.each([
+    ["pcp", "upnp"],
+    ["upnp", "pcp"],
+    ["upnp", "natpmp"],
+    ["natpmp", "upnp"]
+  ] as const)("goes from a gateway that speaks %s to one that speaks %s only", (one, other) => {
+    const { attachments, first, host, mapped, second, toldWithin } = start(Automatic.layer, [one], [other])
+    first.model.goSilent()
+    host.move({ attachments, gateways: [second] })
+    const told = toldWithin(60)
+    assert.deepStrictEqual(told.slice(-2), ["lost 192.168.77.2 11.22.33.1", "mapped 192.168.77.2 11.22.33.254"])
+    assert.deepStrictEqual(mapped(second), ["12001 to 192.168.77.2"])
+  })
+
+  it("goes on over another protocol where the gateway no longer speaks its own", () => {
+    const { first, mapped, pcp, toldWithin } = start(Automatic.layer, ["pcp", "upnp"])
+    pcp.isSpoken = false
+    const told = toldWithin(2.5 * 3600)
+    assert.deepStrictEqual(told, [
+      "unconfirmed 192.168.77.2 11.22.33.1",
+      "lost 192.168.77.2 11.22.33.1",
+      "mapped 192.168.77.2 11.22.33.1"
+    ])
+    assert.deepStrictEqual(mapped(first), ["12001 to 192.168.77.2"])
+    pcp.isSpoken = true
+    assert.deepStrictEqual(toldWithin(3 * 3600), [])
   })
 })

@@ -276,6 +276,13 @@ export * as SilenceLimit from "./SilenceLimit.ts"
 export * as Strategy from "./Strategy.ts"
 
 /**
+ * One mapping that is held by one strategy after the other: whoever has it sees the changes and not the exchange.
+ *
+ * @since 0.1.0
+ */
+export * as SwitchedMapping from "./SwitchedMapping.ts"
+
+/**
  * The seam to UDP: protocol code opens its sockets through this service and nothing else.
  *
  * @since 0.1.0

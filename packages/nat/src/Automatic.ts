@@ -51,6 +51,7 @@ import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as Fallback from "./Fallback.ts"
+import * as FollowedMapping from "./internal/followedMapping.ts"
 
 /**
  * What one probe found.
@@ -123,7 +124,7 @@ const choose = Effect.fnUntraced(function* (strategies: Strategies, probe: Probe
       Effect.tap((outcome) => onFinding({ method: strategy.method, outcome })),
       Effect.flatten,
       Effect.tapError((error) => Effect.logDebug(`no gateway over ${strategy.method}: ${NatError.brief(error)}`)),
-      Effect.as(strategy),
+      Effect.map((gateway): FollowedMapping.Answer => ({ strategy, gateway })),
       Effect.mapError((error) => [strategy, error] as const),
       Effect.forkIn(probing)
     )
@@ -132,12 +133,12 @@ const choose = Effect.fnUntraced(function* (strategies: Strategies, probe: Probe
   const first = yield* Effect.raceAll(answers).pipe(
     Effect.catch(() => Effect.flatMap(Effect.partition(answers, identity), ([, failures]) => whyNone(failures)))
   )
-  const preferred = answers.slice(0, strategies.indexOf(first))
+  const preferred = answers.slice(0, strategies.indexOf(first.strategy))
   const grace = Duration.toMillis(preferenceGrace) - ((yield* Clock.currentTimeMillis) - askedAt)
   if (preferred.length === 0 || grace <= 0) return first
   const better = yield* Effect.raceAll(preferred).pipe(
     Effect.timeoutOption(grace),
-    Effect.orElseSucceed(Option.none<Strategy.Strategy>)
+    Effect.orElseSucceed(Option.none<FollowedMapping.Answer>)
   )
   return Option.getOrElse(better, () => first)
 })
@@ -150,10 +151,10 @@ interface Attempt {
   /** Whether its gateway is there, as far as it is known soon. */
   readonly probe: Strategy.Strategy["probe"]
   /** The mapping, whenever it is there; it never fails. */
-  readonly adopted: Effect.Effect<PortMapper.Mapping>
+  readonly adopted: Effect.Effect<FollowedMapping.Mapped>
   /** Fails when it has failed in a way in which all others would. */
   readonly decided: Effect.Effect<never, NatError.NatError>
-  readonly result: Effect.Effect<PortMapper.Mapping, NatError.NatError>
+  readonly result: Effect.Effect<FollowedMapping.Mapped, NatError.NatError>
   /** Undoes it, whatever has come of it: nothing is left. */
   readonly giveUp: Effect.Effect<void>
 }
@@ -176,25 +177,63 @@ const gatewayOf = (method: string, { gateway, internalAddress }: PortMapping.Por
 
 /** Asks for a mapping that ends with the caller's scope, in a fiber that outlives the caller. */
 const attempt = Effect.fnUntraced(function* (
-  { mapper, method }: Strategy.Strategy,
+  strategy: Strategy.Strategy,
   request: MappingRequest.MappingRequest,
   outlive: Scope.Scope
 ): Effect.fn.Return<Attempt, never, Scope.Scope> {
   const own = yield* Scope.fork(yield* Effect.scope)
-  const asked = mapper.map(request).pipe(Scope.provide(own), Effect.provideService(Strategy.IsAttempt, true))
+  const asked = strategy.mapper.map(request).pipe(
+    Effect.map((mapping) => ({ mapping, strategy })),
+    Scope.provide(own),
+    Effect.provideService(Strategy.IsAttempt, true)
+  )
   const fiber = yield* Effect.forkIn(asked, outlive, { startImmediately: true })
   const result = Fiber.join(fiber)
   return {
     result,
     probe: result.pipe(
-      Effect.flatMap(({ current }) => current),
-      Effect.flatMap((mapping) => gatewayOf(method, mapping)),
+      Effect.flatMap(({ mapping }) => mapping.current),
+      Effect.flatMap((mapping) => gatewayOf(strategy.method, mapping)),
       Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.fail(silent) })
     ),
     adopted: Effect.catch(result, () => Effect.never),
     decided: Effect.catchIf(result, Fallback.isWorthAnotherTry, () => Effect.never).pipe(Effect.andThen(Effect.never)),
     giveUp: Effect.andThen(Fiber.interrupt(fiber), Scope.close(own, Exit.void))
   }
+})
+
+/** In a scope of its own: what is granted to a request that is given up just then is released. */
+const mapWhole = Effect.fnUntraced(function* (strategy: Strategy.Strategy, request: MappingRequest.MappingRequest) {
+  const own = yield* Scope.fork(yield* Effect.scope)
+  const mapping = yield* strategy.mapper.map(request).pipe(
+    Scope.provide(own),
+    Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
+  )
+  return { mapping, strategy } satisfies FollowedMapping.Mapped
+})
+
+/**
+ * One after the other. Who has waited while another one found nobody there has waited for that: a hundred of them would
+ * search a hundred times.
+ */
+const makeChoosing = Effect.map(Semaphore.make(1), (turn) => {
+  const failures = new Map<string, { readonly error: NatError.NatError; readonly at: number }>()
+  const noteFailure = (where: string, error: NatError.NatError) =>
+    Effect.map(Monotonic.millis, (at) => {
+      if (error.reason._tag === "NoGateway") failures.set(where, { error, at })
+    })
+  return (where: string) =>
+    <A, R>(choose: Effect.Effect<A, NatError.NatError, R>) =>
+      Effect.flatMap(Monotonic.millis, (askedAt) =>
+        turn.withPermit(
+          Effect.suspend(() => {
+            const failure = failures.get(where)
+            if (failure !== undefined && failure.at > askedAt) return Effect.fail(failure.error)
+            failures.delete(where)
+            return Effect.tapError(choose, (error) => noteFailure(where, error))
+          })
+        )
+      )
 })
 
 /** What is known of the networks that this host has been in: a strategy that answered there. */
@@ -253,9 +292,9 @@ export const make = Effect.fnUntraced(function* (
   const onFinding = yield* OnFinding
   const { network = Effect.succeed("") } = options
   const memory = makeMemory()
-  const oneChoice = yield* Semaphore.make(1)
+  const choosing = yield* makeChoosing
 
-  const seek = (among: Strategies, probe: Probe = (strategy) => strategy.probe) =>
+  const whoAnswers = (among: Strategies, probe: Probe = (strategy) => strategy.probe) =>
     Effect.flatMap(Scope.fork(scope), (probing) =>
       choose(among, probe, probing).pipe(
         // Whoever has lost is stopped, and nobody waits for that.
@@ -264,6 +303,8 @@ export const make = Effect.fnUntraced(function* (
       )
     )
 
+  const seek = (among: Strategies, probe?: Probe) => Effect.map(whoAnswers(among, probe), ({ strategy }) => strategy)
+
   const current = (where: string) =>
     Effect.suspend(() => {
       const known = memory.recall(where)
@@ -271,15 +312,16 @@ export const make = Effect.fnUntraced(function* (
       return Effect.tap(seek(strategies), (strategy) =>
         Effect.sync(() => memory.keep(where, { strategy, mappedAt: hasNotMapped }))
       )
-    }).pipe(oneChoice.withPermit)
+    }).pipe(choosing(where))
 
   const noteSuccess = (where: string, strategy: Strategy.Strategy) =>
     Effect.map(Monotonic.millis, (mappedAt) => memory.keep(where, { strategy, mappedAt }))
 
   /** A strategy that cannot do one thing may well be the best for another; one that failed is chosen anew. */
-  const noteFailure = (where: string, error: NatError.NatError) =>
+  const noteFailure = (where: string, { method }: Strategy.Strategy, error: NatError.NatError) =>
     Effect.sync(() => {
-      if (error.reason._tag !== "Unsupported") memory.forget(where)
+      if (error.reason._tag === "Unsupported" || !Fallback.isWorthAnotherTry(error)) return
+      if (memory.recall(where)?.strategy.method === method) memory.forget(where)
     })
 
   /** A router that has many mappings to make takes its time for each of them: then it is not silent. */
@@ -332,25 +374,21 @@ export const make = Effect.fnUntraced(function* (
     Effect.gen(function* () {
       const where = yield* network
       const best = yield* current(where)
-      const runOn = ({ mapper, method }: Strategy.Strategy) =>
-        Effect.tapError(run(mapper), (error) => (method === best.method ? noteFailure(where, error) : Effect.void))
+      const runOn = (strategy: Strategy.Strategy) =>
+        Effect.tapError(run(strategy.mapper), (error) => noteFailure(where, strategy, error))
       return yield* runAmong(strategies, best, runOn, () => Effect.never)
     })
 
   /**
-   * The other strategy is asked while the attempt is still under way: whichever is there first stays. Where that is the
-   * other, undoing the attempt might have taken it away, and it is renewed.
+   * The other strategy is asked while the attempt is still under way: whichever is there first stays. Undoing what the
+   * one has asked might have taken away what the other has made, which is renewed.
    */
-  const mapBeside = ({ adopted, giveUp }: Attempt, other: Strategy.Strategy, request: MappingRequest.MappingRequest) =>
-    Effect.raceFirst(
-      Effect.map(other.mapper.map(request), (mapping) => ({ mapping, isAdopted: false })),
-      Effect.map(adopted, (mapping) => ({ mapping, isAdopted: true }))
-    ).pipe(
-      Effect.onError(() => giveUp),
-      Effect.tap(({ isAdopted, mapping }) =>
-        isAdopted ? Effect.void : Effect.forkIn(Effect.andThen(giveUp, mapping.renew), scope)
-      ),
-      Effect.map(({ mapping }) => mapping)
+  const mapBeside = (begun: Attempt, other: Strategy.Strategy, request: MappingRequest.MappingRequest) =>
+    Effect.raceFirst(mapWhole(other, request), begun.adopted).pipe(
+      Effect.onError(() => begun.giveUp),
+      Effect.tap(({ mapping, strategy }) =>
+        strategy === other ? Effect.forkIn(Effect.andThen(begun.giveUp, mapping.renew), scope) : mapping.renew
+      )
     )
 
   /** In a network of which nothing is known the first request is the probe of the strategy that can do that. */
@@ -380,21 +418,39 @@ export const make = Effect.fnUntraced(function* (
       const first = strategies.find(({ mapsAsProbe }) => mapsAsProbe === true)
       if (first === undefined || strategies.length === 1 || memory.recall(where) !== undefined) return Effect.undefined
       return begin(where, first, request)
-    }).pipe(oneChoice.withPermit)
+    }).pipe(choosing(where))
 
-  const map = Effect.fn("Automatic.map")(function* (request: MappingRequest.MappingRequest) {
-    const where = yield* network
+  const mapNow = Effect.fnUntraced(function* (where: string, request: MappingRequest.MappingRequest) {
     const begun = yield* beginning(where, request)
     const best = begun?.best ?? (yield* current(where))
     const runOn = (strategy: Strategy.Strategy) =>
-      (strategy === begun?.best ? begun.ask : strategy.mapper.map(request)).pipe(
-        Effect.tap(() => noteSuccess(where, strategy)),
-        Effect.tapError((error) => noteFailure(where, error))
+      (strategy === begun?.best ? begun.ask : mapWhole(strategy, request)).pipe(
+        Effect.tap((mapped) => noteSuccess(where, mapped.strategy)),
+        Effect.tapError((error) => noteFailure(where, strategy, error))
       )
     return yield* runAmong(strategies, best, runOn, (strategy, others) =>
       strategy === begun?.best ? Effect.never : rivalOf(where, strategy, others)
     )
   })
+
+  const answering = new Map<Strategy.Strategy, ReturnType<typeof whoAnswers>>()
+  for (const strategy of strategies) {
+    const others = strategies.filter((other) => other !== strategy)
+    // Many mappings may be lost at once.
+    answering.set(strategy, yield* Effect.cachedWithTTL(whoAnswers([strategy, ...others]), patience))
+  }
+
+  const map = Effect.fn("Automatic.map")((request: MappingRequest.MappingRequest) =>
+    FollowedMapping.make({
+      whoAnswers: (strategy) => answering.get(strategy) ?? whoAnswers(strategies),
+      map: (last) =>
+        Effect.flatMap(network, (where) => {
+          if (last === undefined) return mapNow(where, request)
+          memory.forget(where)
+          return mapNow(where, { ...request, externalPort: last.externalPort ?? request.externalPort })
+        })
+    })
+  )
 
   /** Of the first strategy that can list; which one maps does not matter for it. */
   const list = Stream.unwrap(

@@ -2,16 +2,13 @@
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import type * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
-import * as PortMapping from "@effect-nat/core/PortMapping"
+import * as SwitchedMapping from "@effect-nat/core/SwitchedMapping"
 import * as Context from "effect/Context"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import * as Stream from "effect/Stream"
-import * as SubscriptionRef from "effect/SubscriptionRef"
 
 type Mapper = PortMapper.PortMapper["Service"]
 
@@ -33,22 +30,8 @@ interface Held {
   readonly mappingScope: Scope.Closeable
 }
 
-/** What is told of a mapping that no strategy holds. */
-const lostOf = (last: PortMapping.PortMapping): PortMapper.Mapping => {
-  const mapping = new PortMapping.PortMapping({ ...last, status: "lost" })
-  return {
-    current: Effect.succeed(mapping),
-    changes: Stream.concat(Stream.succeed(mapping), Stream.never),
-    renew: Effect.void,
-    release: Effect.void
-  }
-}
-
 export const make = Effect.fnUntraced(function* (mapper: Mapper, request: MappingRequest.MappingRequest) {
   const scope = yield* Effect.scope
-  const over = yield* Deferred.make<void>()
-  const end = Deferred.succeed(over, undefined)
-  yield* Effect.addFinalizer(() => end)
   const oneAtATime = yield* Semaphore.make(1)
 
   const map = Effect.fnUntraced(function* (by: Mapper, strategyScope: Scope.Closeable | undefined) {
@@ -60,24 +43,26 @@ export const make = Effect.fnUntraced(function* (mapper: Mapper, request: Mappin
     return { mapper: by, strategyScope, mapping, mappingScope } satisfies Held
   })
 
-  const held = yield* SubscriptionRef.make<Held>(yield* map(mapper, undefined))
-  const current = SubscriptionRef.get(held)
+  let held = yield* map(mapper, undefined)
+  const { become, lose, mapping } = yield* SwitchedMapping.make(held.mapping)
+  const hold = (next: Held) =>
+    Effect.suspend(() => {
+      held = next
+      return become(next.mapping)
+    })
 
   const mapAgain = (before: Held) =>
     map(before.mapper, before.strategyScope).pipe(
+      Effect.flatMap(hold),
       Effect.tapCause((cause) => Effect.logWarning("the port could not be mapped again by the strategy before", cause)),
-      Effect.catchCause(() =>
-        Effect.map(before.mapping.current, (last): Held => ({ ...before, mapping: lostOf(last) }))
-      ),
-      Effect.flatMap((again) => SubscriptionRef.set(held, again))
+      Effect.catchCause(() => lose)
     )
 
   const exchange = Effect.fnUntraced(function* (next: Mapper, strategyScope: Scope.Closeable) {
-    const before = yield* current
+    const before = held
     yield* Scope.close(before.mappingScope, Exit.void)
     // A defect of a strategy is no reason to leave the dispatcher without its port.
-    const mapped = yield* Effect.tapCause(map(next, strategyScope), () => mapAgain(before))
-    yield* SubscriptionRef.set(held, mapped)
+    yield* hold(yield* Effect.tapCause(map(next, strategyScope), () => mapAgain(before)))
     if (before.strategyScope !== undefined) yield* Scope.close(before.strategyScope, Exit.void)
   })
 
@@ -90,19 +75,5 @@ export const make = Effect.fnUntraced(function* (mapper: Mapper, request: Mappin
       yield* Effect.onError(exchange(next, strategyScope), () => undo)
     }).pipe(Effect.uninterruptible, oneAtATime.withPermits(1))
 
-  return {
-    change,
-    mapping: {
-      current: Effect.flatMap(current, (one) => one.mapping.current),
-      changes: SubscriptionRef.changes(held).pipe(
-        Stream.switchMap((one) => one.mapping.changes),
-        Stream.interruptWhen(Deferred.await(over))
-      ),
-      renew: Effect.flatMap(current, (one) => one.mapping.renew),
-      release: Effect.ensuring(
-        Effect.flatMap(current, (one) => one.mapping.release),
-        end
-      )
-    }
-  } satisfies HeldPort
+  return { change, mapping } satisfies HeldPort
 })
