@@ -40,6 +40,29 @@ const ended = Effect.fnUntraced(function* (lab: Lab.LabService, program: Effect.
   assert.deepStrictEqual(yield* lab.mappings, [])
 })
 
+const isBack = (lab: Lab.LabService) =>
+  Effect.repeat(lab.tcpProbe("wan", lab.addresses.external, 12001, { timeout: "700 millis" }), {
+    until: (outcome) => outcome === "reachable",
+    schedule: Schedule.spaced("250 millis")
+  })
+
+for (const strategy of ["pcp", "natpmp", "auto"] as const) {
+  labSuite(`a young router that restarts at once (--strategy ${strategy})`, () => {
+    it.live(
+      "forwards again after 10 seconds at most",
+      () =>
+        Effect.gen(function* () {
+          const lab = yield* Lab.make({ daemon: { ...announcing[strategy], notifyInterval } })
+          const program = yield* mapped(lab, strategy)
+          yield* lab.restartDaemon()
+          yield* Effect.timeout(isBack(lab), "10 seconds")
+          yield* ended(lab, program)
+        }),
+      60_000
+    )
+  })
+}
+
 for (const strategy of ["pcp", "natpmp", "upnp", "auto"] as const) {
   const limit = strategy === "upnp" ? notifyInterval + 5 : 10
 
@@ -50,15 +73,9 @@ for (const strategy of ["pcp", "natpmp", "upnp", "auto"] as const) {
         Effect.gen(function* () {
           const lab = yield* Lab.make({ daemon: { ...announcing[strategy], notifyInterval } })
           const program = yield* mapped(lab, strategy)
-          // A gateway's epoch tells a restart when it is some seconds old.
           yield* Effect.sleep("8 seconds")
           yield* lab.restartDaemon()
-          const probe = lab.tcpProbe("wan", lab.addresses.external, 12001, { timeout: "700 millis" })
-          const isBack = Effect.repeat(probe, {
-            until: (outcome) => outcome === "reachable",
-            schedule: Schedule.spaced("250 millis")
-          })
-          yield* Effect.timeout(isBack, { seconds: limit })
+          yield* Effect.timeout(isBack(lab), { seconds: limit })
           yield* ended(lab, program)
         }),
       90_000

@@ -1,13 +1,13 @@
 /**
  * What gateways say unasked (RFC 6886 §3.2.1, RFC 6887 §14): to all hosts of the network, or to this one, at UDP port
- * 5350. The port is listened to while something is mapped, from a second after that, so that a mapping that is soon gone
- * again opens no socket for it.
+ * 5350. The port is listened to while something is mapped, from a tenth of a second after that, so that a mapping that is
+ * gone again at once opens no socket for it. Some gateways say no more than once that they have restarted.
  *
  * Other programs listen there as well. Where the port cannot be had, or is lost, that is logged at debug level and it is
  * tried again, ever more rarely; everything else works without it, only later.
  */
 import * as Udp from "@effect-nat/core/Udp"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
 import * as NetAddress from "effect/net/NetAddress"
@@ -23,8 +23,8 @@ export interface Announcements {
   readonly listenAt: (places: ReadonlyArray<Place>) => Effect.Effect<void>
 }
 
-/** Whoever maps has questions to ask first, and many mappings are gone again at once. */
-const calm: Duration.Input = "1 second"
+/** Whoever maps has questions to ask first, and many mappings are gone again at once. No gateway restarts as quickly. */
+const calm = Duration.millis(100)
 
 /** Another program may give the port back, and a network that went away takes a socket with it. */
 const reopening = Schedule.min([Schedule.exponential("1 second"), Schedule.spaced("1 minute")])

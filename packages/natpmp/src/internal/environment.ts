@@ -51,13 +51,14 @@ export interface Environment {
 const otherVersion = IgnoredDatagrams.malformed("another version")
 
 /** What a gateway has announced over NAT-PMP (RFC 6886 §3.2.1). */
-const hearNatPmp = Effect.fnUntraced(function* ({ natPmp }: Ways.Way, payload: Uint8Array) {
+const hearNatPmp = Effect.fnUntraced(function* (recovery: Recovery.Recovery, way: Ways.Way, payload: Uint8Array) {
+  const { natPmp } = way
   if (natPmp === undefined) return otherVersion
   const decoded = NatPmpCodec.decodeResponse(payload)
   if (Result.isFailure(decoded)) return IgnoredDatagrams.malformed(decoded.failure.message)
   const response = decoded.success
   if (response._tag !== "ExternalAddressResponse") return IgnoredDatagrams.mismatch("no announcement")
-  return yield* natPmp.hear(response)
+  return yield* Effect.tap(natPmp.hear(response), recovery.began(way.gateway, response.epoch))
 })
 
 /** What a gateway has announced over PCP (RFC 6887 §14.1), or says of a mapping (§14.2). */
@@ -67,6 +68,7 @@ const hearPcp = Effect.fnUntraced(function* (recovery: Recovery.Recovery, way: W
   if (Result.isFailure(decoded)) return IgnoredDatagrams.malformed(decoded.failure.message)
   const response = decoded.success
   if (response._tag === "AnnounceResponse") {
+    yield* recovery.began(gateway, response.epoch)
     return yield* Effect.tap(pcp.hear(response), recovery.announced(way, response.epoch))
   }
   if (response._tag !== "MapResponse") return IgnoredDatagrams.mismatch("no announcement")
@@ -137,7 +139,7 @@ const makeHear =
       for (const way of ways) {
         const why =
           payload[0] === NatPmpCodec.version
-            ? yield* hearNatPmp(way, payload)
+            ? yield* hearNatPmp(recovery(), way, payload)
             : yield* hearPcp(recovery(), way, payload)
         if (why !== undefined) yield* IgnoredDatagrams.count(from, why)
       }

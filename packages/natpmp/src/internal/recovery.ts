@@ -56,6 +56,11 @@ export interface Recovery {
   /** Something that may be the gateway has announced a restart: it is asked whether it has had one. */
   readonly suspected: (way: Ways.Way) => Effect.Effect<void>
   /**
+   * A gateway has announced how old its epoch is, in whole seconds. What was asked for just before it may have begun may
+   * have been granted before, which no comparison of epochs shows: it is renewed.
+   */
+  readonly began: (gateway: string, epoch: number) => Effect.Effect<void>
+  /**
    * A gateway has announced over PCP how old its epoch is, in seconds. Some that speak both say nothing over NAT-PMP:
    * where a mapping of that is older, the gateway is asked in NAT-PMP whether it has restarted.
    */
@@ -240,6 +245,12 @@ export const make = Effect.fnUntraced(function* (
       wakeThose(gateway, ({ mapping }, { isBusy }) => !isBusy && textOf(mapping.externalAddress) === textOf(from)),
     suspected: ({ gateway, pcp }) =>
       limit(`${gateway} suspected`, later(Effect.ignore(pcp.announce({ timeout: askTimeout })))),
+    began: Effect.fnUntraced(function* (gateway, epoch) {
+      const latestStart = (yield* monotonicSeconds) - epoch
+      const isDoubtful = ({ begunAt }: Mapping) => begunAt < latestStart && latestStart - begunAt <= sameMoment
+      if (!on(gateway).some(isDoubtful)) return
+      yield* limit(gateway, later(wakeThose(gateway, (_, mapping) => isDoubtful(mapping))))
+    }),
     announced: Effect.fnUntraced(function* (way, epoch) {
       const startedAt = (yield* monotonicSeconds) - epoch
       const isOlder = ({ begunAt, held }: Mapping) => held?.nonce === undefined && begunAt < startedAt - sameMoment
