@@ -167,6 +167,23 @@ describe("sweeping", () => {
     })
   )
 
+  it.effect("spares what somebody has by another protocol: one that knows no nonces would delete it all the same", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk({
+        gone: [entry({ internalPort: 1 }), entry({ internalPort: 2 }), entry({ internalPort: 3 })],
+        alive: [entry({ internalPort: 2, method: "pcp" })]
+      })
+      const ledger = yield* on(disk)
+      yield* (yield* ledger.open).note(entry({ internalPort: 3, method: "pcp" }))
+      const page = yield* ledger.open
+      yield* page.note(entry())
+      const { discard, discarded } = discarding()
+      yield* page.sweep(discard)
+      assert.deepStrictEqual(discarded, [1])
+      assert.sameMembers(ports(disk.written), [12000, 3])
+    })
+  )
+
   it.effect("keeps what the gateway has no answer for, and not what it refuses", () =>
     Effect.gen(function* () {
       const disk = makeDisk({ gone: [entry({ internalPort: 1 })] })
@@ -251,10 +268,14 @@ describe("by default", () => {
       )
       const asked = Effect.flatMap(ledger.open, ({ note }) => note(entry({ internalPort: 1 })))
       const same = yield* Effect.forkChild(asked, options)
+      const askedOtherwise = Effect.flatMap(ledger.open, ({ note }) => note(entry({ internalPort: 1, method: "pcp" })))
+      const sameOtherwise = yield* Effect.forkChild(askedOtherwise, options)
       yield* Effect.flatMap(ledger.open, ({ note }) => note(entry({ internalPort: 2 })))
       assert.isUndefined(same.pollUnsafe())
+      assert.isUndefined(sameOtherwise.pollUnsafe())
       yield* Deferred.succeed(isDeleted, undefined)
       yield* Fiber.join(same)
+      yield* Fiber.join(sameOtherwise)
       yield* Fiber.join(sweeping)
     })
   )

@@ -102,7 +102,8 @@ export interface Page {
   readonly leave: Effect.Effect<void>
   /**
    * Deletes what is left on the gateway where this mapping was last noted, one after the other, and nothing that is
-   * somebody's: not what this process or another that lives has noted. What the gateway has no answer for stays left.
+   * somebody's: not what this process or another that lives has noted, by whichever protocol. What the gateway has no
+   * answer for stays left.
    */
   readonly sweep: (discard: (entry: Entry) => Effect.Effect<void, NatError.NatError>) => Effect.Effect<void>
 }
@@ -154,6 +155,12 @@ const isAt =
 
 const isSame = (self: Entry, that: Pick<Entry, "gateway" | "key" | "method">): boolean =>
   isAt(that)(self) && self.key === that.key
+
+/**
+ * Whether both are about the same thing on the gateway, by whichever protocol. PCP and NAT-PMP speak to one table: what
+ * was noted over NAT-PMP is deleted by its port alone, even where it is held over PCP by now.
+ */
+const concernsSame = (self: Entry, that: Entry): boolean => self.gateway === that.gateway && self.key === that.key
 
 /** What a gateway that has no answer, or is not there, says nothing about. */
 const isUndecided = ({ reason }: NatError.NatError): boolean =>
@@ -214,7 +221,9 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
 
     const whenNotDiscarded = (entry: Entry) =>
       Effect.suspend(() =>
-        discarding !== undefined && isSame(discarding.entry, entry) ? Deferred.await(discarding.isOver) : Effect.void
+        discarding !== undefined && concernsSame(discarding.entry, entry)
+          ? Deferred.await(discarding.isOver)
+          : Effect.void
       )
 
     const sweepAt = Effect.fnUntraced(function* (
@@ -225,7 +234,7 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
       if (!left.some(isAt(place))) return
       const { alive } = yield* attempt(storage.others, { alive: [], gone: [] })
       for (const entry of left.filter(isAt(place))) {
-        const isSomebodys = [...noted(), ...alive].some((one) => isSame(one, entry))
+        const isSomebodys = [...noted(), ...alive].some((one) => concernsSame(one, entry))
         if (isSomebodys || (yield* discardAlone(entry, discard))) left = left.filter((one) => one !== entry)
       }
       yield* write
