@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as NetAddress from "effect/net/NetAddress"
+import * as TestClock from "effect/testing/TestClock"
 
 const entry = (differences: Partial<Ledger.Entry> = {}): Ledger.Entry => {
   const internalPort = differences.internalPort ?? 12000
@@ -100,7 +101,7 @@ describe("a page", () => {
       yield* page.note(entry())
       yield* page.note(entry({ gateway: elsewhere }))
       yield* page.strike
-      assert.deepStrictEqual(disk.written, [entry()])
+      assert.deepStrictEqual(disk.written, [entry({ leftAt: 0 })])
       const other = yield* ledger.open
       yield* other.note(entry({ internalPort: 9000 }))
       yield* other.leave
@@ -110,13 +111,13 @@ describe("a page", () => {
 
   it.effect("goes on with what an earlier run left, and gives it back when that is refused", () =>
     Effect.gen(function* () {
-      const earlier = entry({ nonce: "00112233445566778899aabb" })
+      const earlier = entry({ nonce: "00112233445566778899aabb", leftAt: -1000 })
       const disk = makeDisk({ gone: [earlier, entry({ internalPort: 9000 })] })
       const page = yield* (yield* on(disk)).open
       assert.deepStrictEqual(yield* page.earlier(entry()), earlier)
       yield* page.note(entry({ nonce: "00112233445566778899aabb", externalPort: 5000 }))
       yield* page.withdraw
-      assert.sameDeepMembers([...disk.written], [earlier, entry({ internalPort: 9000 })])
+      assert.sameDeepMembers([...disk.written], [earlier, entry({ internalPort: 9000, leftAt: 0 })])
     })
   )
 
@@ -192,6 +193,52 @@ describe("sweeping", () => {
       yield* page.sweep(discarding(timedOut).discard)
       assert.sameMembers(ports(disk.written), [12000, 1])
       yield* page.sweep(discarding(refused).discard)
+      assert.deepStrictEqual(ports(disk.written), [12000])
+    })
+  )
+
+  it.effect("hands over what is left as it was noted", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk({ gone: [entry({ internalPort: 1 })] })
+      const page = yield* (yield* on(disk)).open
+      yield* page.note(entry())
+      const handed: Array<Ledger.Entry> = []
+      yield* page.sweep((one) => Effect.sync(() => handed.push(one)))
+      assert.deepStrictEqual(handed, [entry({ internalPort: 1 })])
+    })
+  )
+
+  it.effect("gives up what has no answer once its lease is long over, and after 90 days where it has no end", () =>
+    Effect.gen(function* () {
+      const twoHours = 7200
+      const disk = makeDisk({ gone: [entry({ internalPort: 1, lifetime: twoHours }), entry({ internalPort: 2 })] })
+      const sweep = Effect.gen(function* () {
+        const page = yield* (yield* on(disk)).open
+        yield* page.note(entry())
+        yield* page.sweep(discarding(timedOut).discard)
+        yield* page.strike
+        // This process ends, and the next one finds what it has left.
+        disk.gone = [...disk.written]
+        return ports(disk.gone)
+      })
+      assert.deepStrictEqual(yield* sweep, [1, 2])
+      yield* TestClock.adjust("1 day")
+      assert.deepStrictEqual(yield* sweep, [1, 2])
+      yield* TestClock.adjust("3 hours")
+      assert.deepStrictEqual(yield* sweep, [2])
+      yield* TestClock.adjust("90 days")
+      assert.deepStrictEqual(yield* sweep, [])
+    })
+  )
+
+  it.effect("counts from when something is left, not from when it was mapped", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk()
+      const ledger = yield* on(disk)
+      const page = yield* ledger.open
+      yield* page.note(entry({ lifetime: 7200 }))
+      yield* TestClock.adjust("100 days")
+      yield* page.leave
       assert.deepStrictEqual(ports(disk.written), [12000])
     })
   )

@@ -193,6 +193,22 @@ describe("a ledger in a directory", () => {
     })
   )
 
+  it.live.skipIf(!isLinux)("drops what nobody has wanted for 90 days, and takes what is wanted (needs Linux)", () =>
+    Effect.gen(function* () {
+      const path = yield* directory
+      yield* leave(path, entry(12000), entry(9000, "10.0.0.1:5351"))
+      const [name = ""] = files(path)
+      const gone = join(path, name.replace(/\.[0-9a-z]+-/, ".00000000-"))
+      Fs.renameSync(join(path, name), gone)
+      const longAgo = new Date(Date.now() - 91 * 86_400_000)
+      Fs.utimesSync(gone, longAgo, longAgo)
+      assert.deepStrictEqual(yield* sweep(path), [12000])
+      assert.lengthOf(files(path), 1)
+      assert.deepStrictEqual(yield* sweep(path, "172.16.0.1:5351"), [])
+      assert.deepStrictEqual(files(path), [])
+    })
+  )
+
   it.effect("has nothing to do with other files", () =>
     Effect.gen(function* () {
       const path = yield* directory

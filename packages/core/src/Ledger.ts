@@ -5,7 +5,8 @@
  * Each mapping has a page of its own. Its protocol notes there what it is about to ask for; the lease engine strikes it
  * out when the gateway has confirmed the release, and leaves it where it has not. What is left, by this process or by
  * one that is gone, is swept away after the next mapping on the same gateway: nothing else can know that the gateway
- * is there and what it says. Where the same thing is mapped again, it is renewed and nothing is swept.
+ * is there and what it says. Where the same thing is mapped again, it is renewed and nothing is swept. A gateway that
+ * never answers cannot be swept: what is left there is kept until it has ended by itself.
  *
  * A ledger never fails: what cannot be written or read is logged as a warning, once, and mapping goes on without it.
  *
@@ -16,12 +17,15 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
+import * as Struct from "effect/Struct"
+import * as KeptLeftovers from "./internal/keptLeftovers.ts"
 import type * as NatError from "./NatError.ts"
 import * as PortMapping from "./PortMapping.ts"
 
@@ -45,7 +49,11 @@ export class Entry extends Schema.Class<Entry>("@effect-nat/core/Ledger/Entry")(
   externalPort: Schema.Port,
   description: Schema.String,
   /** PCP's nonce in hexadecimal digits, without which the gateway deletes nothing. */
-  nonce: Schema.optional(Schema.String)
+  nonce: Schema.optional(Schema.String),
+  /** For how many seconds it is asked for, where the gateway is sure to forget it after that. */
+  lifetime: Schema.optional(Schema.Finite),
+  /** When it became known that nobody holds it any more, in milliseconds since 1970. */
+  leftAt: Schema.optional(Schema.Finite)
 }) {}
 
 /**
@@ -166,6 +174,12 @@ const concernsSame = (self: Entry, that: Entry): boolean => self.gateway === tha
 const isUndecided = ({ reason }: NatError.NatError): boolean =>
   reason._tag === "TimedOut" || reason._tag === "Unreachable" || reason._tag === "NoGateway"
 
+const asLeft = (entry: Entry, now: number): Entry =>
+  entry.leftAt === undefined ? new Entry({ ...entry, leftAt: now }) : entry
+
+/** As its protocol noted it, which may compare it with what it knows. */
+const asNoted = (entry: Entry): Entry => new Entry(Struct.omit(entry, ["leftAt"]))
+
 const placeOf = ({ gateway, method }: Place): string => `${method} ${gateway}`
 
 /**
@@ -191,20 +205,29 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
         return Effect.as(warn, otherwise)
       })
     const noted = () => [...pages].flatMap((page) => Array.from(page.values()))
-    const leave = (entries: ReadonlyArray<Entry>) => {
-      left = [...left.filter((known) => !entries.some((one) => isSame(one, known))), ...entries]
+    const leave = (entries: ReadonlyArray<Entry>, now: number) => {
+      const others = left.filter((known) => !entries.some((one) => isSame(one, known)))
+      left = [...others, ...entries.map((one) => asLeft(one, now))].filter((one) => !KeptLeftovers.isOver(one, now))
     }
 
     // What is taken from a process that is gone must not get lost on its way here.
     const inTurn = (effect: Effect.Effect<void>) => Effect.uninterruptible(turn.withPermit(effect))
     const write = inTurn(Effect.suspend(() => attempt(storage.write([...noted(), ...left]), undefined)))
-    const takeOver = (place: Place) => inTurn(Effect.map(attempt(storage.takeOver(isAt(place)), []), leave))
+    const takeOver = (place: Place) =>
+      inTurn(
+        Effect.flatMap(Clock.currentTimeMillis, (now) =>
+          Effect.map(attempt(storage.takeOver(isAt(place)), []), (taken) => leave(taken, now))
+        )
+      )
 
     const discardOne = Effect.fnUntraced(function* (
       entry: Entry,
       discard: (entry: Entry) => Effect.Effect<void, NatError.NatError>
     ) {
-      const error = yield* Effect.match(discard(entry), { onFailure: (failure) => failure, onSuccess: () => undefined })
+      const error = yield* Effect.match(discard(asNoted(entry)), {
+        onFailure: (failure) => failure,
+        onSuccess: () => undefined
+      })
       if (error === undefined) return true
       yield* Effect.logDebug(
         `what an earlier run left at ${entry.gateway}, ${entry.key}, is not deleted: ${error.message}`
@@ -245,10 +268,10 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
       let last: Entry | undefined
       let inherited: Entry | undefined
       const end = (isLeft: (entry: Entry) => boolean, kept?: Entry) =>
-        Effect.suspend(() => {
+        Effect.flatMap(Clock.currentTimeMillis, (now) => {
           if (!pages.delete(page)) return Effect.void
-          leave([...page.values()].filter(isLeft))
-          if (kept !== undefined) leave([kept])
+          leave([...page.values()].filter(isLeft), now)
+          if (kept !== undefined) leave([kept], now)
           page.clear()
           inherited = undefined
           return write

@@ -18,15 +18,12 @@ import { randomBytes } from "node:crypto"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import * as KeptLeftovers from "./internal/keptLeftovers.ts"
 import * as ProcessTable from "./internal/processTable.ts"
 import * as Ledger from "./Ledger.ts"
 
 /** A mapping takes some 300 bytes. What is larger is none of ours. */
 const maximumBytes = 4 * 1024 * 1024
-
-/** What a gateway keeps longer than this is not found by chance any more, nor is the network visited again. */
-const keptDays = 90
-const dayMillis = 86_400_000
 
 const version = 1
 const File = Schema.fromJsonString(
@@ -177,8 +174,10 @@ const read = (path: string): ReadonlyArray<Ledger.Entry> | "Withheld" | "Unreada
   }
 }
 
-const isOld = (path: string, now: number): boolean =>
-  now - (Fs.statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? now) > keptDays * dayMillis
+const removeIfOld = (path: string, now: number) => {
+  const writtenAt = Fs.statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? now
+  if (now - writtenAt > KeptLeftovers.longestMillis) removeIfThere(path)
+}
 
 const unreadable = (path: string) =>
   Effect.logWarning(`${path} is not readable as a ledger and is deleted: what it said of mappings is lost`)
@@ -219,17 +218,27 @@ const storage = (parent: string, owner: ProcessTable.Owner): Ledger.Storage => {
     return []
   })
 
+  /** What is not wanted is as old as it was: else it would never be old. */
+  const writeRest = (path: string, entries: ReadonlyArray<Ledger.Entry>, before: string) => {
+    replaceIn(parent, path, encode({ version, entries }))
+    const { atime, mtime } = Fs.statSync(before)
+    Fs.utimesSync(path, atime, mtime)
+  }
+
   const takeFile = Effect.fnUntraced(function* (
     { path, whose }: { readonly path: string; readonly whose: ProcessTable.Owner },
     wanted: (entry: Ledger.Entry) => boolean
   ) {
     const now = yield* Clock.currentTimeMillis
-    if (path.endsWith(".tmp") || (yield* attempt(() => isOld(path, now)))) {
+    if (path.endsWith(".tmp")) {
       yield* attempt(() => removeIfThere(path))
       return []
     }
     const entries = yield* readOrDelete(path)
-    if (!entries.some(wanted)) return []
+    if (!entries.some(wanted)) {
+      yield* attempt(() => removeIfOld(path, now))
+      return []
+    }
     return yield* attempt(() => {
       const mine = newFile(owner)
       try {
@@ -239,7 +248,7 @@ const storage = (parent: string, owner: ProcessTable.Owner): Ledger.Storage => {
         throw error
       }
       const others = entries.filter((entry) => !wanted(entry))
-      if (others.length > 0) replaceIn(parent, newFile(whose), encode({ version, entries: others }))
+      if (others.length > 0) writeRest(newFile(whose), others, mine)
       taken.push(mine)
       return entries.filter(wanted)
     })
