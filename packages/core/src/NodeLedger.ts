@@ -130,11 +130,14 @@ const isMissing = (error: unknown): boolean => (error as NodeJS.ErrnoException).
 
 const removeIfThere = (path: string) => Fs.rmSync(path, { force: true })
 
+type Times = Pick<Fs.Stats, "atime" | "mtime">
+
 /** Whole or not at all: whoever reads it sees what was there before, or all of it. */
-const replace = (path: string, text: string) => {
+const replace = (path: string, text: string, times?: Times) => {
   const temporary = `${path}.tmp`
   try {
     Fs.writeFileSync(temporary, text, { mode: 0o600 })
+    if (times !== undefined) Fs.utimesSync(temporary, times.atime, times.mtime)
     Fs.renameSync(temporary, path)
   } catch (error) {
     removeIfThere(temporary)
@@ -142,13 +145,13 @@ const replace = (path: string, text: string) => {
   }
 }
 
-const replaceIn = (parent: string, path: string, text: string) => {
+const replaceIn = (parent: string, path: string, text: string, times?: Times) => {
   try {
-    replace(path, text)
+    replace(path, text, times)
   } catch (error) {
     if (!isMissing(error)) throw error
     Fs.mkdirSync(parent, { recursive: true, mode: 0o700 })
-    replace(path, text)
+    replace(path, text, times)
   }
 }
 
@@ -198,13 +201,12 @@ const storage = (parent: string, owner: ProcessTable.Owner): Ledger.Storage => {
       taken = []
     })
 
-  /** Every other process's file, and whether that process is gone. */
+  /** Every other ledger's file, one of this process too, and whether its process is gone. */
   const files = Effect.gen(function* () {
     const found = (yield* attempt(() => names(parent))).flatMap((name) => {
+      const path = Path.join(parent, name)
       const whose = ProcessTable.ownerOf(name)
-      return whose === undefined || (whose.id === owner.id && whose.started === owner.started)
-        ? []
-        : [{ path: Path.join(parent, name), whose }]
+      return whose === undefined || path === own || taken.includes(path) ? [] : [{ path, whose }]
     })
     return yield* Effect.forEach(found, (file) => Effect.map(isGone(file.whose), (gone) => ({ ...file, isGone: gone })))
   })
@@ -219,11 +221,8 @@ const storage = (parent: string, owner: ProcessTable.Owner): Ledger.Storage => {
   })
 
   /** What is not wanted is as old as it was: else it would never be old. */
-  const writeRest = (path: string, entries: ReadonlyArray<Ledger.Entry>, before: string) => {
-    replaceIn(parent, path, encode({ version, entries }))
-    const { atime, mtime } = Fs.statSync(before)
-    Fs.utimesSync(path, atime, mtime)
-  }
+  const writeRest = (path: string, entries: ReadonlyArray<Ledger.Entry>, before: string) =>
+    replaceIn(parent, path, encode({ version, entries }), Fs.statSync(before))
 
   const takeFile = Effect.fnUntraced(function* (
     { path, whose }: { readonly path: string; readonly whose: ProcessTable.Owner },
@@ -247,18 +246,29 @@ const storage = (parent: string, owner: ProcessTable.Owner): Ledger.Storage => {
         if (isMissing(error)) return []
         throw error
       }
-      const others = entries.filter((entry) => !wanted(entry))
-      if (others.length > 0) writeRest(newFile(whose), others, mine)
+      try {
+        const others = entries.filter((entry) => !wanted(entry))
+        if (others.length > 0) writeRest(newFile(whose), others, mine)
+      } catch (error) {
+        Fs.renameSync(mine, path)
+        throw error
+      }
       taken.push(mine)
       return entries.filter(wanted)
     })
   })
 
+  const leaveFile = (path: string, { message }: Ledger.StorageError) =>
+    Effect.as(Effect.logDebug(`${path} is not taken over: ${message}`), [])
+
   return {
     write,
     takeOver: Effect.fnUntraced(function* (wanted) {
       const gone = (yield* files).filter((file) => file.isGone)
-      return (yield* Effect.forEach(gone, (file) => takeFile(file, wanted))).flat()
+      // What has been taken must come back from here, whatever becomes of the next one.
+      const take = (file: (typeof gone)[number]) =>
+        Effect.catch(takeFile(file, wanted), (error) => leaveFile(file.path, error))
+      return (yield* Effect.forEach(gone, take)).flat()
     }),
     others: Effect.gen(function* () {
       const [alive, gone]: [Array<Ledger.Entry>, Array<Ledger.Entry>] = [[], []]
