@@ -47,9 +47,9 @@ const killed = (child: ReturnType<typeof spawn>) =>
 const giveTo = (path: string, id: number) => {
   const [name = ""] = files(path)
   const [, started = "", ...rest] = name.split(".")
-  const [boot, namespace] = started.split("-")
+  const [boot, namespace, , ...machine] = started.split("-")
   const ticks = Fs.readFileSync(`/proc/${id}/stat`, "utf8").split(") ")[1]?.split(" ")[19]
-  Fs.renameSync(join(path, name), join(path, [id, [boot, namespace, ticks].join("-"), ...rest].join(".")))
+  Fs.renameSync(join(path, name), join(path, [id, [boot, namespace, ticks, ...machine].join("-"), ...rest].join(".")))
 }
 
 /** Our own file becomes that of a process of an earlier start of the system. */
@@ -149,8 +149,10 @@ describe("a ledger in a directory", () => {
       giveTo(path, child.pid ?? 0)
       const [name = ""] = files(path)
       // Its process began a tick earlier than the one that has the id now.
-      const earlier = name.replace(/-(\d+)\./, (_, ticks: string) => `-${Number(ticks) - 1}.`)
-      Fs.renameSync(join(path, name), join(path, earlier))
+      const parts = name.split(".")
+      const [boot, namespace, ticks, ...machine] = (parts[1] ?? "").split("-")
+      parts[1] = [boot, namespace, Number(ticks) - 1, ...machine].join("-")
+      Fs.renameSync(join(path, name), join(path, parts.join(".")))
       assert.deepStrictEqual(yield* sweep(path), [12000])
     })
   )
@@ -175,9 +177,23 @@ describe("a ledger in a directory", () => {
       yield* leave(path, entry(12000))
       const [name = ""] = files(path)
       const parts = name.split(".")
-      const [boot, , ticks] = (parts[1] ?? "").split("-")
+      const [boot, , ticks, ...machine] = (parts[1] ?? "").split("-")
       // A process of another container, say, which shares the directory.
-      parts[1] = [boot, "1", ticks].join("-")
+      parts[1] = [boot, "1", ticks, ...machine].join("-")
+      Fs.renameSync(join(path, name), join(path, parts.join(".")))
+      assert.deepStrictEqual(yield* sweep(path), [])
+      assert.lengthOf(files(path), 1)
+    })
+  )
+
+  it.effect.skipIf(!isLinux)("leaves alone what is another machine's (needs Linux)", () =>
+    Effect.gen(function* () {
+      const path = yield* directory
+      yield* leave(path, entry(12000))
+      const [name = ""] = files(path)
+      const parts = name.split(".")
+      // It shares the home directory, say.
+      parts[1] = `00000000-${(parts[1] ?? "").split("-").slice(1, 3).join("-")}-99999999`
       Fs.renameSync(join(path, name), join(path, parts.join(".")))
       assert.deepStrictEqual(yield* sweep(path), [])
       assert.lengthOf(files(path), 1)

@@ -3,7 +3,7 @@
  *
  * Each process writes its own file and no other, whole and by renaming it into its place, so that no two processes ever
  * write the same one and a file is never half written. Its name says whose it is: the process's id and when it started,
- * since ids are used again. Whoever takes over what a process has left that is gone renames the file first: of two that
+ * since ids are used again, and on which machine, since a directory may be shared by several. Whoever takes over what a process has left that is gone renames the file first: of two that
  * try, one succeeds.
  *
  * @since 0.1.0
@@ -14,7 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { execFile } from "node:child_process"
-import { randomBytes } from "node:crypto"
+import { createHash, randomBytes } from "node:crypto"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
@@ -88,7 +88,14 @@ const pidNamespace = (): string => {
   }
 }
 
+/** The id itself is not to be shown to others (machine-id(5)). */
+const machine = (): string => {
+  const id = readText("/etc/machine-id")?.trim() ?? ""
+  return /^[0-9a-f]{32}$/.test(id) ? createHash("sha256").update(`effect-nat ${id}`).digest("hex").slice(0, 8) : ""
+}
+
 const linuxSurroundings = (): ProcessTable.Surroundings => ({
+  machine: machine(),
   bootId: readText("/proc/sys/kernel/random/boot_id")?.trim() ?? "",
   namespace: pidNamespace()
 })
