@@ -109,6 +109,19 @@ describe("a page", () => {
     })
   )
 
+  it.effect("keeps what led to another address of this host: that this one is deleted says nothing of it", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk()
+      const page = yield* (yield* on(disk)).open
+      yield* page.note(entry())
+      const moved = { key: "tcp 192.168.77.9:12000", internalAddress: NetAddress.ipFromStringUnsafe("192.168.77.9") }
+      yield* page.note(entry(moved))
+      assert.sameDeepMembers([...disk.written], [entry(moved), entry({ leftAt: 0 })])
+      yield* page.strike
+      assert.deepStrictEqual(disk.written, [entry({ leftAt: 0 })])
+    })
+  )
+
   it.effect("goes on with what an earlier run left, and gives it back when that is refused", () =>
     Effect.gen(function* () {
       const earlier = entry({ nonce: "00112233445566778899aabb", leftAt: -1000 })

@@ -98,8 +98,9 @@ export interface Page {
    */
   readonly earlier: (like: Pick<Entry, "gateway" | "key" | "method">) => Effect.Effect<Entry | undefined>
   /**
-   * Writes down what is about to be asked for; it replaces what was noted for the same gateway. Where the same is being
-   * swept away just then it waits for the end of that.
+   * Writes down what is about to be asked for; it replaces what was noted for the same gateway, but for what leads to
+   * another address that this host had: that is left. Where the same is being swept away just then it waits for the end
+   * of that.
    */
   readonly note: (entry: Entry) => Effect.Effect<void>
   /** What was noted last has been refused: nothing came of it. What an earlier run has left is left still. */
@@ -291,10 +292,13 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
         }),
         note: Effect.fnUntraced(function* (entry) {
           yield* whenNotDiscarded(entry)
-          yield* Effect.suspend(() => {
+          yield* Effect.flatMap(Clock.currentTimeMillis, (now) => {
             const before = page.get(placeOf(entry))
             const isNoted = pages.has(page) && last === before && before !== undefined && Equal.equals(before, entry)
             if (isNoted) return Effect.void
+            const isOfOtherAddress =
+              before !== undefined && !Equal.equals(before.internalAddress, entry.internalAddress)
+            if (isOfOtherAddress) leave([before], now)
             pages.add(page.set(placeOf(entry), entry))
             last = entry
             return write

@@ -623,7 +623,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     if (wanted.internalClient !== lease.handle.entry.internalClient) {
       // This host has moved: packets to its old address help nobody. Some routers delete only their asker's mappings;
       // then the old one keeps its port until it runs out, and the new one gets another.
-      yield* Effect.ignore(clearOurs(session, lease.handle.entry))
+      yield* Effect.ignore(Effect.andThen(clearOurs(session, lease.handle.entry), page.strike))
       return yield* addOn(session, resolved)
     }
     // What an earlier attempt left at this port is this lease, which its release deletes.
