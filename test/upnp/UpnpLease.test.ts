@@ -79,8 +79,12 @@ describe("the mapping at an address that this host had", () => {
       yield* passSteps(4, awayFor)
       isAway = false
       yield* passSteps(2, "1 hour")
+      // What is left is swept after it.
+      yield* map({ internalPort: 13000, externalPort: 13000 })
+      yield* passes("1 second")
       const { entries } = yield* Ledger.Ledger
-      return (yield* entries("upnp")).map((entry) => NetAddress.formatIp(entry.internalAddress)).toSorted()
+      const ofFirst = (yield* entries("upnp")).filter((entry) => entry.internalPort === 12000)
+      return ofFirst.map((entry) => NetAddress.formatIp(entry.internalAddress)).toSorted()
     }).pipe(Effect.scoped, Effect.provide(layers), Effect.provide(MemoryLedger.layer))
   })
 
