@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as NetAddress from "effect/net/NetAddress"
+import * as TestClock from "effect/testing/TestClock"
 
 const entry = (differences: Partial<Ledger.Entry> = {}): Ledger.Entry => {
   const internalPort = differences.internalPort ?? 12000
@@ -100,7 +101,7 @@ describe("a page", () => {
       yield* page.note(entry())
       yield* page.note(entry({ gateway: elsewhere }))
       yield* page.strike
-      assert.deepStrictEqual(disk.written, [entry()])
+      assert.deepStrictEqual(disk.written, [entry({ leftAt: 0 })])
       const other = yield* ledger.open
       yield* other.note(entry({ internalPort: 9000 }))
       yield* other.leave
@@ -108,15 +109,28 @@ describe("a page", () => {
     })
   )
 
+  it.effect("keeps what led to another address of this host: that this one is deleted says nothing of it", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk()
+      const page = yield* (yield* on(disk)).open
+      yield* page.note(entry())
+      const moved = { key: "tcp 192.168.77.9:12000", internalAddress: NetAddress.ipFromStringUnsafe("192.168.77.9") }
+      yield* page.note(entry(moved))
+      assert.sameDeepMembers([...disk.written], [entry(moved), entry({ leftAt: 0 })])
+      yield* page.strike
+      assert.deepStrictEqual(disk.written, [entry({ leftAt: 0 })])
+    })
+  )
+
   it.effect("goes on with what an earlier run left, and gives it back when that is refused", () =>
     Effect.gen(function* () {
-      const earlier = entry({ nonce: "00112233445566778899aabb" })
+      const earlier = entry({ nonce: "00112233445566778899aabb", leftAt: -1000 })
       const disk = makeDisk({ gone: [earlier, entry({ internalPort: 9000 })] })
       const page = yield* (yield* on(disk)).open
       assert.deepStrictEqual(yield* page.earlier(entry()), earlier)
       yield* page.note(entry({ nonce: "00112233445566778899aabb", externalPort: 5000 }))
       yield* page.withdraw
-      assert.sameDeepMembers([...disk.written], [earlier, entry({ internalPort: 9000 })])
+      assert.sameDeepMembers([...disk.written], [earlier, entry({ internalPort: 9000, leftAt: 0 })])
     })
   )
 
@@ -167,6 +181,23 @@ describe("sweeping", () => {
     })
   )
 
+  it.effect("spares what somebody has by another protocol: one that knows no nonces would delete it all the same", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk({
+        gone: [entry({ internalPort: 1 }), entry({ internalPort: 2 }), entry({ internalPort: 3 })],
+        alive: [entry({ internalPort: 2, method: "pcp" })]
+      })
+      const ledger = yield* on(disk)
+      yield* (yield* ledger.open).note(entry({ internalPort: 3, method: "pcp" }))
+      const page = yield* ledger.open
+      yield* page.note(entry())
+      const { discard, discarded } = discarding()
+      yield* page.sweep(discard)
+      assert.deepStrictEqual(discarded, [1])
+      assert.sameMembers(ports(disk.written), [12000, 3])
+    })
+  )
+
   it.effect("keeps what the gateway has no answer for, and not what it refuses", () =>
     Effect.gen(function* () {
       const disk = makeDisk({ gone: [entry({ internalPort: 1 })] })
@@ -175,6 +206,52 @@ describe("sweeping", () => {
       yield* page.sweep(discarding(timedOut).discard)
       assert.sameMembers(ports(disk.written), [12000, 1])
       yield* page.sweep(discarding(refused).discard)
+      assert.deepStrictEqual(ports(disk.written), [12000])
+    })
+  )
+
+  it.effect("hands over what is left as it was noted", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk({ gone: [entry({ internalPort: 1 })] })
+      const page = yield* (yield* on(disk)).open
+      yield* page.note(entry())
+      const handed: Array<Ledger.Entry> = []
+      yield* page.sweep((one) => Effect.sync(() => handed.push(one)))
+      assert.deepStrictEqual(handed, [entry({ internalPort: 1 })])
+    })
+  )
+
+  it.effect("gives up what has no answer once its lease is long over, and after 90 days where it has no end", () =>
+    Effect.gen(function* () {
+      const twoHours = 7200
+      const disk = makeDisk({ gone: [entry({ internalPort: 1, lifetime: twoHours }), entry({ internalPort: 2 })] })
+      const sweep = Effect.gen(function* () {
+        const page = yield* (yield* on(disk)).open
+        yield* page.note(entry())
+        yield* page.sweep(discarding(timedOut).discard)
+        yield* page.strike
+        // This process ends, and the next one finds what it has left.
+        disk.gone = [...disk.written]
+        return ports(disk.gone)
+      })
+      assert.deepStrictEqual(yield* sweep, [1, 2])
+      yield* TestClock.adjust("1 day")
+      assert.deepStrictEqual(yield* sweep, [1, 2])
+      yield* TestClock.adjust("3 hours")
+      assert.deepStrictEqual(yield* sweep, [2])
+      yield* TestClock.adjust("90 days")
+      assert.deepStrictEqual(yield* sweep, [])
+    })
+  )
+
+  it.effect("counts from when something is left, not from when it was mapped", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk()
+      const ledger = yield* on(disk)
+      const page = yield* ledger.open
+      yield* page.note(entry({ lifetime: 7200 }))
+      yield* TestClock.adjust("100 days")
+      yield* page.leave
       assert.deepStrictEqual(ports(disk.written), [12000])
     })
   )
@@ -251,10 +328,14 @@ describe("by default", () => {
       )
       const asked = Effect.flatMap(ledger.open, ({ note }) => note(entry({ internalPort: 1 })))
       const same = yield* Effect.forkChild(asked, options)
+      const askedOtherwise = Effect.flatMap(ledger.open, ({ note }) => note(entry({ internalPort: 1, method: "pcp" })))
+      const sameOtherwise = yield* Effect.forkChild(askedOtherwise, options)
       yield* Effect.flatMap(ledger.open, ({ note }) => note(entry({ internalPort: 2 })))
       assert.isUndefined(same.pollUnsafe())
+      assert.isUndefined(sameOtherwise.pollUnsafe())
       yield* Deferred.succeed(isDeleted, undefined)
       yield* Fiber.join(same)
+      yield* Fiber.join(sameOtherwise)
       yield* Fiber.join(sweeping)
     })
   )

@@ -47,13 +47,23 @@ const killed = (child: ReturnType<typeof spawn>) =>
 const giveTo = (path: string, id: number) => {
   const [name = ""] = files(path)
   const [, started = "", ...rest] = name.split(".")
-  const [boot, namespace] = started.split("-")
+  const [boot, namespace, , ...machine] = started.split("-")
   const ticks = Fs.readFileSync(`/proc/${id}/stat`, "utf8").split(") ")[1]?.split(" ")[19]
-  Fs.renameSync(join(path, name), join(path, [id, [boot, namespace, ticks].join("-"), ...rest].join(".")))
+  Fs.renameSync(join(path, name), join(path, [id, [boot, namespace, ticks, ...machine].join("-"), ...rest].join(".")))
+}
+
+/** Our own file becomes that of a process of an earlier start of the system. */
+const giveToTheDead = (path: string) => {
+  const [name = ""] = files(path)
+  Fs.renameSync(join(path, name), join(path, name.replace(/\.[0-9a-z]+-/, ".00000000-")))
 }
 
 const sweep = Effect.fnUntraced(function* (path: string, gateway?: string) {
-  const page = yield* (yield* open(path)).open
+  return yield* sweepBy(yield* open(path), gateway)
+})
+
+const sweepBy = Effect.fnUntraced(function* (ledger: Ledger.Service, gateway?: string) {
+  const page = yield* ledger.open
   yield* page.note(entry(1, gateway))
   const swept: Array<number> = []
   yield* page.sweep((one) => Effect.sync(() => swept.push(one.internalPort)))
@@ -102,6 +112,19 @@ describe("a ledger in a directory", () => {
     })
   )
 
+  it.effect("is not another's of the same process either", () =>
+    Effect.gen(function* () {
+      const path = yield* directory
+      const [one, other] = [yield* open(path), yield* open(path)]
+      // What the other could not delete is mapped again by the first.
+      const unconfirmed = yield* other.open
+      yield* unconfirmed.note(entry(12000))
+      yield* unconfirmed.leave
+      yield* (yield* one.open).note(entry(12000))
+      assert.deepStrictEqual(yield* sweepBy(other), [])
+    })
+  )
+
   it.live.skipIf(!isLinux)("is taken over by the next start once its process is killed (needs Linux)", () =>
     Effect.gen(function* () {
       const path = yield* directory
@@ -126,8 +149,10 @@ describe("a ledger in a directory", () => {
       giveTo(path, child.pid ?? 0)
       const [name = ""] = files(path)
       // Its process began a tick earlier than the one that has the id now.
-      const earlier = name.replace(/-(\d+)\./, (_, ticks: string) => `-${Number(ticks) - 1}.`)
-      Fs.renameSync(join(path, name), join(path, earlier))
+      const parts = name.split(".")
+      const [boot, namespace, ticks, ...machine] = (parts[1] ?? "").split("-")
+      parts[1] = [boot, namespace, Number(ticks) - 1, ...machine].join("-")
+      Fs.renameSync(join(path, name), join(path, parts.join(".")))
       assert.deepStrictEqual(yield* sweep(path), [12000])
     })
   )
@@ -152,9 +177,23 @@ describe("a ledger in a directory", () => {
       yield* leave(path, entry(12000))
       const [name = ""] = files(path)
       const parts = name.split(".")
-      const [boot, , ticks] = (parts[1] ?? "").split("-")
+      const [boot, , ticks, ...machine] = (parts[1] ?? "").split("-")
       // A process of another container, say, which shares the directory.
-      parts[1] = [boot, "1", ticks].join("-")
+      parts[1] = [boot, "1", ticks, ...machine].join("-")
+      Fs.renameSync(join(path, name), join(path, parts.join(".")))
+      assert.deepStrictEqual(yield* sweep(path), [])
+      assert.lengthOf(files(path), 1)
+    })
+  )
+
+  it.effect.skipIf(!isLinux)("leaves alone what is another machine's (needs Linux)", () =>
+    Effect.gen(function* () {
+      const path = yield* directory
+      yield* leave(path, entry(12000))
+      const [name = ""] = files(path)
+      const parts = name.split(".")
+      // It shares the home directory, say.
+      parts[1] = `00000000-${(parts[1] ?? "").split("-").slice(1, 3).join("-")}-99999999`
       Fs.renameSync(join(path, name), join(path, parts.join(".")))
       assert.deepStrictEqual(yield* sweep(path), [])
       assert.lengthOf(files(path), 1)
@@ -193,6 +232,32 @@ describe("a ledger in a directory", () => {
     })
   )
 
+  it.live.skipIf(!isLinux)("drops what nobody has wanted for 90 days, and takes what is wanted (needs Linux)", () =>
+    Effect.gen(function* () {
+      const path = yield* directory
+      yield* leave(path, entry(12000), entry(9000, "10.0.0.1:5351"))
+      giveToTheDead(path)
+      const [gone = ""] = files(path)
+      const longAgo = new Date(Date.now() - 91 * 86_400_000)
+      Fs.utimesSync(join(path, gone), longAgo, longAgo)
+      assert.deepStrictEqual(yield* sweep(path), [12000])
+      assert.lengthOf(files(path), 1)
+      assert.deepStrictEqual(yield* sweep(path, "172.16.0.1:5351"), [])
+      assert.deepStrictEqual(files(path), [])
+    })
+  )
+
+  it.effect.skipIf(!isLinux)("loses nothing of one file where another cannot be taken (needs Linux)", () =>
+    Effect.gen(function* () {
+      const path = yield* directory
+      yield* leave(path, entry(12000))
+      giveToTheDead(path)
+      // It is not deleted as a file would be, and stands behind the other one.
+      Fs.mkdirSync(join(path, "999999.00000000-1-1.ffffffffffff.json.tmp"))
+      assert.deepStrictEqual(yield* sweep(path), [12000])
+    })
+  )
+
   it.effect("has nothing to do with other files", () =>
     Effect.gen(function* () {
       const path = yield* directory
@@ -214,13 +279,15 @@ describe("a ledger in a directory", () => {
   )
 
   const isRoot = isLinux && process.getuid?.() === 0
+  const onDisk = (path: string) =>
+    Effect.acquireRelease(
+      Effect.sync(() => execFileSync("mount", ["-t", "tmpfs", "-o", "size=8k", "tmpfs", path])),
+      () => Effect.sync(() => execFileSync("umount", ["-l", path]))
+    )
   it.effect.skipIf(!isRoot)("on a full disk keeps what it had, and leaves no half-written file (needs root)", () =>
     Effect.gen(function* () {
       const path = yield* directory
-      yield* Effect.acquireRelease(
-        Effect.sync(() => execFileSync("mount", ["-t", "tmpfs", "-o", "size=8k", "tmpfs", path])),
-        () => Effect.sync(() => execFileSync("umount", ["-l", path]))
-      )
+      yield* onDisk(path)
       const ledger = yield* open(path)
       yield* (yield* ledger.open).note(entry(1))
       const before = files(path)
@@ -233,6 +300,22 @@ describe("a ledger in a directory", () => {
       assert.include(warnings[0], "ENOSPC")
       assert.deepStrictEqual(files(path), before)
       assert.include(Fs.readFileSync(join(path, before[0] ?? ""), "utf8"), '192.168.77.2:1"')
+    })
+  )
+
+  it.effect.skipIf(!isRoot)("on a full disk takes nothing that it has no place for (needs root)", () =>
+    Effect.gen(function* () {
+      const path = yield* directory
+      yield* onDisk(path)
+      yield* leave(path, entry(12000), entry(9000, "10.0.0.1:5351"))
+      giveToTheDead(path)
+      Fs.writeFileSync(join(path, "filler"), Buffer.alloc(4096))
+      const before = files(path)
+      yield* warningsOf(sweep(path))
+      assert.deepStrictEqual(files(path), before)
+      execFileSync("mount", ["-o", "remount,size=64k", path])
+      assert.deepStrictEqual(yield* sweep(path), [12000])
+      assert.deepStrictEqual(yield* sweep(path, "10.0.0.1:5351"), [9000])
     })
   )
 })

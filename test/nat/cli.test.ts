@@ -178,6 +178,22 @@ describe.concurrent("effect-nat map without a gateway", () => {
     assert.strictEqual(code, 130)
   })
 
+  it("releases what is mapped when its terminal is closed, also where a signal to itself would end it at once", async () => {
+    // As Windows has it.
+    const noSignals = "process.kill = () => process.exit(1)"
+    const preload = `data:text/javascript,${encodeURIComponent(noSignals)}`
+    const args = ["--import", preload, bin, "map", "12000", "--strategy", "lan", "--json"]
+    const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"], timeout: 20_000 })
+    let stdout = ""
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      stdout += text
+      if (text.includes("mapped")) child.kill("SIGHUP")
+    })
+    const code = await new Promise((resolve) => child.on("close", resolve))
+    assert.include(stdout, '"event":"released"')
+    assert.strictEqual(code, 130)
+  })
+
   it("puts IPv6 addresses in brackets", async () => {
     const args = ["map", "12000", "--strategy", "manual", "--external-address", "2001:db8::1", "--json"]
     const { stdout } = await run(args, "mapped")

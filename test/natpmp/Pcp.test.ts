@@ -285,6 +285,28 @@ describe("Pcp", () => {
       }).pipe(Effect.provide(MemoryLedger.layer))
     )
 
+    it.effect("what nobody has answered is known for as long as somebody may hold it, and a day longer", () =>
+      Effect.gen(function* () {
+        const { mapper } = yield* withMapper(Net.silent)
+        const known = Effect.gen(function* () {
+          return (yield* (yield* Ledger.Ledger).entries("pcp")).map((entry) => entry.internalPort)
+        })
+        const ask = Effect.fnUntraced(function* (internalPort: number, lifetime: number) {
+          const fiber = yield* Effect.forkChild(reason(mapper.map({ protocol: "tcp", internalPort, lifetime })))
+          yield* TestClock.adjust("1 minute")
+          assert.strictEqual((yield* Fiber.join(fiber))._tag, "TimedOut")
+          return yield* known
+        })
+        const [twoHours, withoutEnd] = [7200, 0]
+        assert.deepStrictEqual(yield* ask(1, twoHours), [1])
+        assert.deepStrictEqual(yield* ask(2, withoutEnd), [1, 2])
+        yield* TestClock.adjust("27 hours")
+        assert.deepStrictEqual(yield* ask(3, twoHours), [2, 3])
+        yield* TestClock.adjust("27 hours")
+        assert.deepStrictEqual(yield* ask(4, twoHours), [4])
+      }).pipe(Effect.provide(MemoryLedger.layer))
+    )
+
     it.effect("a mapping that was lost is asked for anew with the same nonce", () =>
       Effect.gen(function* () {
         const { mapper, router } = yield* withRouter()

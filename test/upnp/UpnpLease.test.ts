@@ -1,3 +1,4 @@
+import * as Ledger from "@effect-nat/core/Ledger"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import type * as PortMappingEntry from "@effect-nat/upnp/PortMappingEntry"
 import * as Upnp from "@effect-nat/upnp/Upnp"
@@ -8,8 +9,10 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as NetAddress from "effect/net/NetAddress"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
+import * as MemoryLedger from "../core/memoryLedger.ts"
 import * as Network from "./network.ts"
 import * as Router from "./router.ts"
 
@@ -53,6 +56,56 @@ describe("a mapping that another program of this host has replaced", () => {
       assert.strictEqual(router.entries[1]?.externalPort, externalPort)
     }).pipe(Effect.scoped, Effect.provide(layerOf(router)))
   })
+})
+
+describe("the mapping at an address that this host had", () => {
+  const entriesAfterMove = Effect.fnUntraced(function* (
+    before: NonNullable<Router.RouterOptions["before"]>,
+    awayFor: Duration.Input = 0
+  ) {
+    let isAway = false
+    const router = Router.makeRouter({ before })
+    const device: Network.Device = {
+      ...router,
+      onRequest: (request) => (isAway ? Effect.never : router.onRequest(request)),
+      onSearch: (heard) => (isAway ? [] : router.onSearch(heard))
+    }
+    const network = Network.makeNetwork({ devices: [device] })
+    const layers = Layer.mergeAll(Upnp.layer.pipe(Layer.provide(network.layer)), Logger.layer([]))
+    return yield* Effect.gen(function* () {
+      yield* map({ internalPort: 12000, externalPort: 12000, lifetime: 0 })
+      network.moveTo("192.168.1.3")
+      isAway = true
+      yield* passSteps(4, awayFor)
+      isAway = false
+      yield* passSteps(2, "1 hour")
+      // What is left is swept after it.
+      yield* map({ internalPort: 13000, externalPort: 13000 })
+      yield* passes("1 second")
+      const { entries } = yield* Ledger.Ledger
+      const ofFirst = (yield* entries("upnp")).filter((entry) => entry.internalPort === 12000)
+      return ofFirst.map((entry) => NetAddress.formatIp(entry.internalAddress)).toSorted()
+    }).pipe(Effect.scoped, Effect.provide(layers), Effect.provide(MemoryLedger.layer))
+  })
+
+  it.effect.each([
+    ["", "0 minutes"],
+    [", and was away when it was to be deleted", "30 minutes"]
+  ] as const)("stays in the ledger where the router deletes it for that address only%s", ([, awayFor]) =>
+    Effect.gen(function* () {
+      const entries = yield* entriesAfterMove(
+        ({ action }) => (action === "DeletePortMapping" ? Effect.fail(Router.fault(606)) : Effect.void),
+        awayFor
+      )
+      assert.deepStrictEqual(entries, [Network.own, "192.168.1.3"])
+    })
+  )
+
+  it.effect("is in the ledger no longer where it is deleted", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* entriesAfterMove(() => Effect.void), ["192.168.1.3"])
+    })
+  )
 })
 
 describe("finding out why a router does not show a mapping", () => {

@@ -228,7 +228,7 @@ const abandon = <Handle>(protocol: LeaseProtocol<Handle>, resolved: MappingReque
     Effect.as(true),
     Effect.catch((error) => {
       const warning = `an unanswered request may have left a mapping on the gateway: ${error.message}`
-      // Where nobody is there nothing is left.
+      // Where nobody is there most probably nothing is left: that is no news, and no proof either.
       const tell = error.reason._tag === "NoGateway" ? Effect.logDebug : Effect.logWarning
       return Effect.as(tell(warning), false)
     })

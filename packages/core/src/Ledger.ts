@@ -5,7 +5,8 @@
  * Each mapping has a page of its own. Its protocol notes there what it is about to ask for; the lease engine strikes it
  * out when the gateway has confirmed the release, and leaves it where it has not. What is left, by this process or by
  * one that is gone, is swept away after the next mapping on the same gateway: nothing else can know that the gateway
- * is there and what it says. Where the same thing is mapped again, it is renewed and nothing is swept.
+ * is there and what it says. Where the same thing is mapped again, it is renewed and nothing is swept. A gateway that
+ * never answers cannot be swept: what is left there is kept until it has ended by itself.
  *
  * A ledger never fails: what cannot be written or read is logged as a warning, once, and mapping goes on without it.
  *
@@ -16,12 +17,15 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
+import * as Struct from "effect/Struct"
+import * as KeptLeftovers from "./internal/keptLeftovers.ts"
 import type * as NatError from "./NatError.ts"
 import * as PortMapping from "./PortMapping.ts"
 
@@ -45,7 +49,11 @@ export class Entry extends Schema.Class<Entry>("@effect-nat/core/Ledger/Entry")(
   externalPort: Schema.Port,
   description: Schema.String,
   /** PCP's nonce in hexadecimal digits, without which the gateway deletes nothing. */
-  nonce: Schema.optional(Schema.String)
+  nonce: Schema.optional(Schema.String),
+  /** For how many seconds it is asked for, where the gateway is sure to forget it after that. */
+  lifetime: Schema.optional(Schema.Finite),
+  /** When it became known that nobody holds it any more, in milliseconds since 1970. */
+  leftAt: Schema.optional(Schema.Finite)
 }) {}
 
 /**
@@ -90,8 +98,9 @@ export interface Page {
    */
   readonly earlier: (like: Pick<Entry, "gateway" | "key" | "method">) => Effect.Effect<Entry | undefined>
   /**
-   * Writes down what is about to be asked for; it replaces what was noted for the same gateway. Where the same is being
-   * swept away just then it waits for the end of that.
+   * Writes down what is about to be asked for; it replaces what was noted for the same gateway, but for what leads to
+   * another address that this host had: that is left. Where the same is being swept away just then it waits for the end
+   * of that.
    */
   readonly note: (entry: Entry) => Effect.Effect<void>
   /** What was noted last has been refused: nothing came of it. What an earlier run has left is left still. */
@@ -102,7 +111,8 @@ export interface Page {
   readonly leave: Effect.Effect<void>
   /**
    * Deletes what is left on the gateway where this mapping was last noted, one after the other, and nothing that is
-   * somebody's: not what this process or another that lives has noted. What the gateway has no answer for stays left.
+   * somebody's: not what this process or another that lives has noted, by whichever protocol. What the gateway has no
+   * answer for stays left.
    */
   readonly sweep: (discard: (entry: Entry) => Effect.Effect<void, NatError.NatError>) => Effect.Effect<void>
 }
@@ -155,9 +165,21 @@ const isAt =
 const isSame = (self: Entry, that: Pick<Entry, "gateway" | "key" | "method">): boolean =>
   isAt(that)(self) && self.key === that.key
 
+/**
+ * Whether both are about the same thing on the gateway, by whichever protocol. PCP and NAT-PMP speak to one table: what
+ * was noted over NAT-PMP is deleted by its port alone, even where it is held over PCP by now.
+ */
+const concernsSame = (self: Entry, that: Entry): boolean => self.gateway === that.gateway && self.key === that.key
+
 /** What a gateway that has no answer, or is not there, says nothing about. */
 const isUndecided = ({ reason }: NatError.NatError): boolean =>
   reason._tag === "TimedOut" || reason._tag === "Unreachable" || reason._tag === "NoGateway"
+
+const asLeft = (entry: Entry, now: number): Entry =>
+  entry.leftAt === undefined ? new Entry({ ...entry, leftAt: now }) : entry
+
+/** As its protocol noted it, which may compare it with what it knows. */
+const asNoted = (entry: Entry): Entry => new Entry(Struct.omit(entry, ["leftAt"]))
 
 const placeOf = ({ gateway, method }: Place): string => `${method} ${gateway}`
 
@@ -184,20 +206,29 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
         return Effect.as(warn, otherwise)
       })
     const noted = () => [...pages].flatMap((page) => Array.from(page.values()))
-    const leave = (entries: ReadonlyArray<Entry>) => {
-      left = [...left.filter((known) => !entries.some((one) => isSame(one, known))), ...entries]
+    const leave = (entries: ReadonlyArray<Entry>, now: number) => {
+      const others = left.filter((known) => !entries.some((one) => isSame(one, known)))
+      left = [...others, ...entries.map((one) => asLeft(one, now))].filter((one) => !KeptLeftovers.isOver(one, now))
     }
 
     // What is taken from a process that is gone must not get lost on its way here.
     const inTurn = (effect: Effect.Effect<void>) => Effect.uninterruptible(turn.withPermit(effect))
     const write = inTurn(Effect.suspend(() => attempt(storage.write([...noted(), ...left]), undefined)))
-    const takeOver = (place: Place) => inTurn(Effect.map(attempt(storage.takeOver(isAt(place)), []), leave))
+    const takeOver = (place: Place) =>
+      inTurn(
+        Effect.flatMap(Clock.currentTimeMillis, (now) =>
+          Effect.map(attempt(storage.takeOver(isAt(place)), []), (taken) => leave(taken, now))
+        )
+      )
 
     const discardOne = Effect.fnUntraced(function* (
       entry: Entry,
       discard: (entry: Entry) => Effect.Effect<void, NatError.NatError>
     ) {
-      const error = yield* Effect.match(discard(entry), { onFailure: (failure) => failure, onSuccess: () => undefined })
+      const error = yield* Effect.match(discard(asNoted(entry)), {
+        onFailure: (failure) => failure,
+        onSuccess: () => undefined
+      })
       if (error === undefined) return true
       yield* Effect.logDebug(
         `what an earlier run left at ${entry.gateway}, ${entry.key}, is not deleted: ${error.message}`
@@ -214,7 +245,9 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
 
     const whenNotDiscarded = (entry: Entry) =>
       Effect.suspend(() =>
-        discarding !== undefined && isSame(discarding.entry, entry) ? Deferred.await(discarding.isOver) : Effect.void
+        discarding !== undefined && concernsSame(discarding.entry, entry)
+          ? Deferred.await(discarding.isOver)
+          : Effect.void
       )
 
     const sweepAt = Effect.fnUntraced(function* (
@@ -225,7 +258,7 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
       if (!left.some(isAt(place))) return
       const { alive } = yield* attempt(storage.others, { alive: [], gone: [] })
       for (const entry of left.filter(isAt(place))) {
-        const isSomebodys = [...noted(), ...alive].some((one) => isSame(one, entry))
+        const isSomebodys = [...noted(), ...alive].some((one) => concernsSame(one, entry))
         if (isSomebodys || (yield* discardAlone(entry, discard))) left = left.filter((one) => one !== entry)
       }
       yield* write
@@ -236,10 +269,10 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
       let last: Entry | undefined
       let inherited: Entry | undefined
       const end = (isLeft: (entry: Entry) => boolean, kept?: Entry) =>
-        Effect.suspend(() => {
+        Effect.flatMap(Clock.currentTimeMillis, (now) => {
           if (!pages.delete(page)) return Effect.void
-          leave([...page.values()].filter(isLeft))
-          if (kept !== undefined) leave([kept])
+          leave([...page.values()].filter(isLeft), now)
+          if (kept !== undefined) leave([kept], now)
           page.clear()
           inherited = undefined
           return write
@@ -259,10 +292,13 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
         }),
         note: Effect.fnUntraced(function* (entry) {
           yield* whenNotDiscarded(entry)
-          yield* Effect.suspend(() => {
+          yield* Effect.flatMap(Clock.currentTimeMillis, (now) => {
             const before = page.get(placeOf(entry))
             const isNoted = pages.has(page) && last === before && before !== undefined && Equal.equals(before, entry)
             if (isNoted) return Effect.void
+            const isOfOtherAddress =
+              before !== undefined && !Equal.equals(before.internalAddress, entry.internalAddress)
+            if (isOfOtherAddress) leave([before], now)
             pages.add(page.set(placeOf(entry), entry))
             last = entry
             return write

@@ -3,7 +3,7 @@
  *
  * Each process writes its own file and no other, whole and by renaming it into its place, so that no two processes ever
  * write the same one and a file is never half written. Its name says whose it is: the process's id and when it started,
- * since ids are used again. Whoever takes over what a process has left that is gone renames the file first: of two that
+ * since ids are used again, and on which machine, since a directory may be shared by several. Whoever takes over what a process has left that is gone renames the file first: of two that
  * try, one succeeds.
  *
  * @since 0.1.0
@@ -14,19 +14,16 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { execFile } from "node:child_process"
-import { randomBytes } from "node:crypto"
+import { createHash, randomBytes } from "node:crypto"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import * as KeptLeftovers from "./internal/keptLeftovers.ts"
 import * as ProcessTable from "./internal/processTable.ts"
 import * as Ledger from "./Ledger.ts"
 
 /** A mapping takes some 300 bytes. What is larger is none of ours. */
 const maximumBytes = 4 * 1024 * 1024
-
-/** What a gateway keeps longer than this is not found by chance any more, nor is the network visited again. */
-const keptDays = 90
-const dayMillis = 86_400_000
 
 const version = 1
 const File = Schema.fromJsonString(
@@ -91,7 +88,14 @@ const pidNamespace = (): string => {
   }
 }
 
+/** The id itself is not to be shown to others (machine-id(5)). */
+const machine = (): string => {
+  const id = readText("/etc/machine-id")?.trim() ?? ""
+  return /^[0-9a-f]{32}$/.test(id) ? createHash("sha256").update(`effect-nat ${id}`).digest("hex").slice(0, 8) : ""
+}
+
 const linuxSurroundings = (): ProcessTable.Surroundings => ({
+  machine: machine(),
   bootId: readText("/proc/sys/kernel/random/boot_id")?.trim() ?? "",
   namespace: pidNamespace()
 })
@@ -133,11 +137,14 @@ const isMissing = (error: unknown): boolean => (error as NodeJS.ErrnoException).
 
 const removeIfThere = (path: string) => Fs.rmSync(path, { force: true })
 
+type Times = Pick<Fs.Stats, "atime" | "mtime">
+
 /** Whole or not at all: whoever reads it sees what was there before, or all of it. */
-const replace = (path: string, text: string) => {
+const replace = (path: string, text: string, times?: Times) => {
   const temporary = `${path}.tmp`
   try {
     Fs.writeFileSync(temporary, text, { mode: 0o600 })
+    if (times !== undefined) Fs.utimesSync(temporary, times.atime, times.mtime)
     Fs.renameSync(temporary, path)
   } catch (error) {
     removeIfThere(temporary)
@@ -145,13 +152,13 @@ const replace = (path: string, text: string) => {
   }
 }
 
-const replaceIn = (parent: string, path: string, text: string) => {
+const replaceIn = (parent: string, path: string, text: string, times?: Times) => {
   try {
-    replace(path, text)
+    replace(path, text, times)
   } catch (error) {
     if (!isMissing(error)) throw error
     Fs.mkdirSync(parent, { recursive: true, mode: 0o700 })
-    replace(path, text)
+    replace(path, text, times)
   }
 }
 
@@ -177,8 +184,10 @@ const read = (path: string): ReadonlyArray<Ledger.Entry> | "Withheld" | "Unreada
   }
 }
 
-const isOld = (path: string, now: number): boolean =>
-  now - (Fs.statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? now) > keptDays * dayMillis
+const removeIfOld = (path: string, now: number) => {
+  const writtenAt = Fs.statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? now
+  if (now - writtenAt > KeptLeftovers.longestMillis) removeIfThere(path)
+}
 
 const unreadable = (path: string) =>
   Effect.logWarning(`${path} is not readable as a ledger and is deleted: what it said of mappings is lost`)
@@ -199,13 +208,12 @@ const storage = (parent: string, owner: ProcessTable.Owner): Ledger.Storage => {
       taken = []
     })
 
-  /** Every other process's file, and whether that process is gone. */
+  /** Every other ledger's file, one of this process too, and whether its process is gone. */
   const files = Effect.gen(function* () {
     const found = (yield* attempt(() => names(parent))).flatMap((name) => {
+      const path = Path.join(parent, name)
       const whose = ProcessTable.ownerOf(name)
-      return whose === undefined || (whose.id === owner.id && whose.started === owner.started)
-        ? []
-        : [{ path: Path.join(parent, name), whose }]
+      return whose === undefined || path === own || taken.includes(path) ? [] : [{ path, whose }]
     })
     return yield* Effect.forEach(found, (file) => Effect.map(isGone(file.whose), (gone) => ({ ...file, isGone: gone })))
   })
@@ -219,17 +227,24 @@ const storage = (parent: string, owner: ProcessTable.Owner): Ledger.Storage => {
     return []
   })
 
+  /** What is not wanted is as old as it was: else it would never be old. */
+  const writeRest = (path: string, entries: ReadonlyArray<Ledger.Entry>, before: string) =>
+    replaceIn(parent, path, encode({ version, entries }), Fs.statSync(before))
+
   const takeFile = Effect.fnUntraced(function* (
     { path, whose }: { readonly path: string; readonly whose: ProcessTable.Owner },
     wanted: (entry: Ledger.Entry) => boolean
   ) {
     const now = yield* Clock.currentTimeMillis
-    if (path.endsWith(".tmp") || (yield* attempt(() => isOld(path, now)))) {
+    if (path.endsWith(".tmp")) {
       yield* attempt(() => removeIfThere(path))
       return []
     }
     const entries = yield* readOrDelete(path)
-    if (!entries.some(wanted)) return []
+    if (!entries.some(wanted)) {
+      yield* attempt(() => removeIfOld(path, now))
+      return []
+    }
     return yield* attempt(() => {
       const mine = newFile(owner)
       try {
@@ -238,18 +253,29 @@ const storage = (parent: string, owner: ProcessTable.Owner): Ledger.Storage => {
         if (isMissing(error)) return []
         throw error
       }
-      const others = entries.filter((entry) => !wanted(entry))
-      if (others.length > 0) replaceIn(parent, newFile(whose), encode({ version, entries: others }))
+      try {
+        const others = entries.filter((entry) => !wanted(entry))
+        if (others.length > 0) writeRest(newFile(whose), others, mine)
+      } catch (error) {
+        Fs.renameSync(mine, path)
+        throw error
+      }
       taken.push(mine)
       return entries.filter(wanted)
     })
   })
 
+  const leaveFile = (path: string, { message }: Ledger.StorageError) =>
+    Effect.as(Effect.logDebug(`${path} is not taken over: ${message}`), [])
+
   return {
     write,
     takeOver: Effect.fnUntraced(function* (wanted) {
       const gone = (yield* files).filter((file) => file.isGone)
-      return (yield* Effect.forEach(gone, (file) => takeFile(file, wanted))).flat()
+      // What has been taken must come back from here, whatever becomes of the next one.
+      const take = (file: (typeof gone)[number]) =>
+        Effect.catch(takeFile(file, wanted), (error) => leaveFile(file.path, error))
+      return (yield* Effect.forEach(gone, take)).flat()
     }),
     others: Effect.gen(function* () {
       const [alive, gone]: [Array<Ledger.Entry>, Array<Ledger.Entry>] = [[], []]

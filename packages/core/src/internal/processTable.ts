@@ -8,8 +8,10 @@ export interface Owner {
   readonly started: string
 }
 
-/** What ids of processes are good for: one start of the system, and one namespace. */
+/** What ids of processes are good for: one start of the system on one machine, and one namespace. */
 export interface Surroundings {
+  /** Letters and digits; empty where nothing names the machine. */
+  readonly machine: string
   readonly bootId: string
   readonly namespace: string
 }
@@ -44,10 +46,15 @@ const parseStat = (text: string): Stat | undefined => {
 
 const digitsOf = (namespace: string): string => namespace.replace(/\D/g, "")
 
-/** When a process started: which start of the system, which namespace, and after how many ticks of the clock. */
-export const linuxStart = (stat: string | undefined, { bootId, namespace }: Surroundings): string | undefined => {
+/** When a process started: which start of the system, which namespace, after how many ticks of the clock, and where. */
+export const linuxStart = (
+  stat: string | undefined,
+  { bootId, machine, namespace }: Surroundings
+): string | undefined => {
   const parsed = stat === undefined ? undefined : parseStat(stat)
-  return parsed === undefined ? undefined : `${bootId.slice(0, 8)}-${digitsOf(namespace)}-${parsed.startTicks}`
+  if (parsed === undefined) return undefined
+  const start = `${bootId.slice(0, 8)}-${digitsOf(namespace)}-${parsed.startTicks}`
+  return machine === "" ? start : `${start}-${machine}`
 }
 
 /** What is dead and not yet buried by its parent: it runs no more. */
@@ -60,10 +67,17 @@ interface Now {
   readonly exists: boolean
 }
 
-/** Of another namespace nothing is known, nor of a name that another system gave. */
-export const isGoneOnLinux = (started: string, { exists, stat }: Now, { bootId, namespace }: Surroundings): boolean => {
-  const [boot, itsNamespace, ticks] = started.split("-")
-  if (ticks === undefined) return false
+/**
+ * Of another namespace nothing is known, nor of another machine that shares the directory, nor of a name that another
+ * system gave. A name without a machine is of this one.
+ */
+export const isGoneOnLinux = (
+  started: string,
+  { exists, stat }: Now,
+  { bootId, machine, namespace }: Surroundings
+): boolean => {
+  const [boot, itsNamespace, ticks, itsMachine = machine] = started.split("-")
+  if (ticks === undefined || itsMachine !== machine) return false
   if (boot !== bootId.slice(0, 8)) return true
   if (itsNamespace !== digitsOf(namespace)) return false
   const now = stat === undefined ? undefined : parseStat(stat)

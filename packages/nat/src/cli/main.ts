@@ -163,8 +163,11 @@ const logger = Logger.withConsoleError(
   })
 )
 
-/** Ends the program as `kill` would: what is mapped must be released. */
-const end = () => process.kill(process.pid, "SIGTERM")
+/**
+ * Ends the program as `kill` would: what is mapped must be released. Sent through the system, the signal would end it at
+ * once on Windows.
+ */
+const end = () => process.emit("SIGTERM", "SIGTERM")
 
 // A closed terminal, which may say so more than once, and a reader that has gone (`| head -1`) are reasons to end like
 // any other.

@@ -5,10 +5,12 @@
 import * as Ledger from "@effect-nat/core/Ledger"
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
 import * as NatError from "@effect-nat/core/NatError"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as NetAddress from "effect/net/NetAddress"
 import type * as Environment from "./environment.ts"
+import * as Lifetimes from "./lifetimes.ts"
 import * as Ways from "./ways.ts"
 
 /** Whose mapping it is, and on which gateway. */
@@ -32,7 +34,8 @@ export const make = (place: Place, request: MappingRequest.Resolved, nonce?: str
     internalPort: request.internalPort,
     externalPort: request.externalPort,
     description: request.description,
-    nonce
+    nonce,
+    lifetime: Duration.toSeconds(Lifetimes.asked(request))
   })
 
 const notOurAddress = (entry: Ledger.Entry) =>

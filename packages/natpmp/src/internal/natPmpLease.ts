@@ -16,6 +16,7 @@ import type * as NatPmpClient from "../NatPmpClient.ts"
 import type * as Environment from "./environment.ts"
 import * as Gateways from "./gateways.ts"
 import * as LedgerEntries from "./ledgerEntries.ts"
+import * as Lifetimes from "./lifetimes.ts"
 import type * as Recovery from "./recovery.ts"
 import type * as Ways from "./ways.ts"
 
@@ -29,7 +30,7 @@ export const probeTimeout: Duration.Duration = Duration.seconds(2)
 export const requestTimeout: Duration.Duration = Duration.seconds(16)
 
 /** The lifetime that is asked for where a permanent mapping is wanted. */
-export const permanentLifetime: Duration.Duration = Duration.days(1)
+export const permanentLifetime: Duration.Duration = Lifetimes.permanent
 
 /** So long a request may still be on its way to the gateway after this host has given it up. */
 export const overtaking: Duration.Duration = Duration.seconds(1)
@@ -207,11 +208,10 @@ export const make = (
 
   const grant = Effect.fnUntraced(function* (way: Ways.Ipv4Way, request: MappingRequest.Resolved) {
     if (request.internalAddress !== undefined) yield* checkHost(way, request.internalAddress)
-    const lifetime = Duration.isFinite(request.lifetime) ? request.lifetime : permanentLifetime
     mayHold = way
     yield* note(way, request)
     const granted = yield* way.natPmp
-      .map({ ...request, lifetime }, { timeout })
+      .map({ ...request, lifetime: Lifetimes.asked(request) }, { timeout })
       .pipe(Effect.tapError((error) => (hasLeftNothing(error) ? forget : Effect.void)))
     if (request.strictExternalPort && granted.externalPort !== request.externalPort) {
       yield* undo(way, request, timeout)

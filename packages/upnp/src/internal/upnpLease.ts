@@ -338,6 +338,13 @@ const isStillThere = (held: PortMappingEntry.PortMappingEntry, noted: Ledger.Ent
 const elsewhere = (noted: Ledger.Entry) =>
   NatError.fromReason(new NatError.NoGateway({ detail: `${noted.gateway} is not the gateway in use` }))
 
+const notOurAddress = ({ gateway, internalAddress }: Ledger.Entry) =>
+  NatError.fromReason(
+    new NatError.Unreachable({
+      detail: `only ${NetAddress.formatIp(internalAddress)} can delete its mappings on ${gateway}`
+    })
+  )
+
 /** The protocol of one mapping, in whose scope it learns. Each has its own, which knows what the mapping attempted. */
 export const make = Effect.fnUntraced(function* (current: CurrentGateway.CurrentGateway) {
   const scope = yield* Effect.scope
@@ -623,7 +630,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     if (wanted.internalClient !== lease.handle.entry.internalClient) {
       // This host has moved: packets to its old address help nobody. Some routers delete only their asker's mappings;
       // then the old one keeps its port until it runs out, and the new one gets another.
-      yield* Effect.ignore(clearOurs(session, lease.handle.entry))
+      yield* Effect.ignore(Effect.andThen(clearOurs(session, lease.handle.entry), page.strike))
       return yield* addOn(session, resolved)
     }
     // What an earlier attempt left at this port is this lease, which its release deletes.
@@ -705,6 +712,12 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     if (seen._tag === "Untold") return yield* seen.error
   })
 
+  /** Some routers delete what leads to an address for that address only: it waits until this host has it again. */
+  const clearNoted = (session: CurrentGateway.Session, key: PortMappingEntry.Key, noted: Ledger.Entry) =>
+    Effect.catchReason(clearEntry(session, key), "NatError", "NotAuthorized", (_, error) =>
+      Effect.flatMap(session.isOwn(noted.internalAddress), (isOwn) => (isOwn ? error : notOurAddress(noted)))
+    )
+
   /** Only what the router shows to be just that: a port may be another's by now, and whoever asks may be this host. */
   const discard = (noted: Ledger.Entry) =>
     current.use((session) =>
@@ -713,7 +726,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
         const { externalPort } = noted
         const key = { remoteHost: "", externalPort, protocol: PortMappingEntry.wireProtocol(noted.protocol) }
         const clear = Effect.flatMap(lookAt(session, key), (seen) =>
-          seen._tag === "Entry" && isStillThere(seen.entry, noted) ? clearEntry(session, key) : Effect.void
+          seen._tag === "Entry" && isStillThere(seen.entry, noted) ? clearNoted(session, key, noted) : Effect.void
         )
         yield* inTurn(session, clear)
       })
