@@ -160,7 +160,7 @@ describe("a mapping", () => {
       const mapping = yield* map()
       yield* router.goSilent()
       yield* TestClock.adjust("99 seconds")
-      assert.strictEqual(yield* formatted(mapping), "11.22.33.1:12001/tcp mapped")
+      assert.strictEqual(yield* formatted(mapping), "11.22.33.1:12001/tcp unconfirmed")
       yield* TestClock.adjust("3 seconds")
       assert.strictEqual(yield* formatted(mapping), "11.22.33.1:12001/tcp lost")
       assert.deepStrictEqual(yield* ports, [])
@@ -181,7 +181,8 @@ describe("a mapping", () => {
       yield* router.refuseNext("ActionFailed", "OutOfResources")
       yield* TestClock.adjust("100 seconds")
       yield* mapping.release
-      assert.lengthOf(yield* Fiber.join(changes), 1)
+      const told = (yield* Fiber.join(changes)).map(({ status }) => status)
+      assert.deepStrictEqual(told, ["mapped", "unconfirmed", "mapped", "unconfirmed", "mapped"])
     }).pipe(Effect.provide(SimulatedRouter.layer()))
   )
 

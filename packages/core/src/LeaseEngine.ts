@@ -199,7 +199,9 @@ const bounded = <A>(
 
 /** Whoever tells it is not ours, and a lease that is granted and not held yet must neither wait nor get lost for it. */
 const seenAddress = Effect.flatMap(DoubleNat.SeenAddress, (ask) =>
-  bounded(ask, "asking what the world sees").pipe(Effect.catchCause(() => Effect.undefined))
+  ask === Effect.undefined
+    ? Effect.undefined
+    : bounded(ask, "asking what the world sees").pipe(Effect.catchCause(() => Effect.undefined))
 )
 
 /** Whether it leads to the world is the same question for every protocol. */

@@ -3,8 +3,8 @@
  *
  * Each process writes its own file and no other, whole and by renaming it into its place, so that no two processes ever
  * write the same one and a file is never half written. Its name says whose it is: the process's id and when it started,
- * since ids are used again, and on which machine, since a directory may be shared by several. Whoever takes over what a process has left that is gone renames the file first: of two that
- * try, one succeeds.
+ * since ids are used again, and on which machine, since a directory may be shared by several. Whoever takes over what a
+ * process has left that is gone renames the file first: of two that try, one succeeds.
  *
  * @since 0.1.0
  */

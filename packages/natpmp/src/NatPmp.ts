@@ -42,6 +42,7 @@ import * as Layer from "effect/Layer"
 import type * as NetAddress from "effect/net/NetAddress"
 import type * as Scope from "effect/Scope"
 import * as Environment from "./internal/environment.ts"
+import * as Lifetimes from "./internal/lifetimes.ts"
 import * as NatPmpLease from "./internal/natPmpLease.ts"
 import * as NatPmpStrategy from "./internal/natPmpStrategy.ts"
 
@@ -96,7 +97,7 @@ export const requestTimeout: Duration.Duration = NatPmpLease.requestTimeout
  * @category defaults
  * @since 0.1.0
  */
-export const permanentLifetime: Duration.Duration = NatPmpLease.permanentLifetime
+export const permanentLifetime: Duration.Duration = Lifetimes.permanent
 
 /**
  * The strategy in an environment that it shares with another one; see `PortControl`.

@@ -29,9 +29,6 @@ export const probeTimeout: Duration.Duration = Duration.seconds(2)
 /** How long each request to a gateway that speaks NAT-PMP waits for its answer. */
 export const requestTimeout: Duration.Duration = Duration.seconds(16)
 
-/** The lifetime that is asked for where a permanent mapping is wanted. */
-export const permanentLifetime: Duration.Duration = Lifetimes.permanent
-
 /** So long a request may still be on its way to the gateway after this host has given it up. */
 export const overtaking: Duration.Duration = Duration.seconds(1)
 

@@ -25,6 +25,7 @@ import type * as Announcements from "./announcements.ts"
 import type * as Environment from "./environment.ts"
 import * as Gateways from "./gateways.ts"
 import * as LedgerEntries from "./ledgerEntries.ts"
+import * as Lifetimes from "./lifetimes.ts"
 import * as NatPmpLease from "./natPmpLease.ts"
 import * as PcpGateways from "./pcpGateways.ts"
 import * as Ways from "./ways.ts"
@@ -254,7 +255,7 @@ export const make = (
       internalPort: request.internalPort,
       externalPort: request.externalPort,
       nonce: yield* nonceOn(target.way),
-      lifetime: Duration.isFinite(request.lifetime) ? request.lifetime : NatPmpLease.permanentLifetime
+      lifetime: Lifetimes.asked(request)
     }
     if (!request.strictExternalPort) return yield* send(target, { ...wanted, externalAddress: before }, isRenewal)
     const granted = yield* send(target, { ...wanted, prefersFailure: true }, isRenewal).pipe(
