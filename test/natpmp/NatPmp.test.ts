@@ -280,6 +280,15 @@ describe("NatPmp", () => {
       })
     )
 
+    it.effect("says of a pinhole that it cannot open one, also where it has mapped the port", () =>
+      Effect.gen(function* () {
+        const { mapper } = yield* withMapper(Net.makeRouter().peer)
+        yield* mapper.map(wish)
+        const failure = yield* reason(mapper.map({ ...wish, family: "ipv6" }))
+        assert.include(failure.message, "IPv6 over NAT-PMP")
+      })
+    )
+
     it.effect("one internal port is held once: a second request is refused until the first is released", () =>
       Effect.gen(function* () {
         const { mapper, router } = yield* withRouter()

@@ -52,8 +52,8 @@ export const makeMapper = (
 ): PortMapper.PortMapper["Service"] => {
   const map = Effect.fn("NatPmp.map")(function* (request: MappingRequest.MappingRequest) {
     const protocol = NatPmpLease.make(environment, yield* NatPmpLease.makeOwn(environment), timeout)
-    const { internalPort, protocol: transport } = request
-    return yield* mapWith(environment, request, { internalPort, protocol: transport }, protocol)
+    const { family, internalPort, protocol: transport } = request
+    return yield* mapWith(environment, request, { family, internalPort, protocol: transport }, protocol)
   })
 
   const externalAddress = Effect.gen(function* () {
