@@ -4,7 +4,8 @@
  * Probes change nothing on a router, so they run side by side; a mapping is requested by one strategy at a time, since
  * the protocols share a router's table and undoing one request could take away what another has made. The strategies
  * stand in order of preference: a preferred one that is about to answer is waited for, briefly. What has mapped in a
- * network is used there from then on, without a probe, until it fails.
+ * network is used there from then on, without a probe, until it fails. A mapping whose protocol is gone goes on over
+ * another one: `mapping.current` says over which.
  *
  * **Example** (Map a port, whatever the router speaks)
  *
