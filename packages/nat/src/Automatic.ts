@@ -203,9 +203,12 @@ const attempt = Effect.fnUntraced(function* (
   }
 })
 
-/** In a scope of its own: what is granted to a request that is given up just then is released. */
+/**
+ * In a scope of its own: what is granted to a request that is given up just then is released. What the strategy asks the
+ * router beside it ends at the same time, so that the release does not wait for that.
+ */
 const mapWhole = Effect.fnUntraced(function* (strategy: Strategy.Strategy, request: MappingRequest.MappingRequest) {
-  const own = yield* Scope.fork(yield* Effect.scope)
+  const own = yield* Scope.fork(yield* Effect.scope, "parallel")
   const mapping = yield* strategy.mapper.map(request).pipe(
     Scope.provide(own),
     Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
