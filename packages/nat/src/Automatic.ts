@@ -221,19 +221,17 @@ const mapWhole = Effect.fnUntraced(function* (strategy: Strategy.Strategy, reque
  * search a hundred times.
  */
 const makeChoosing = Effect.map(Semaphore.make(1), (turn) => {
-  const failures = new Map<string, { readonly error: NatError.NatError; readonly at: number }>()
+  let failure: { readonly where: string; readonly error: NatError.NatError; readonly at: number } | undefined
   const noteFailure = (where: string, error: NatError.NatError) =>
     Effect.map(Monotonic.millis, (at) => {
-      if (error.reason._tag === "NoGateway") failures.set(where, { error, at })
+      if (error.reason._tag === "NoGateway") failure = { where, error, at }
     })
   return (where: string) =>
     <A, R>(choose: Effect.Effect<A, NatError.NatError, R>) =>
       Effect.flatMap(Monotonic.millis, (askedAt) =>
         turn.withPermit(
           Effect.suspend(() => {
-            const failure = failures.get(where)
-            if (failure !== undefined && failure.at > askedAt) return Effect.fail(failure.error)
-            failures.delete(where)
+            if (failure?.where === where && failure.at > askedAt) return Effect.fail(failure.error)
             return Effect.tapError(choose, (error) => noteFailure(where, error))
           })
         )
@@ -447,11 +445,12 @@ export const make = Effect.fnUntraced(function* (
   const map = Effect.fn("Automatic.map")((request: MappingRequest.MappingRequest) =>
     FollowedMapping.make({
       whoAnswers: (strategy) => answering.get(strategy) ?? whoAnswers(strategies),
-      map: (last) =>
+      map: (lost) =>
         Effect.flatMap(network, (where) => {
-          if (last === undefined) return mapNow(where, request)
-          memory.forget(where)
-          return mapNow(where, { ...request, externalPort: last.externalPort ?? request.externalPort })
+          if (lost === undefined) return mapNow(where, request)
+          // Unless another mapping that was lost has found another strategy already.
+          if (memory.recall(where)?.strategy === lost.strategy) memory.forget(where)
+          return mapNow(where, { ...request, externalPort: lost.last.externalPort ?? request.externalPort })
         })
     })
   )

@@ -33,6 +33,12 @@ export interface Answer {
   readonly gateway: Gateway.Gateway
 }
 
+/** A mapping as it was last, and who held it. */
+export interface Lost {
+  readonly last: PortMapping.PortMapping
+  readonly strategy: Strategy.Strategy
+}
+
 interface Held extends Mapped {
   /** Its end releases the mapping. */
   readonly scope: Scope.Closeable
@@ -41,7 +47,7 @@ interface Held extends Mapped {
 /** How such a mapping is made. */
 export interface Options {
   /** Maps by whoever can, and after a loss as it was last. */
-  readonly map: (last?: PortMapping.PortMapping) => Effect.Effect<Mapped, NatError.NatError, Scope.Scope>
+  readonly map: (lost?: Lost) => Effect.Effect<Mapped, NatError.NatError, Scope.Scope>
   /** Who answers now: this strategy, if it does, else another one. */
   readonly whoAnswers: (strategy: Strategy.Strategy) => Effect.Effect<Answer, NatError.NatError>
 }
@@ -61,9 +67,9 @@ export const make = Effect.fnUntraced(function* ({
 }: Options): Effect.fn.Return<PortMapper.Mapping, NatError.NatError, Scope.Scope> {
   const scope = yield* Effect.scope
 
-  const hold = Effect.fnUntraced(function* (last?: PortMapping.PortMapping) {
+  const hold = Effect.fnUntraced(function* (lost?: Lost) {
     const own = yield* Scope.fork(scope)
-    const mapped = yield* map(last).pipe(
+    const mapped = yield* map(lost).pipe(
       Scope.provide(own),
       Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
     )
@@ -74,11 +80,11 @@ export const make = Effect.fnUntraced(function* ({
   const { become, lose, mapping } = yield* SwitchedMapping.make(first.mapping)
 
   /** Until there is one again. What is granted is held, whoever interrupts. */
-  const holdAgain = Effect.fnUntraced(function* (last: PortMapping.PortMapping) {
+  const holdAgain = Effect.fnUntraced(function* (lost: Lost) {
     let pause = shortestPause
     while (true) {
       const held = yield* Effect.uninterruptibleMask((restore) =>
-        Effect.option(restore(hold(last))).pipe(
+        Effect.option(restore(hold(lost))).pipe(
           Effect.tap(Option.match({ onNone: () => Effect.void, onSome: (next) => become(next.mapping) }))
         )
       )
@@ -89,11 +95,12 @@ export const make = Effect.fnUntraced(function* ({
   })
 
   const exchange = Effect.fnUntraced(function* (held: Held, next: Strategy.Strategy) {
-    const last = yield* held.mapping.current
-    yield* Effect.logDebug(`${held.strategy.method} is silent, and ${next.method} answers`)
+    const { mapping: inner, strategy } = held
+    const last = yield* inner.current
+    yield* Effect.logDebug(`${strategy.method} is silent, and ${next.method} answers`)
     yield* lose
     yield* Scope.close(held.scope, Exit.void)
-    return yield* holdAgain(last)
+    return yield* holdAgain({ last, strategy })
   })
 
   /** Who holds it when it is in force again. */
