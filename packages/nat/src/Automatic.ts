@@ -147,6 +147,13 @@ const choose = Effect.fnUntraced(function* (strategies: Strategies, probe: Probe
 /** So that the request is on its way, and at the router, before the searches that keep both sides busy. */
 const headStart = Duration.millis(5)
 
+/** Where one strategy's answer is enough nobody else is asked before it had time to come. */
+const ownHeadStart = Duration.seconds(1)
+
+/** Until one had its head start, or has failed by then. */
+const behind = (first: Effect.Effect<unknown, unknown>, start: Duration.Duration) =>
+  Effect.raceFirst(Effect.sleep(start), Effect.ignore(Effect.andThen(first, Effect.never)))
+
 /** A request that is under way while others are probed. */
 interface Attempt {
   /** Whether its gateway is there, as far as it is known soon. */
@@ -176,6 +183,19 @@ const gatewayOf = (method: string, { gateway, internalAddress }: PortMapping.Por
         })
       )
 
+/**
+ * In a scope of its own: what is granted to a request that is given up just then is released. What the strategy asks the
+ * router beside it ends at the same time, so that the release does not wait for that.
+ */
+const mapWhole = Effect.fnUntraced(function* (strategy: Strategy.Strategy, request: MappingRequest.MappingRequest) {
+  const own = yield* Scope.fork(yield* Effect.scope, "parallel")
+  const mapping = yield* strategy.mapper.map(request).pipe(
+    Scope.provide(own),
+    Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
+  )
+  return { mapping, strategy } satisfies FollowedMapping.Mapped
+})
+
 /** Asks for a mapping that ends with the caller's scope, in a fiber that outlives the caller. */
 const attempt = Effect.fnUntraced(function* (
   strategy: Strategy.Strategy,
@@ -183,11 +203,7 @@ const attempt = Effect.fnUntraced(function* (
   outlive: Scope.Scope
 ): Effect.fn.Return<Attempt, never, Scope.Scope> {
   const own = yield* Scope.fork(yield* Effect.scope)
-  const asked = strategy.mapper.map(request).pipe(
-    Effect.map((mapping) => ({ mapping, strategy })),
-    Scope.provide(own),
-    Effect.provideService(Strategy.IsAttempt, true)
-  )
+  const asked = mapWhole(strategy, request).pipe(Scope.provide(own), Effect.provideService(Strategy.IsAttempt, true))
   const fiber = yield* Effect.forkIn(asked, outlive, { startImmediately: true })
   const result = Fiber.join(fiber)
   return {
@@ -201,19 +217,6 @@ const attempt = Effect.fnUntraced(function* (
     decided: Effect.catchIf(result, Fallback.isWorthAnotherTry, () => Effect.never).pipe(Effect.andThen(Effect.never)),
     giveUp: Effect.andThen(Fiber.interrupt(fiber), Scope.close(own, Exit.void))
   }
-})
-
-/**
- * In a scope of its own: what is granted to a request that is given up just then is released. What the strategy asks the
- * router beside it ends at the same time, so that the release does not wait for that.
- */
-const mapWhole = Effect.fnUntraced(function* (strategy: Strategy.Strategy, request: MappingRequest.MappingRequest) {
-  const own = yield* Scope.fork(yield* Effect.scope, "parallel")
-  const mapping = yield* strategy.mapper.map(request).pipe(
-    Scope.provide(own),
-    Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
-  )
-  return { mapping, strategy } satisfies FollowedMapping.Mapped
 })
 
 /**
@@ -237,6 +240,25 @@ const makeChoosing = Effect.map(Semaphore.make(1), (turn) => {
         )
       )
 })
+
+type Look = Effect.Effect<FollowedMapping.Answer, NatError.NatError>
+
+/** One look for all that want to know at about the same time: many mappings may be lost at once. */
+const makeLook = (look: Look) =>
+  Effect.map(Semaphore.make(1), (turn) => {
+    let last: { readonly exit: Exit.Exit<FollowedMapping.Answer, NatError.NatError>; readonly at: number } | undefined
+    const lookNow = Effect.gen(function* () {
+      const exit = yield* Effect.exit(look)
+      last = { exit, at: yield* Monotonic.millis }
+      return yield* exit
+    })
+    return (maxAge: Duration.Duration): Look =>
+      turn.withPermit(
+        Effect.flatMap(Monotonic.millis, (now) =>
+          last !== undefined && now - last.at <= Duration.toMillis(maxAge) ? last.exit : lookNow
+        )
+      )
+  })
 
 /** What is known of the networks that this host has been in: a strategy that answered there. */
 interface Known {
@@ -304,6 +326,15 @@ export const make = Effect.fnUntraced(function* (
         Effect.provideService(OnFinding, onFinding)
       )
     )
+
+  /** Whether this one answers, or else another. */
+  const ownFirst = Effect.fnUntraced(function* (own: Strategy.Strategy) {
+    const asked = yield* Effect.cached(own.probe)
+    const others = strategies.filter((other) => other !== own)
+    return yield* whoAnswers([own, ...others], (strategy) =>
+      strategy === own ? asked : Effect.andThen(behind(asked, ownHeadStart), strategy.probe)
+    )
+  })
 
   const seek = (among: Strategies, probe?: Probe) => Effect.map(whoAnswers(among, probe), ({ strategy }) => strategy)
 
@@ -400,10 +431,8 @@ export const make = Effect.fnUntraced(function* (
     request: MappingRequest.MappingRequest
   ) {
     const begun = yield* attempt(first, request, scope)
-    // Who has failed by then needs none.
-    const afterHeadStart = Effect.raceFirst(Effect.sleep(headStart), Effect.exit(begun.result))
     const others = seek(strategies, (strategy) =>
-      strategy === first ? begun.probe : Effect.andThen(afterHeadStart, strategy.probe)
+      strategy === first ? begun.probe : Effect.andThen(behind(begun.result, headStart), strategy.probe)
     )
     const best = yield* Effect.raceFirst(others, begun.decided).pipe(
       // The caller's error does not wait for it.
@@ -435,16 +464,12 @@ export const make = Effect.fnUntraced(function* (
     )
   })
 
-  const answering = new Map<Strategy.Strategy, ReturnType<typeof whoAnswers>>()
-  for (const strategy of strategies) {
-    const others = strategies.filter((other) => other !== strategy)
-    // Many mappings may be lost at once.
-    answering.set(strategy, yield* Effect.cachedWithTTL(whoAnswers([strategy, ...others]), patience))
-  }
+  const looks = new Map<Strategy.Strategy, (maxAge: Duration.Duration) => Look>()
+  for (const strategy of strategies) looks.set(strategy, yield* makeLook(ownFirst(strategy)))
 
   const map = Effect.fn("Automatic.map")((request: MappingRequest.MappingRequest) =>
     FollowedMapping.make({
-      whoAnswers: (strategy) => answering.get(strategy) ?? whoAnswers(strategies),
+      whoAnswers: (strategy, maxAge) => looks.get(strategy)?.(maxAge) ?? whoAnswers(strategies),
       map: (lost) =>
         Effect.flatMap(network, (where) => {
           if (lost === undefined) return mapNow(where, request)

@@ -48,15 +48,29 @@ interface Held extends Mapped {
 export interface Options {
   /** Maps by whoever can, and after a loss as it was last. */
   readonly map: (lost?: Lost) => Effect.Effect<Mapped, NatError.NatError, Scope.Scope>
-  /** Who answers now: this strategy, if it does, else another one. */
-  readonly whoAnswers: (strategy: Strategy.Strategy) => Effect.Effect<Answer, NatError.NatError>
+  /** Who answers: this strategy, if it does, else another one. An answer of this age will do. */
+  readonly whoAnswers: (
+    strategy: Strategy.Strategy,
+    maxAge: Duration.Duration
+  ) => Effect.Effect<Answer, NatError.NatError>
 }
 
 /** The lease engine asks again by itself, and most routers are back after it. */
 const shortestPause = Duration.seconds(5)
 const longestPause = Duration.minutes(5)
 
+/** How old an answer may be after such a pause: many mappings may wait, each for a time of its own. */
+const freshness = (pause: Duration.Duration) => Duration.max(Duration.times(pause, 0.5), Duration.seconds(4))
+
 const longer = (pause: Duration.Duration) => Duration.min(Duration.times(pause, 2), longestPause)
+
+/** A defect is a bug of a strategy, and no reason to give the mapping up. */
+const tried = <A, R>(effect: Effect.Effect<A, NatError.NatError, R>) =>
+  Effect.option(effect).pipe(
+    Effect.catchDefect((defect) =>
+      Effect.as(Effect.logError("a mapping that is not in force could not be looked after", defect), Option.none<A>())
+    )
+  )
 
 const isInForce = ({ status }: PortMapping.PortMapping): boolean => status === "mapped"
 
@@ -84,7 +98,7 @@ export const make = Effect.fnUntraced(function* ({
     let pause = shortestPause
     while (true) {
       const held = yield* Effect.uninterruptibleMask((restore) =>
-        Effect.option(restore(hold(lost))).pipe(
+        tried(restore(hold(lost))).pipe(
           Effect.tap(Option.match({ onNone: () => Effect.void, onSome: (next) => become(next.mapping) }))
         )
       )
@@ -110,7 +124,7 @@ export const make = Effect.fnUntraced(function* ({
       yield* Effect.sleep(pause)
       const now = yield* held.mapping.current
       if (isInForce(now)) return held
-      const answer = yield* Effect.option(whoAnswers(held.strategy))
+      const answer = yield* tried(whoAnswers(held.strategy, freshness(pause)))
       if (Option.isNone(answer)) continue
       const { gateway, strategy } = answer.value
       if (strategy === held.strategy) {
