@@ -32,6 +32,8 @@ interface Behaviour {
   mapsAfter: Duration.Input
   isThere?: boolean
   refusal?: NatError.NatError
+  /** Its probe dies. */
+  breaks?: boolean
   readonly mapsAsProbe?: boolean
 }
 
@@ -67,6 +69,7 @@ const makeStrategy = (method: string, behaviour: Behaviour) => {
     renew: Effect.fnUntraced(function* (lease) {
       yield* note("renew")
       if (behaviour.isThere === false) return yield* noGateway
+      if (behaviour.refusal !== undefined) return yield* behaviour.refusal
       return lease
     }),
     release: ({ handle }) => Effect.sync(() => void held.delete(handle)),
@@ -81,6 +84,7 @@ const makeStrategy = (method: string, behaviour: Behaviour) => {
   }
   const probe = Effect.gen(function* () {
     yield* note("probe")
+    if (behaviour.breaks === true) return yield* Effect.die("broken")
     yield* Effect.sleep(behaviour.answersAfter)
     if (behaviour.isThere === false) return yield* noGateway
     return new Gateway.Gateway({ name: method, address, method, localAddress: own, id: undefined, model: undefined })
@@ -192,6 +196,19 @@ describe("a mapping whose protocol is gone", () => {
     return { first, other, mapping, scope }
   })
 
+  /** Its gateway has answered since that the port is taken. */
+  const refused = Effect.gen(function* () {
+    const first = makeStrategy("pcp", { answersAfter: 0, mapsAfter: 0, mapsAsProbe: true })
+    const other = makeStrategy("upnp", { answersAfter: "10 millis", mapsAfter: 0 })
+    const scope = yield* Scope.make()
+    const mapper = yield* Automatic.make([first, other])
+    const mapping = yield* soon(Scope.provide(mapper.map(request), scope))
+    other.asked.splice(0)
+    first.behaviour.refusal = conflict
+    for (let minutes = 0; minutes < 125; minutes++) yield* TestClock.adjust("1 minute")
+    return { first, other, mapping, scope }
+  })
+
   it.effect("is held over another one that answers, and released there", () =>
     Effect.gen(function* () {
       const { first, mapping, other } = yield* lost(0)
@@ -212,6 +229,53 @@ describe("a mapping whose protocol is gone", () => {
       for (let minutes = 0; minutes < 60; minutes++) yield* TestClock.adjust("1 minute")
       assert.deepStrictEqual([first.held.size, other.held.size], [0, 0])
       assert.strictEqual(other.asked.filter((what) => what === "request").length, 1)
+    })
+  )
+
+  it.effect("asks nobody else where its own gateway answers and refuses", () =>
+    Effect.gen(function* () {
+      const { mapping, other, scope, first } = yield* refused
+      assert.strictEqual((yield* mapping.current).status, "lost")
+      assert.include(first.asked, "probe")
+      assert.deepStrictEqual(other.asked, [])
+      yield* Scope.close(scope, Exit.void)
+    })
+  )
+
+  it.effect("goes on being looked after when a strategy breaks meanwhile", () =>
+    Effect.gen(function* () {
+      const { mapping, first, other, scope } = yield* refused
+      first.behaviour.breaks = true
+      for (let minutes = 0; minutes < 15; minutes++) yield* TestClock.adjust("1 minute")
+      assert.strictEqual((yield* mapping.current).status, "lost")
+      first.behaviour.breaks = false
+      first.behaviour.isThere = false
+      for (let minutes = 0; minutes < 6; minutes++) yield* TestClock.adjust("1 minute")
+      const now = yield* mapping.current
+      assert.deepStrictEqual([now.method, now.status], ["upnp", "mapped"])
+      assert.deepStrictEqual([first.held.size, other.held.size], [0, 1])
+      yield* Scope.close(scope, Exit.void)
+    })
+  )
+
+  it.effect("is looked after together with others", () =>
+    Effect.gen(function* () {
+      const first = makeStrategy("pcp", { answersAfter: 0, mapsAfter: 0, mapsAsProbe: true })
+      const other = makeStrategy("upnp", { answersAfter: "10 millis", mapsAfter: 0, isThere: false })
+      const mapper = yield* Automatic.make([first, other])
+      const mappings: Array<PortMapper.Mapping> = []
+      for (let index = 0; index < 50; index++) {
+        mappings.push(yield* soon(mapper.map({ ...request, internalPort: 12_001 + index })))
+      }
+      first.behaviour.isThere = false
+      for (let minutes = 0; minutes < 150; minutes++) yield* TestClock.adjust("1 minute")
+      const all = yield* Effect.forEach(mappings, ({ current }) => current)
+      assert.deepStrictEqual(new Set(all.map(({ status }) => status)), new Set(["lost"]))
+      other.asked.splice(0)
+      for (let minutes = 0; minutes < 120; minutes++) yield* TestClock.adjust("1 minute")
+      // One alone asks every five minutes, 24 times.
+      assert.isAtLeast(other.asked.length, 24)
+      assert.isAtMost(other.asked.length, 48)
     })
   )
 
