@@ -221,7 +221,8 @@ labSuite("effect-nat without a gateway", () => {
         for (const args of [["map", "12000"], ["external"], ["list"], ["delete", "12000/tcp"]]) {
           const ended = yield* effectNat(lab, ...args)
           assert.strictEqual(ended.exitCode, 1, args.join(" "))
-          assert.match(ended.stderr, /^effect-nat: no gateway answered: .*\n$/)
+          // A search takes three seconds.
+          assert.match(ended.stderr, /^waiting for a gateway to answer …\neffect-nat: no gateway answered: .*\n$/)
           assert.strictEqual(ended.stdout, "")
         }
         assert.deepStrictEqual(yield* effectNat(lab, "gateways"), { exitCode: 0, stdout: "no gateways\n", stderr: "" })
@@ -303,7 +304,9 @@ labSuite("effect-nat map at a router that has died", () => {
         const failed = events(yield* program.stdout).filter((one) => one["event"] === "failed")
         assert.lengthOf(failed, 5)
         assert.isTrue(failed.every((one) => one["error"] === "TimedOut"))
-        assert.match(yield* program.stderr, /may be left on the gateway/)
+        const said = yield* program.stderr
+        assert.match(said, /^waiting for the gateway to confirm that 11\.22\.33\.1:12000\/tcp is deleted …$/m)
+        assert.match(said, /may be left on the gateway/)
       }),
     60_000
   )
@@ -354,7 +357,12 @@ labSuite("effect-nat gateways", () => {
         }
         const other = yield* effectNat(lab, "external", "--strategy", "upnp", "--gateway", "192.168.77.9")
         assert.strictEqual(other.exitCode, 1)
-        assert.match(other.stderr, /^effect-nat: no gateway answered: .*\n$/)
+        assert.match(other.stderr, /^effect-nat: no gateway answered: .*\n$/m)
+        const nobody = yield* effectNat(lab, "external", "--gateway", "nonsuch")
+        assert.strictEqual(nobody.exitCode, 1)
+        // Whoever reads it knows what to write.
+        assert.include(nobody.stderr, `upnp: none is called "nonsuch"; seen: ${name} (192.168.77.1)`)
+        assert.include(nobody.stderr, 'pcp and natpmp: no default gateway is "nonsuch"')
       }),
     60_000
   )

@@ -94,12 +94,20 @@ export const preferenceGrace: Duration.Duration = Duration.millis(150)
  */
 export const patience: Duration.Duration = Duration.seconds(4)
 
+/** What each of them said, once where several said the same. */
+const whatWasSaid = (causes: ReadonlyArray<{ readonly method: string; readonly detail: string }>): string => {
+  const methods = Arr.groupBy(causes, ({ detail }) => detail)
+  return Object.entries(methods)
+    .map(([detail, those]) => `${those.map(({ method }) => method).join(" and ")}: ${detail}`)
+    .join("; ")
+}
+
 /** A gateway that answered and cannot help says more than those that were silent. */
 const whyNone = (failures: ReadonlyArray<readonly [Strategy.Strategy, NatError.NatError]>): NatError.NatError => {
   const answered = failures.find(([, { reason }]) => reason._tag !== "NoGateway" && reason._tag !== "Unreachable")
   if (answered !== undefined) return answered[1]
   const causes = failures.map(([{ method }, error]) => ({ method, detail: NatError.brief(error) }))
-  return NatError.fromReason(new NatError.NoGateway({ detail: "", causes }))
+  return NatError.fromReason(new NatError.NoGateway({ detail: whatWasSaid(causes), causes }))
 }
 
 /**
@@ -303,7 +311,7 @@ export interface Options {
  * nothing for `patience` gives way to another that answers.
  *
  * Where all fail, the error is the chosen strategy's own; where none answered, `NoGateway`, or what a gateway said that
- * cannot help. What each of them said is in the `causes` of `NoGateway`, and in the log at debug level.
+ * cannot help. What each of them said is in the message and the `causes` of `NoGateway`, and in the log at debug level.
  *
  * @category constructors
  * @since 0.1.0

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Ref from "effect/Ref"
 import * as Stream from "effect/Stream"
 import * as Output from "./Output.ts"
+import * as Waiting from "./Waiting.ts"
 
 const unconfirmedMessage = "the gateway does not confirm it, so that it may not be in force; asking again until it does"
 const lostMessage = "the gateway no longer renews it; asking again until it does"
@@ -16,6 +17,7 @@ const lostMessage = "the gateway no longer renews it; asking again until it does
 const printRelease = Effect.fnUntraced(function* (asJson: boolean, mapping: PortMapper.Mapping) {
   const last = yield* mapping.current
   yield* mapping.release.pipe(
+    Waiting.forDeletion(last),
     Effect.matchEffect({
       onSuccess: () => Output.mappingEvent(asJson, "released", last),
       onFailure: (error) => Output.mappingFailure(asJson, last, error.reason._tag, error.message)
@@ -75,6 +77,7 @@ export const acquire = Effect.fnUntraced(function* (asJson: boolean, request: Ma
   const mapper = yield* PortMapper.PortMapper
   return yield* Effect.uninterruptibleMask((restore) =>
     restore(mapper.map(request)).pipe(
+      Waiting.forAnswer,
       Effect.tapError((error) => Output.requestFailure(asJson, request, error)),
       Effect.tap((mapping) => Effect.addFinalizer(() => printRelease(asJson, mapping))),
       Effect.flatMap((mapping) => Effect.map(mapping.current, (printed) => ({ mapping, printed }))),

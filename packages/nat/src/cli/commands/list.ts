@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as Output from "../Output.ts"
 import * as Strategy from "../Strategy.ts"
+import * as Waiting from "../Waiting.ts"
 
 const headings = [
   "Remote host",
@@ -22,6 +23,7 @@ const headings = [
 /** Prints the list. */
 export const run = (input: Strategy.Choice & { readonly json: boolean }) =>
   PortMapper.PortMapper.use((mapper) => Stream.runCollect(mapper.list)).pipe(
+    Waiting.forAnswer,
     Effect.map((mappings) => mappings.map(Output.listedMapping)),
     Effect.flatMap((rows) => {
       if (input.json) return Output.json(rows)
