@@ -285,6 +285,26 @@ describe("Pcp", () => {
       }).pipe(Effect.provide(MemoryLedger.layer))
     )
 
+    it.effect.each(["pcp", "natPmp"] as const)("is noted for the address that it was granted to (%s)", (which) =>
+      Effect.gen(function* () {
+        const router = Router.make()
+        const network = yield* Net.make(router.peer)
+        const { [which]: strategy } = yield* Effect.provide(PortControl.makeStrategies(), network.layer)
+        yield* strategy.mapper.map({ ...wish, internalPort: 9000 })
+        // This host's address changes, and nobody has noticed yet.
+        const before = network.own
+        network.own = Net.ipv4("192.168.77.3")
+        router.client = network.own
+        network.isGone = (address) => Equal.equals(address, before)
+        yield* strategy.mapper.map(wish)
+        const noted = yield* (yield* Ledger.Ledger).entries(strategy.method)
+        assert.include(
+          noted.map(({ key }) => key),
+          "tcp 192.168.77.3:12000"
+        )
+      }).pipe(Effect.provide(MemoryLedger.layer))
+    )
+
     it.effect("what nobody has answered is known for as long as somebody may hold it, and a day longer", () =>
       Effect.gen(function* () {
         const { mapper } = yield* withMapper(Net.silent)

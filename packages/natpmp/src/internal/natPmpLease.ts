@@ -197,19 +197,18 @@ export const make = (
   })
 
   /** A gateway maps for the address that asks. */
-  const note = (way: Ways.Ipv4Way, request: MappingRequest.Resolved) =>
-    way.ownAddress.pipe(
-      Effect.flatMap((internalAddress) => page.note(LedgerEntries.make({ method, way, internalAddress }, request))),
-      Effect.ignore
-    )
+  const note = (way: Ways.Ipv4Way, request: MappingRequest.Resolved, internalAddress: NetAddress.IpAddress) =>
+    page.note(LedgerEntries.make({ method, way, internalAddress }, request))
 
   const grant = Effect.fnUntraced(function* (way: Ways.Ipv4Way, request: MappingRequest.Resolved) {
     if (request.internalAddress !== undefined) yield* checkHost(way, request.internalAddress)
     mayHold = way
-    yield* note(way, request)
+    yield* Effect.ignore(Effect.flatMap(way.ownAddress, (own) => note(way, request, own)))
     const granted = yield* way.natPmp
       .map({ ...request, lifetime: Lifetimes.asked(request) }, { timeout })
       .pipe(Effect.tapError((error) => (hasLeftNothing(error) ? forget : Effect.void)))
+    // This host's address may just have changed.
+    yield* note(way, request, granted.localAddress)
     if (request.strictExternalPort && granted.externalPort !== request.externalPort) {
       yield* undo(way, request, timeout)
       yield* forget

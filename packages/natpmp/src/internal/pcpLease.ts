@@ -191,11 +191,14 @@ export const make = (
       yield* environment.warnOfNat(way.peer.address, externalAddress)
     }
     wasGranted = true
+    const nonce = yield* nonceOn(way)
+    // This host's address may just have changed.
+    yield* page.note(LedgerEntries.make({ method, way, internalAddress }, request, nonce))
     const isUnknown = typeof place === "object" && NetAddress.isUnspecified(place)
     yield* registration.hold({
       way,
       mapping,
-      nonce: yield* nonceOn(way),
+      nonce,
       place: isUnknown && other === undefined ? NatPmpLease.placeOf(internalAddress) : place
     })
     if (before !== undefined && !Equal.equals(before, externalAddress)) yield* recovery.moved(way.gateway, before)
