@@ -49,6 +49,10 @@ const maps = (router: Router.PcpRouter) => router.asked.filter((one) => one !== 
 const entries = (router: Router.PcpRouter) =>
   Effect.map(Clock.currentTimeMillis, (now) => router.model.entries(now).map(({ externalPort }) => externalPort))
 
+/** Renewals follow each other, so time passes in steps. */
+const passes = (seconds: number) =>
+  Effect.forEach(Array.from({ length: seconds }), () => TestClock.adjust("1 second"), { discard: true })
+
 const joined = (network: Net.Network) => [...network.ears].map((ear) => ear.joined.join(", "))
 
 describe("announcements", () => {
@@ -231,6 +235,43 @@ describe("announcements", () => {
       })
     )
 
+    it.effect.each(["pcp", "natPmp"] as const)("is recovered from each time, however often (%s)", (which) =>
+      Effect.gen(function* () {
+        const { network, router, ...mappers } = yield* withStrategies()
+        yield* mappers[which].map(wish)
+        yield* mappers[which].map({ ...wish, protocol: "udp" })
+        yield* TestClock.adjust("1 minute")
+        for (let round = 0; round < 30; round++) {
+          yield* reboot(router)
+          yield* say(network, which === "pcp" ? yield* router.announce : yield* announceNatPmp(router))
+          yield* passes(12)
+          assert.deepStrictEqual(yield* entries(router), [12001, 12001], `round ${round}`)
+          yield* passes(18)
+        }
+      })
+    )
+
+    it.effect.each(Array.from({ length: 4 }, (_, run) => run))(
+      "that a gateway tells all the time, whose epoch stands still, costs ever fewer renewals (run %i)",
+      () =>
+        Effect.gen(function* () {
+          const router = Router.make()
+          router.alter = (answer) =>
+            Codec.encodeResponse({ ...Result.getOrThrow(Codec.decodeResponse(answer)), epoch: 3600 })
+          const { network, pcp } = yield* withStrategies(router)
+          yield* pcp.map({ ...wish, lifetime: "1 day" })
+          yield* TestClock.adjust("1 minute")
+          const announcement = Codec.encodeResponse({ _tag: "AnnounceResponse", epoch: 3600, options: [] })
+          for (let round = 0; round < 60; round++) {
+            yield* say(network, announcement)
+            yield* passes(10)
+          }
+          // At once, then after 5, 10, 20, 40, 80 and 160 seconds, and after 300.
+          console.log(router.asked.length, "MAPS", maps(router))
+          assert.isAtMost(maps(router), 9)
+        })
+    )
+
     it.effect("that one protocol announces when all is mapped again is the one that the other has announced", () =>
       Effect.gen(function* () {
         const { natPmp, network, router } = yield* withStrategies()
@@ -356,6 +397,23 @@ describe("announcements", () => {
           yield* TestClock.adjust("10 minutes")
           assert.strictEqual(maps(router), before)
         })
+    )
+
+    it.effect("that comes and goes is told each time", () =>
+      Effect.gen(function* () {
+        const { natPmp, network, router } = yield* withStrategies()
+        const mapping = yield* natPmp.map(wish)
+        yield* TestClock.adjust("1 minute")
+        for (let round = 0; round < 30; round++) {
+          const address = `11.22.33.${round % 2 === 0 ? 9 : 1}`
+          router.model.changeExternalAddress(Net.ipv4(address))
+          yield* say(network, yield* announceNatPmp(router))
+          yield* passes(12)
+          const { externalAddress } = yield* mapping.current
+          assert.strictEqual(externalAddress && NetAddress.formatIp(externalAddress), address, `round ${round}`)
+          yield* passes(18)
+        }
+      })
     )
 
     it.effect.each(["pcp", "natPmp"] as const)("that another mapping's renewal shows is spread (%s)", (which) =>

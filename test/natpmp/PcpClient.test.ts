@@ -382,7 +382,12 @@ describe("PcpClient", () => {
           const fiber = yield* Effect.forkChild(client.map(mapping))
           yield* TestClock.adjust("99 millis")
           assert.isUndefined(fiber.pollUnsafe())
-          assert.deepStrictEqual(yield* client.tableState, { epoch: undefined, restarts: 0, version: undefined })
+          assert.deepStrictEqual(yield* client.tableState, {
+            epoch: undefined,
+            answered: undefined,
+            restarts: 0,
+            version: undefined
+          })
           yield* TestClock.adjust("1 millis")
           assert.strictEqual((yield* Fiber.join(fiber)).externalPort, 12001)
           const after = yield* Net.ignoredByReason

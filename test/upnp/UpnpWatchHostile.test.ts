@@ -11,7 +11,6 @@ import * as NetAddress from "effect/net/NetAddress"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as CurrentGateway from "../../packages/upnp/src/internal/currentGateway.ts"
-import * as RestartLimit from "@effect-nat/core/RestartLimit"
 import * as Network from "./network.ts"
 import * as Router from "./router.ts"
 
@@ -67,33 +66,22 @@ describe("somebody who says again and again that the router restarted", () => {
     )
   })
 
-  it.effect("delays the next restart only until it has been calm for ten minutes, and only of that router", () =>
-    Effect.gen(function* () {
-      const limit = yield* RestartLimit.make
-      const acted: Array<string> = []
-      const restart = (device: string) =>
-        limit(
-          device,
-          Effect.sync(() => acted.push(device))
-        )
-      yield* Effect.forEach(["a", "a", "a", "b"], restart)
-      assert.deepStrictEqual(acted, ["a", "b"])
-      yield* TestClock.adjust("4 seconds")
-      assert.lengthOf(acted, 2)
-      yield* TestClock.adjust("1 second")
-      assert.deepStrictEqual(acted, ["a", "b", "a"])
-      yield* restart("a")
-      yield* TestClock.adjust("9 seconds")
-      assert.lengthOf(acted, 3)
-      yield* TestClock.adjust("1 second")
-      assert.lengthOf(acted, 4)
-      yield* TestClock.adjust("10 minutes")
-      yield* restart("a")
-      yield* restart("a")
-      yield* TestClock.adjust("5 seconds")
-      assert.lengthOf(acted, 6)
-    })
-  )
+  it.effect("is told from a router that does restart, and is recovered from each time", () => {
+    const router = Router.makeRouter()
+    return watched(router, (network) =>
+      Effect.gen(function* () {
+        yield* Effect.forEach([12001, 12002], map)
+        yield* passes("1 minute")
+        for (let round = 0; round < 20; round++) {
+          router.restart(6000 + round)
+          network.announce(router.address, router.notify("alive", { bootId: 2 + round }))
+          yield* passes("10 seconds")
+          assert.lengthOf(router.entries, 2, `round ${round}`)
+          yield* passes("20 seconds")
+        }
+      })
+    )
+  })
 })
 
 /** Ports to listen on, where nothing ever comes in. */

@@ -131,8 +131,10 @@ export interface Granted {
  * @since 0.1.0
  */
 export interface TableState {
-  /** As of the last answer; `undefined` before the first one. */
+  /** As of the last answer or announcement; `undefined` before the first one. */
   readonly epoch: Epoch.Epoch | undefined
+  /** As of the last answer: an announcement may be anybody's. */
+  readonly answered: Epoch.Epoch | undefined
   /** How often an answer showed that the gateway has lost its mappings (RFC 6886 §3.6). */
   readonly restarts: number
 }
@@ -414,7 +416,7 @@ export const makeOn = Effect.fnUntraced(function* (
     delete: remove,
     deleteAll,
     hear,
-    tableState: Effect.sync(() => ({ epoch: track.latest(), restarts: track.restarts() }))
+    tableState: Effect.sync(() => ({ epoch: track.latest(), answered: track.answered(), restarts: track.restarts() }))
   }
 })
 

@@ -162,8 +162,10 @@ export interface Announced {
  * @since 0.1.0
  */
 export interface TableState {
-  /** As of the last answer; `undefined` before the first one. */
+  /** As of the last answer or announcement; `undefined` before the first one. */
   readonly epoch: Epoch.Epoch | undefined
+  /** As of the last answer: an announcement may be anybody's. */
+  readonly answered: Epoch.Epoch | undefined
   /** How often an answer showed that the server may have lost its mappings (RFC 6887 §8.5). */
   readonly restarts: number
   /** The version that the server is known to speak: 2 is PCP, 0 is NAT-PMP; `undefined` before it has said so. */
@@ -595,7 +597,12 @@ export const makeOn = (channel: GatewayChannel.GatewayChannel, notices: Notices.
     hear: ({ epoch: seconds }) =>
       Effect.flatMap(Clock.monotonicTimeNanos, (receivedAt) => learn(seconds, receivedAt, true)),
     forget,
-    tableState: Effect.sync(() => ({ epoch: track.latest(), restarts: track.restarts(), version }))
+    tableState: Effect.sync(() => ({
+      epoch: track.latest(),
+      answered: track.answered(),
+      restarts: track.restarts(),
+      version
+    }))
   }
 }
 

@@ -11,6 +11,8 @@ export interface EpochTrack {
   readonly note: (count: Notices.Count, isAnnounced: boolean) => boolean
   /** The latest one. */
   readonly latest: () => Notices.Count | undefined
+  /** The latest one in an answer, which not anybody could have told. */
+  readonly answered: () => Notices.Count | undefined
   /** How often it has restarted. */
   readonly restarts: () => number
 }
@@ -33,6 +35,7 @@ export const make = (hasRestarted: (previous: Notices.Count, current: Notices.Co
       return isNews
     },
     latest: () => latest,
+    answered: () => answered,
     restarts: () => restarts
   }
 }

@@ -5,7 +5,7 @@
  * An announcement reaches all hosts of the network in one moment, so each waits up to 5 seconds before it acts
  * (RFC 6887 §14.1.3), and also when an answer has shown the restart (RFC 6886 §3.7); and as anybody in the network may
  * send an announcement in the gateway's name, restarts are believed ever more rarely while there are more of them (see
- * core's `RestartLimit`).
+ * core's `RestartLimit`), unless the gateway's own answers bear them out.
  */
 import * as Monotonic from "@effect-nat/core/Monotonic"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
@@ -83,7 +83,18 @@ const askTimeout = Duration.seconds(24)
 /** Two moments are one where they are counted in whole seconds, and packets take their time. */
 const sameMoment = 2
 
+/** In seconds: an answer that comes so much later shows whether the epoch goes on from when the restart was said to be. */
+const shortestProof = 3
+
 const monotonicSeconds = Effect.map(Monotonic.millis, (millis) => millis / 1000)
+
+const isSameMoment = (self: number, that: number): boolean => Math.abs(self - that) <= sameMoment
+
+/** When an epoch was told, in seconds of the monotonic clock. */
+const secondsOf = ({ receivedAt }: Notices.Count): number => Number(receivedAt) / nanosPerSecond
+
+/** When it began, in the same seconds. */
+const startOf = (epoch: Notices.Count): number => secondsOf(epoch) - epoch.seconds
 
 interface Mapping {
   held: Held | undefined
@@ -103,6 +114,10 @@ const isNamed = (held: Held, { internalPort, nonce, protocol }: PcpCodec.Mapping
   held.nonce === nonce &&
   held.mapping.internalPort === internalPort &&
   PcpCodec.ProtocolNumber[held.mapping.protocol] === protocol
+
+/** What is believed of a gateway apart from that it has restarted. */
+const addressOf = (gateway: string): string => `${gateway} address`
+const suspicionOf = (gateway: string): string => `${gateway} suspected`
 
 /** Whether it is what an answer has granted. */
 const isGranted = ({ mapping, nonce }: Held, granted: Notices.Granted | undefined): boolean =>
@@ -153,6 +168,11 @@ export const make = Effect.fnUntraced(function* (
   /** By gateway, when its mapping table was empty, in seconds of the monotonic clock. */
   const restarts = new Map<string, number>()
 
+  /** By gateway, the last restart that was believed, and when, in the same seconds. */
+  const beliefs = new Map<string, { readonly startedAt: number; readonly at: number }>()
+  /** By gateway, the external address that it has announced last. */
+  const announcedAddresses = new Map<string, string>()
+
   const on = (gateway: string) => [...mappings].filter(({ held }) => held?.way.gateway === gateway)
 
   const wakeThose = (gateway: string, which: (held: Held, mapping: Mapping) => boolean) =>
@@ -165,29 +185,55 @@ export const make = Effect.fnUntraced(function* (
     )
 
   /** Many hosts hear the same at the same time. */
-  const later = (act: Effect.Effect<void>) =>
-    Effect.flatMap(Random.nextBetween(0, longestDelay), (seconds) =>
+  const later = (act: Effect.Effect<void>, shortestDelay = 0) =>
+    Effect.flatMap(Random.nextBetween(shortestDelay, longestDelay), (seconds) =>
       Effect.asVoid(Effect.forkIn(Effect.delay(act, { seconds }), scope))
     )
 
+  /** Asks a gateway that may have restarted; an answer that says so is noticed like any other. */
+  const investigate = ({ gateway, pcp }: Ways.Way) =>
+    Effect.gen(function* () {
+      const before = yield* pcp.tableState
+      yield* pcp.announce({ timeout: askTimeout })
+      const { answered } = yield* pcp.tableState
+      if (before.answered === undefined || answered === undefined) return
+      if (startOf(answered) - startOf(before.answered) > sameMoment) yield* limit.confirm(suspicionOf(gateway))
+    }).pipe(Effect.ignore)
+
+  /** What was said is what the gateway has answered, too: that it has this address, and has restarted just then. */
+  const prove = Effect.fnUntraced(function* ({ mapping, nonce, way: { gateway, natPmp, pcp } }: Held) {
+    const isAnnounced = announcedAddresses.get(gateway) === textOf(mapping.externalAddress)
+    if (isAnnounced) yield* limit.confirm(addressOf(gateway))
+    const { answered } = yield* nonce === undefined && natPmp !== undefined ? natPmp.tableState : pcp.tableState
+    const belief = beliefs.get(gateway)
+    if (answered === undefined || belief === undefined || secondsOf(answered) - belief.at < shortestProof) return
+    if (!isSameMoment(startOf(answered), belief.startedAt)) return
+    yield* limit.confirm(gateway)
+  })
+
   const noticesOf = (gateway: string): Notices.Notices => ({
-    restarted: Effect.fnUntraced(function* ({ receivedAt, seconds }, granted) {
-      const toldAt = Number(receivedAt) / nanosPerSecond
-      const startedAt = toldAt - seconds
+    restarted: Effect.fnUntraced(function* (count, granted) {
+      const toldAt = secondsOf(count)
+      const startedAt = startOf(count)
       const known = restarts.get(gateway)
-      if (known !== undefined && Math.abs(startedAt - known) <= sameMoment) return
+      if (known !== undefined && isSameMoment(startedAt, known)) return
       restarts.set(gateway, startedAt)
       yield* Effect.logDebug(`${gateway} has lost its mappings`)
       // What is asked for before it is acted upon is there. One that was asked for before may have been granted before.
       const isLost = (held: Held, { begunAt }: Mapping) => begunAt < toldAt && !isGranted(held, granted)
-      const wakeAll = later(wakeThose(gateway, isLost))
-      yield* limit(gateway, wakeAll)
+      const wakeAll = Effect.flatMap(monotonicSeconds, (now) => {
+        beliefs.set(gateway, { startedAt, at: now })
+        // The renewals prove it, where they come late enough.
+        return later(wakeThose(gateway, isLost), limit.isGrowing(gateway) ? shortestProof : 0)
+      })
+      yield* limit.act(gateway, wakeAll)
     }),
     readdressed: Effect.fnUntraced(function* (address, isAnnounced) {
       const isTold = ({ mapping }: Held) => textOf(mapping.externalAddress) === textOf(address)
       yield* Effect.logDebug(`${gateway} has the external address ${textOf(address)}`)
       if (!isAnnounced) return yield* wakeThose(gateway, (held, { isBusy }) => !isBusy && !isTold(held))
-      yield* limit(`${gateway} address`, later(wakeThose(gateway, (held) => !isTold(held))))
+      announcedAddresses.set(gateway, textOf(address))
+      yield* limit.act(addressOf(gateway), later(wakeThose(gateway, (held) => !isTold(held))))
     })
   })
 
@@ -229,7 +275,8 @@ export const make = Effect.fnUntraced(function* (
           mapping.heldAt = now
           mapping.isBusy = false
           // Only of PCP's mappings more is said there.
-          return Effect.andThen(held.nonce === undefined ? socket.letGo : socket.keep(held.way), listen)
+          const hear = held.nonce === undefined ? socket.letGo : socket.keep(held.way)
+          return Effect.all([prove(held), hear, listen], { discard: true })
         }),
       letGo,
       whenWoken: Queue.take(woken)
@@ -243,20 +290,19 @@ export const make = Effect.fnUntraced(function* (
     noticesOf,
     moved: (gateway, from) =>
       wakeThose(gateway, ({ mapping }, { isBusy }) => !isBusy && textOf(mapping.externalAddress) === textOf(from)),
-    suspected: ({ gateway, pcp }) =>
-      limit(`${gateway} suspected`, later(Effect.ignore(pcp.announce({ timeout: askTimeout })))),
+    suspected: (way) => limit.act(suspicionOf(way.gateway), later(investigate(way))),
     began: Effect.fnUntraced(function* (gateway, epoch) {
       const latestStart = (yield* monotonicSeconds) - epoch
       const isDoubtful = ({ begunAt }: Mapping) => begunAt < latestStart && latestStart - begunAt <= sameMoment
       if (!on(gateway).some(isDoubtful)) return
-      yield* limit(gateway, later(wakeThose(gateway, (_, mapping) => isDoubtful(mapping))))
+      yield* limit.act(gateway, later(wakeThose(gateway, (_, mapping) => isDoubtful(mapping))))
     }),
     announced: Effect.fnUntraced(function* (way, epoch) {
       const startedAt = (yield* monotonicSeconds) - epoch
       const isOlder = ({ begunAt, held }: Mapping) => held?.nonce === undefined && begunAt < startedAt - sameMoment
       if (way.natPmp === undefined || !on(way.gateway).some(isOlder)) return
       const ask = Effect.ignore(way.natPmp.externalAddress({ timeout: askTimeout }))
-      yield* limit(`${way.gateway} announced`, Effect.asVoid(Effect.forkIn(ask, scope)))
+      yield* limit.act(`${way.gateway} announced`, Effect.asVoid(Effect.forkIn(ask, scope)))
     }),
     updated: Effect.fnUntraced(function* (gateway, response) {
       const named = [...mappings].find(
@@ -265,7 +311,7 @@ export const make = Effect.fnUntraced(function* (
       if (named?.held === undefined) return "unknown"
       const age = (yield* monotonicSeconds) - named.heldAt
       if (isAsHeld(named.held, age, response)) return "same"
-      yield* limit(`${gateway} ${response.nonce}`, named.wake)
+      yield* limit.act(`${gateway} ${response.nonce}`, named.wake)
       return "changed"
     })
   }

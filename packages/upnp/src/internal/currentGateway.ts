@@ -92,6 +92,8 @@ export interface CurrentGateway {
   readonly isHeld: (session: Session, key: PortMappingEntry.Key) => boolean
   /** Whether a mapping of this program holds a pinhole for this flow. */
   readonly isFlowHeld: (session: Session, flow: string) => boolean
+  /** The gateway does not have what a mapping holds there: what was said of a restart is true. */
+  readonly hasForgotten: (session: Session) => Effect.Effect<void>
   /**
    * Does something with the gateway, which is searched for if need be, and anew when this host has another default
    * gateway than it had then. Where it turns out to be gone, it is searched for once more and the effect runs again; an
@@ -328,6 +330,7 @@ export const makeFrom = Effect.fnUntraced(function* ({
   }
 
   const restartLimit = yield* RestartLimit.make
+  const subscriptionOf = (device: string): string => `${device} subscription`
 
   const restarted = (one: Session) =>
     Effect.andThen(
@@ -341,9 +344,9 @@ export const makeFrom = Effect.fnUntraced(function* ({
     hasAddress: (address) => Effect.andThen(one.report(address), spread(address)),
     mayHaveForgotten: wakeThose(isHolding),
     // Some routers forget each subscription soon, and nothing else.
-    hasForgottenSubscription: restartLimit(`${deviceOf(one.gateway)} subscription`, wakeThose(isHolding)),
+    hasForgottenSubscription: restartLimit.act(subscriptionOf(deviceOf(one.gateway)), wakeThose(isHolding)),
     hasRestarted: restarted(one),
-    saysItRestarted: restartLimit(deviceOf(one.gateway), restarted(one))
+    saysItRestarted: restartLimit.act(deviceOf(one.gateway), restarted(one))
   })
 
   /** A renewal that began before its session was given up ends after others have found the gateway anew. */
@@ -407,6 +410,10 @@ export const makeFrom = Effect.fnUntraced(function* ({
     ledger: yield* Ledger.Ledger,
     network,
     register,
+    hasForgotten: ({ gateway }) => {
+      const device = deviceOf(gateway)
+      return Effect.andThen(restartLimit.confirm(device), restartLimit.confirm(subscriptionOf(device)))
+    },
     isFlowHeld: (one, flow) => [...mappings].some(({ entry }) => entry === flowOf(one, flow)),
     isHeld: (one, key) => [...mappings].some(({ entry }) => entry === entryOf(one, key)),
     use: (f) => Effect.catchReason(attempt(f), "NatError", "Unreachable", () => attempt(f))

@@ -639,6 +639,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
       Effect.mapError((error) => ActionFailure.toNatError(error, { action: "AddPortMapping", externalPort }))
     )
     const isFree = seen._tag !== "Entry"
+    if (seen._tag === "Nothing") yield* current.hasForgotten(session)
     yield* attempt({ session, entry: wanted, wasFree: isFree, isOursByHost: isFree })
     const entry = yield* Effect.mapError(add({ session, entry: wanted, instead: asItIs }), (error) =>
       ActionFailure.toNatError(error, { action: "AddPortMapping", externalPort })

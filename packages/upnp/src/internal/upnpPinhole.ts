@@ -259,10 +259,12 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
       : Effect.succeed(false)
 
   /** Whether it was still there. */
-  const update = ({ firewall }: Handle, uniqueId: number, leaseSeconds: number) =>
+  const update = ({ firewall, session }: Handle, uniqueId: number, leaseSeconds: number) =>
     firewall.updatePinhole({ uniqueId, leaseSeconds }).pipe(
       Effect.as(true),
-      Effect.catchTag("UpnpFault", (fault) => (isGone(fault) ? Effect.succeed(false) : failed(fault, "UpdatePinhole")))
+      Effect.catchTag("UpnpFault", (fault) =>
+        isGone(fault) ? Effect.as(current.hasForgotten(session), false) : failed(fault, "UpdatePinhole")
+      )
     )
 
   const renew = Effect.fnUntraced(function* (
