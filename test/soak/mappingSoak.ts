@@ -160,7 +160,10 @@ export const run = Effect.fnUntraced(function* ({ onProgress, pause, seconds, se
     while (!isOver()) {
       const time = Date.now()
       const { address, port } = toldAddress(yield* program.stdout)
-      const outcome = yield* lab.tcpProbe("wan", address, port, { timeout: "1500 millis" })
+      // On a machine that is too busy to look nothing was reached, and the soak goes on.
+      const outcome = yield* lab
+        .tcpProbe("wan", address, port, { timeout: "1500 millis" })
+        .pipe(Effect.catchTag("LabError", ({ message }) => onProgress(`no look: ${message}`)))
       probes.push({ isReached: outcome === "reachable", time })
       yield* Effect.sleep(Math.max(0, time + 1000 - Date.now()))
     }
