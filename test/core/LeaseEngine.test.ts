@@ -878,6 +878,29 @@ describe("LeaseEngine", () => {
       })
     )
 
+    it.effect("what is granted anew is released also while the address that the world sees is asked for", () =>
+      Effect.gen(function* () {
+        const { calls, count, protocol } = scripted({ renew: () => Effect.fail(refused) })
+        let isSlow = false
+        const seen = Effect.suspend(() => Effect.delay(Effect.undefined, isSlow ? "3 seconds" : 0))
+        const scope = yield* Scope.make()
+        yield* LeaseEngine.map(protocol, request).pipe(
+          Scope.provide(scope),
+          Effect.provideService(DoubleNat.SeenAddress, seen)
+        )
+        isSlow = true
+        for (let seconds = 0; seconds < 200 && count("request") < 2; seconds++) yield* TestClock.adjust("1 second")
+        assert.strictEqual(count("request"), 2)
+        const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+        for (let seconds = 0; seconds < 10; seconds++) yield* TestClock.adjust("1 second")
+        yield* Fiber.join(closing)
+        assert.deepStrictEqual(
+          calls.filter(({ name }) => name === "release").map(({ handle }) => handle),
+          [2]
+        )
+      })
+    )
+
     it.effect("a lost mapping is still released", () =>
       Effect.gen(function* () {
         let first = true

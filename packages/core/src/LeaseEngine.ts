@@ -303,6 +303,8 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
         Effect.flatMap(hold)
       )
       const held = yield* Ref.make(first)
+      /** What the release deletes: it may come while the address that the world sees is asked for. */
+      const granted = yield* Ref.make(first.lease)
       const state = yield* SubscriptionRef.make(first.lease.mapping)
       const released = yield* Deferred.make<void, NatError.NatError>()
       const woken = yield* Queue.sliding<void>(1)
@@ -316,7 +318,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
       const publishAs = (status: PortMapping.Status, { lease }: Held<Handle>) =>
         publish(new PortMapping.PortMapping({ ...lease.mapping, status }))
       const keep = (lease: Lease<Handle>) =>
-        hold(lease).pipe(
+        Effect.andThen(Ref.set(granted, lease), hold(lease)).pipe(
           Effect.tap((next) => Ref.set(held, next)),
           Effect.tap(Ref.set(unanswered, Option.none())),
           Effect.flatMap((next) => publish(next.lease.mapping))
@@ -398,7 +400,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
       const renewing = yield* Effect.forkDetach(renewals)
       const releaseNow = Effect.gen(function* () {
         yield* Effect.timeoutOption(Fiber.interrupt(renewing), interruptionTimeout)
-        const { lease } = yield* Ref.get(held)
+        const lease = yield* Ref.get(granted)
         const outcome = yield* Effect.exit(Effect.suspend(() => protocol.release(lease)))
         const left = yield* Ref.get(unanswered)
         const isUndone = Option.isNone(left) || (yield* abandon(protocol, left.value))
