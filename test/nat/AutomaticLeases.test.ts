@@ -258,6 +258,28 @@ describe("a mapping whose protocol is gone", () => {
     })
   )
 
+  it.effect("stays where it is when it is in force again before another one answers", () =>
+    Effect.gen(function* () {
+      const first = makeStrategy("pcp", { answersAfter: 0, mapsAfter: 0, mapsAsProbe: true })
+      const other = makeStrategy("upnp", { answersAfter: "3 seconds", mapsAfter: 0, isThere: false })
+      const mapper = yield* Automatic.make([first, other])
+      const mapping = yield* soon(mapper.map(request))
+      first.behaviour.isThere = false
+      for (let minutes = 0; minutes < 180; minutes++) yield* TestClock.adjust("1 minute")
+      assert.strictEqual((yield* mapping.current).status, "lost")
+      other.asked.splice(0)
+      for (let seconds = 0; seconds < 600 && other.asked.length === 0; seconds++) yield* TestClock.adjust("1 second")
+      other.behaviour.isThere = true
+      first.behaviour.isThere = true
+      yield* mapping.renew
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* mapping.current).status, "mapped")
+      first.asked.splice(0)
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual([first.asked, other.asked], [[], ["probe"]])
+    })
+  )
+
   it.effect("is looked after together with others", () =>
     Effect.gen(function* () {
       const first = makeStrategy("pcp", { answersAfter: 0, mapsAfter: 0, mapsAsProbe: true })

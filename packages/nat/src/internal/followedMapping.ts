@@ -122,9 +122,11 @@ export const make = Effect.fnUntraced(function* ({
     let wasElsewhere = false
     for (let pause = shortestPause; ; pause = longer(pause)) {
       yield* Effect.sleep(pause)
+      if (isInForce(yield* held.mapping.current)) return held
+      const answer = yield* tried(whoAnswers(held.strategy, freshness(pause)))
+      // The lease engine has gone on asking meanwhile.
       const now = yield* held.mapping.current
       if (isInForce(now)) return held
-      const answer = yield* tried(whoAnswers(held.strategy, freshness(pause)))
       if (Option.isNone(answer)) continue
       const { gateway, strategy } = answer.value
       if (strategy === held.strategy) {
