@@ -35,12 +35,15 @@ interface Behaviour {
   /** Its probe dies. */
   breaks?: boolean
   readonly mapsAsProbe?: boolean
+  /** Where its gateway is. */
+  readonly at?: NetAddress.IpAddress
 }
 
 /** A strategy, what was asked of it, and how many leases it holds. */
 const makeStrategy = (method: string, behaviour: Behaviour) => {
   const asked: Array<string> = []
   const held = new Set<number>()
+  const { at: gateway = address } = behaviour
   const note = (what: string) => Effect.sync(() => void asked.push(what))
   const mappingOf = (internalPort: number) =>
     new PortMapping.PortMapping({
@@ -53,7 +56,7 @@ const makeStrategy = (method: string, behaviour: Behaviour) => {
       enabled: true,
       description: "test",
       lifetime: Duration.hours(2),
-      gateway: address,
+      gateway,
       method,
       status: "mapped"
     })
@@ -87,7 +90,14 @@ const makeStrategy = (method: string, behaviour: Behaviour) => {
     if (behaviour.breaks === true) return yield* Effect.die("broken")
     yield* Effect.sleep(behaviour.answersAfter)
     if (behaviour.isThere === false) return yield* noGateway
-    return new Gateway.Gateway({ name: method, address, method, localAddress: own, id: undefined, model: undefined })
+    return new Gateway.Gateway({
+      name: method,
+      address: gateway,
+      method,
+      localAddress: own,
+      id: undefined,
+      model: undefined
+    })
   })
   return { method, mapper, mapsAsProbe, probe, asked, held, behaviour }
 }
@@ -277,6 +287,30 @@ describe("a mapping whose protocol is gone", () => {
       first.asked.splice(0)
       yield* TestClock.adjust("1 minute")
       assert.deepStrictEqual([first.asked, other.asked], [[], ["probe"]])
+    })
+  )
+
+  it.effect("is not given up for one lost answer, whatever was lost before the last answer", () =>
+    Effect.gen(function* () {
+      const first = makeStrategy("pcp", { answersAfter: 0, mapsAfter: 0, mapsAsProbe: true })
+      const at = NetAddress.ipFromStringUnsafe("192.168.77.3")
+      const other = makeStrategy("upnp", { answersAfter: "10 millis", mapsAfter: 0, at })
+      const mapper = yield* Automatic.make([first, other])
+      const mapping = yield* soon(mapper.map(request))
+      first.behaviour.refusal = noGateway
+      const status = Effect.map(mapping.current, (now) => now.status)
+      for (let seconds = 0; seconds < 4000 && (yield* status) === "mapped"; seconds++) {
+        yield* TestClock.adjust("1 second")
+      }
+      const looks = () => first.asked.filter((what) => what === "probe").length
+      for (const isThere of [false, true, true, false]) {
+        const before = looks()
+        first.behaviour.isThere = isThere
+        for (let seconds = 0; seconds < 600 && looks() === before; seconds++) yield* TestClock.adjust("1 second")
+        yield* TestClock.adjust("100 millis")
+      }
+      const now = yield* mapping.current
+      assert.deepStrictEqual([now.method, now.status], ["pcp", "unconfirmed"])
     })
   )
 

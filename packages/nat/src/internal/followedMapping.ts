@@ -130,6 +130,7 @@ export const make = Effect.fnUntraced(function* ({
       if (Option.isNone(answer)) continue
       const { gateway, strategy } = answer.value
       if (strategy === held.strategy) {
+        wasElsewhere = false
         yield* held.mapping.renew
         continue
       }
