@@ -34,6 +34,8 @@ interface Behaviour {
   refusal?: NatError.NatError
   /** Its probe dies. */
   breaks?: boolean
+  /** Its requests die. */
+  requestsBreak?: boolean
   readonly mapsAsProbe?: boolean
   /** Where its gateway is. */
   readonly at?: NetAddress.IpAddress
@@ -64,6 +66,7 @@ const makeStrategy = (method: string, behaviour: Behaviour) => {
     request: Effect.fnUntraced(function* ({ internalPort }) {
       yield* note("request")
       yield* Effect.sleep(behaviour.mapsAfter)
+      if (behaviour.requestsBreak === true) return yield* Effect.die("broken")
       if (behaviour.isThere === false) return yield* noGateway
       if (behaviour.refusal !== undefined) return yield* behaviour.refusal
       held.add(internalPort)
@@ -311,6 +314,27 @@ describe("a mapping whose protocol is gone", () => {
       }
       const now = yield* mapping.current
       assert.deepStrictEqual([now.method, now.status], ["pcp", "unconfirmed"])
+    })
+  )
+
+  it.effect.each<[string, Partial<Behaviour>, Partial<Behaviour>]>([
+    ["the own one's probe breaks", { breaks: true }, { isThere: false }],
+    ["a preferred one's probe breaks", {}, { breaks: true }],
+    ["the requests of the one that maps as a probe break", { requestsBreak: true }, { isThere: false }],
+    ["the requests of one that answers break", {}, { requestsBreak: true }]
+  ])("is held over another one although %s", ([, ofFirst, ofSecond]) =>
+    Effect.gen(function* () {
+      const first = makeStrategy("pcp", { answersAfter: 0, mapsAfter: 0, mapsAsProbe: true })
+      const second = makeStrategy("natpmp", { answersAfter: 0, mapsAfter: 0 })
+      const other = makeStrategy("upnp", { answersAfter: "10 millis", mapsAfter: 0 })
+      const mapper = yield* Automatic.make([first, second, other])
+      const mapping = yield* soon(mapper.map(request))
+      Object.assign(first.behaviour, { isThere: false }, ofFirst)
+      Object.assign(second.behaviour, ofSecond)
+      for (let minutes = 0; minutes < 130; minutes++) yield* TestClock.adjust("1 minute")
+      const now = yield* mapping.current
+      assert.deepStrictEqual([now.method, now.status], ["upnp", "mapped"])
+      assert.deepStrictEqual([first.held.size, second.held.size, other.held.size], [0, 0, 1])
     })
   )
 
