@@ -13,6 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as NetAddress from "effect/net/NetAddress"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
@@ -27,7 +28,7 @@ const conflict = NatError.fromReason(new NatError.Conflict({ externalPort: 12000
 
 interface Behaviour {
   /** How long the probe takes. */
-  readonly answersAfter: Duration.Input
+  answersAfter: Duration.Input
   /** How long a request takes. */
   mapsAfter: Duration.Input
   isThere?: boolean
@@ -37,6 +38,7 @@ interface Behaviour {
   /** Its requests die. */
   requestsBreak?: boolean
   readonly mapsAsProbe?: boolean
+  readonly lifetime?: Duration.Duration
   /** Where its gateway is. */
   readonly at?: NetAddress.IpAddress
 }
@@ -45,7 +47,7 @@ interface Behaviour {
 const makeStrategy = (method: string, behaviour: Behaviour) => {
   const asked: Array<string> = []
   const held = new Set<number>()
-  const { at: gateway = address } = behaviour
+  const { at: gateway = address, lifetime = Duration.hours(2) } = behaviour
   const note = (what: string) => Effect.sync(() => void asked.push(what))
   const mappingOf = (internalPort: number) =>
     new PortMapping.PortMapping({
@@ -57,7 +59,7 @@ const makeStrategy = (method: string, behaviour: Behaviour) => {
       internalAddress: own,
       enabled: true,
       description: "test",
-      lifetime: Duration.hours(2),
+      lifetime,
       gateway,
       method,
       status: "mapped"
@@ -79,7 +81,7 @@ const makeStrategy = (method: string, behaviour: Behaviour) => {
       return lease
     }),
     release: ({ handle }) => Effect.sync(() => void held.delete(handle)),
-    abandon: () => Effect.void
+    abandon: ({ internalPort }) => Effect.sync(() => void held.delete(internalPort))
   }
   const { mapsAsProbe = false } = behaviour
   const mapper: PortMapper.PortMapper["Service"] = {
@@ -242,6 +244,38 @@ describe("a mapping whose protocol is gone", () => {
       for (let minutes = 0; minutes < 60; minutes++) yield* TestClock.adjust("1 minute")
       assert.deepStrictEqual([first.held.size, other.held.size], [0, 0])
       assert.strictEqual(other.asked.filter((what) => what === "request").length, 1)
+    })
+  )
+
+  it.effect("leaves nothing when it is released, whatever the moment", () =>
+    Effect.gen(function* () {
+      const lifetime = Duration.seconds(10)
+      const moments = new Set<string>()
+      for (let turn = 0; turn < 500; turn++) {
+        const first = makeStrategy("pcp", { answersAfter: 0, mapsAfter: 0, mapsAsProbe: true, lifetime })
+        const other = makeStrategy("upnp", { answersAfter: 0, mapsAfter: 0 })
+        const scope = yield* Scope.make()
+        const mapper = yield* Automatic.make([first, other])
+        const mapping = yield* mapper.map(request).pipe(
+          Scope.provide(scope),
+          // Fibers change at every few operations: an interruption can be placed at each of them in turn.
+          Effect.provideService(Scheduler.MaxOpsBeforeYield, 3 + (turn % 2))
+        )
+        Object.assign(first.behaviour, { isThere: false, answersAfter: "700 millis" })
+        const status = Effect.map(mapping.current, (now) => now.status)
+        while ((yield* status) !== "lost") yield* TestClock.adjust("100 millis")
+        first.asked.splice(0)
+        while (!first.asked.includes("probe")) yield* TestClock.adjust("100 millis")
+        const answering = yield* Effect.forkChild(TestClock.adjust("700 millis"))
+        yield* Effect.repeat(Effect.yieldNow, { times: turn })
+        moments.add(`${first.held.size} ${other.held.size} ${yield* status}`)
+        const releasing = yield* Effect.forkChild(mapping.release)
+        yield* Fiber.join(answering)
+        yield* soon(Fiber.join(releasing))
+        assert.deepStrictEqual([first.held.size, other.held.size], [0, 0], `released at ${turn}`)
+        yield* Scope.close(scope, Exit.void)
+      }
+      assert.includeMembers([...moments], ["1 0 lost", "0 0 lost", "0 1 lost", "0 1 mapped"])
     })
   )
 
