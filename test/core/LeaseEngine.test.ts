@@ -1111,6 +1111,31 @@ describe("LeaseEngine", () => {
       })
     )
 
+    it.effect.each<[string, Partial<LeaseEngine.LeaseProtocol<number>>]>([
+      ["what tells of changes breaks", { whenChanged: () => Effect.die("bug") }],
+      ["what tells of changes interrupts itself", { whenChanged: () => Effect.interrupt }],
+      ["whether a lease is stale cannot be told", { isStale: () => Effect.die("bug") }]
+    ])("renewals go on where %s", ([, differences]) =>
+      Effect.gen(function* () {
+        let isAway = true
+        const { count, protocol } = scripted({
+          renew: (held, resolved) =>
+            Effect.suspend(() => (isAway ? Effect.fail(refused) : Effect.succeed(lease(held.handle, resolved))))
+        })
+        const { lines } = yield* logged(
+          Effect.gen(function* () {
+            const mapping = yield* LeaseEngine.map({ ...protocol, ...differences }, request)
+            yield* TestClock.adjust("60 seconds")
+            isAway = false
+            yield* TestClock.adjust("10 minutes")
+            assert.strictEqual((yield* mapping.current).status, "mapped")
+          }).pipe(Effect.scoped)
+        )
+        assert.isAtLeast(count("renew"), 10)
+        assert.match(lines.join("\n"), /^Error /m)
+      })
+    )
+
     it.effect("a renewal that interrupts itself does not end the loop", () =>
       Effect.gen(function* () {
         const { count, protocol } = scripted({ renew: () => Effect.interrupt })

@@ -259,6 +259,14 @@ const sweep = <Handle>(protocol: LeaseProtocol<Handle>): Effect.Effect<void> => 
 /** What a release that is interrupted comes from: it cannot be interrupted from outside. */
 const outlived = "what deletes it was closed first: close the mapping's scope before the layer of its strategy"
 
+/** What a protocol with a bug does not tell, which is no reason to give the mapping up. */
+const otherwise = <A>(tell: () => Effect.Effect<A>, instead: Effect.Effect<A>) =>
+  Effect.suspend(tell).pipe(
+    Effect.catchCause((cause) =>
+      Effect.andThen(Effect.logError("what says that a renewal is due broke", cause), instead)
+    )
+  )
+
 const neverStale = () => Effect.succeed(false)
 const neverChanged = () => Effect.never
 
@@ -290,8 +298,9 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
 ): Effect.fn.Return<PortMapper.Mapping, NatError.NatError, Scope.Scope> {
   const scope = yield* Effect.scope
   const resolved = yield* MappingRequest.resolve(mappingRequest)
-  const whenChanged = protocol.whenChanged ?? neverChanged
-  const isStale = protocol.isStale ?? neverStale
+  const { isStale: tellStale = neverStale, whenChanged: tellChanged = neverChanged } = protocol
+  const whenChanged = (lease: Lease<Handle>) => otherwise(() => tellChanged(lease), Effect.never)
+  const isStale = (lease: Lease<Handle>) => otherwise(() => tellStale(lease, resolved), Effect.succeed(false))
   const network = protocol.network ?? NetworkWatch.still
 
   return yield* Effect.uninterruptibleMask(
@@ -362,7 +371,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
             Effect.logError(what, cause)
         // The port is another's now, or this host has moved: whatever the lease says, packets no longer come here.
         const isTaken = Option.isSome(error) && error.value.reason._tag === "Conflict"
-        const isOver = isTaken || (yield* isStale(now.lease, resolved)) || (yield* mayBeOver(now))
+        const isOver = isTaken || (yield* isStale(now.lease)) || (yield* mayBeOver(now))
         if (!isOver) {
           // One lost answer is nothing to tell.
           if (failures > 1) yield* publishAs("unconfirmed", now)
