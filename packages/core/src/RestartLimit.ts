@@ -86,7 +86,12 @@ export const make: Effect.Effect<RestartLimit, never, Scope.Scope> = Effect.gen(
     if (past?.isWaiting === true) return
     const wait = past === undefined ? 0 : past.at + pauseAfter(past) - (yield* Monotonic.millis)
     if (past === undefined || wait <= 0) return yield* actNow(device, act)
-    past.isWaiting = true
-    yield* Effect.forkIn(Effect.andThen(Effect.sleep(wait), actNow(device, act)), scope)
+    const later = Effect.andThen(Effect.sleep(wait), actNow(device, act))
+    yield* Effect.uninterruptible(
+      Effect.suspend(() => {
+        past.isWaiting = true
+        return Effect.forkIn(Effect.interruptible(later), scope)
+      })
+    )
   })
 })
