@@ -37,6 +37,8 @@ interface Behaviour {
   breaks?: boolean
   /** Its requests die. */
   requestsBreak?: boolean
+  /** Its releases die. */
+  releasesBreak?: boolean
   readonly mapsAsProbe?: boolean
   readonly lifetime?: Duration.Duration
   /** Where its gateway is. */
@@ -80,7 +82,11 @@ const makeStrategy = (method: string, behaviour: Behaviour) => {
       if (behaviour.refusal !== undefined) return yield* behaviour.refusal
       return lease
     }),
-    release: ({ handle }) => Effect.sync(() => void held.delete(handle)),
+    release: ({ handle }) =>
+      Effect.suspend(() => {
+        held.delete(handle)
+        return behaviour.releasesBreak === true ? Effect.die("broken") : Effect.void
+      }),
     abandon: ({ internalPort }) => Effect.sync(() => void held.delete(internalPort))
   }
   const { mapsAsProbe = false } = behaviour
@@ -353,6 +359,7 @@ describe("a mapping whose protocol is gone", () => {
 
   it.effect.each<[string, Partial<Behaviour>, Partial<Behaviour>]>([
     ["the own one's probe breaks", { breaks: true }, { isThere: false }],
+    ["the own one's release breaks", { releasesBreak: true }, { isThere: false }],
     ["a preferred one's probe breaks", {}, { breaks: true }],
     ["the requests of the one that maps as a probe break", { requestsBreak: true }, { isThere: false }],
     ["the requests of one that answers break", {}, { requestsBreak: true }]

@@ -112,7 +112,7 @@ export const make = Effect.fnUntraced(function* ({
     const last = yield* inner.current
     yield* Effect.logDebug(`${strategy.method} is silent, and ${next.method} answers`)
     // Whoever releases it meanwhile waits for that, and finds nothing left.
-    yield* Effect.uninterruptible(Effect.andThen(lose, Scope.close(held.scope, Exit.void)))
+    yield* Effect.uninterruptible(Effect.andThen(lose, tried(Scope.close(held.scope, Exit.void))))
     return yield* holdAgain({ last, strategy })
   })
 
