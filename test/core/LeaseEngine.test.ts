@@ -878,6 +878,29 @@ describe("LeaseEngine", () => {
       })
     )
 
+    it.effect("what is granted anew is released also while the address that the world sees is asked for", () =>
+      Effect.gen(function* () {
+        const { calls, count, protocol } = scripted({ renew: () => Effect.fail(refused) })
+        let isSlow = false
+        const seen = Effect.suspend(() => Effect.delay(Effect.undefined, isSlow ? "3 seconds" : 0))
+        const scope = yield* Scope.make()
+        yield* LeaseEngine.map(protocol, request).pipe(
+          Scope.provide(scope),
+          Effect.provideService(DoubleNat.SeenAddress, seen)
+        )
+        isSlow = true
+        for (let seconds = 0; seconds < 200 && count("request") < 2; seconds++) yield* TestClock.adjust("1 second")
+        assert.strictEqual(count("request"), 2)
+        const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+        for (let seconds = 0; seconds < 10; seconds++) yield* TestClock.adjust("1 second")
+        yield* Fiber.join(closing)
+        assert.deepStrictEqual(
+          calls.filter(({ name }) => name === "release").map(({ handle }) => handle),
+          [2]
+        )
+      })
+    )
+
     it.effect("a lost mapping is still released", () =>
       Effect.gen(function* () {
         let first = true
@@ -1085,6 +1108,31 @@ describe("LeaseEngine", () => {
         assert.isAtLeast(count("renew"), 4)
         assert.strictEqual(count("release"), 1)
         assert.match(lines.join("\n"), /^Error renewal of 11\.22\.33\.1:12001\/tcp failed/)
+      })
+    )
+
+    it.effect.each<[string, Partial<LeaseEngine.LeaseProtocol<number>>]>([
+      ["what tells of changes breaks", { whenChanged: () => Effect.die("bug") }],
+      ["what tells of changes interrupts itself", { whenChanged: () => Effect.interrupt }],
+      ["whether a lease is stale cannot be told", { isStale: () => Effect.die("bug") }]
+    ])("renewals go on where %s", ([, differences]) =>
+      Effect.gen(function* () {
+        let isAway = true
+        const { count, protocol } = scripted({
+          renew: (held, resolved) =>
+            Effect.suspend(() => (isAway ? Effect.fail(refused) : Effect.succeed(lease(held.handle, resolved))))
+        })
+        const { lines } = yield* logged(
+          Effect.gen(function* () {
+            const mapping = yield* LeaseEngine.map({ ...protocol, ...differences }, request)
+            yield* TestClock.adjust("60 seconds")
+            isAway = false
+            yield* TestClock.adjust("10 minutes")
+            assert.strictEqual((yield* mapping.current).status, "mapped")
+          }).pipe(Effect.scoped)
+        )
+        assert.isAtLeast(count("renew"), 10)
+        assert.match(lines.join("\n"), /^Error /m)
       })
     )
 

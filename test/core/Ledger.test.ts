@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as NetAddress from "effect/net/NetAddress"
+import * as Scheduler from "effect/Scheduler"
 import * as TestClock from "effect/testing/TestClock"
 
 const entry = (differences: Partial<Ledger.Entry> = {}): Ledger.Entry => {
@@ -340,3 +341,35 @@ describe("by default", () => {
     })
   )
 })
+
+it.effect("what is noted is not deleted after that, whatever the moment", () =>
+  Effect.gen(function* () {
+    const turns = (count: number) => Effect.repeat(Effect.yieldNow, { times: count })
+    let deletions = 0
+    for (let turn = 0; turn < 300; turn++) {
+      const ledger = yield* on(makeDisk({ gone: [entry()] }))
+      const first = yield* ledger.open
+      yield* first.note(entry({ internalPort: 12001 }))
+      let isNoted = false
+      let isDeletedAfter = false
+      const discard = () =>
+        Effect.andThen(
+          turns(5),
+          Effect.sync(() => {
+            deletions += 1
+            isDeletedAfter = isNoted
+          })
+        )
+      const sweeping = yield* first
+        .sweep(discard)
+        .pipe(Effect.provideService(Scheduler.MaxOpsBeforeYield, 3 + (turn % 3)), Effect.forkChild)
+      yield* turns(Math.floor(turn / 3))
+      yield* (yield* ledger.open).note(entry())
+      isNoted = true
+      yield* Fiber.join(sweeping)
+      assert.isFalse(isDeletedAfter, `noted at ${turn}`)
+    }
+    assert.isAbove(deletions, 50)
+    assert.isBelow(deletions, 290)
+  })
+)

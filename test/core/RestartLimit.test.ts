@@ -2,6 +2,8 @@ import * as RestartLimit from "@effect-nat/core/RestartLimit"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 
@@ -16,6 +18,9 @@ const make = Effect.gen(function* () {
     )
   return { limit, acted, restart }
 })
+
+/** For so many turns of the scheduler. */
+const turns = (count: number) => Effect.repeat(Effect.yieldNow, { times: count })
 
 /** Restarts are said all the time. */
 const insist = Effect.fnUntraced(function* (restart: Effect.Effect<void>, seconds: number) {
@@ -86,6 +91,30 @@ describe("a limit to restarts", () => {
       yield* Scope.close(scope, Exit.void)
       yield* TestClock.adjust("1 hour")
       assert.deepStrictEqual(acted, ["a"])
+    })
+  )
+
+  it.effect("acts upon a later one, at whatever moment whoever says so is interrupted", () =>
+    Effect.gen(function* () {
+      for (let turn = 0; turn < 120; turn++) {
+        const moment = turn % 40
+        const { acted, restart } = yield* make
+        yield* restart("a")
+        const fiber = yield* restart("a").pipe(
+          Effect.provideService(Scheduler.MaxOpsBeforeYield, 3 + Math.floor(turn / 40)),
+          Effect.forkChild
+        )
+        yield* turns(moment)
+        yield* Fiber.interrupt(fiber)
+        yield* turns(40)
+        yield* TestClock.adjust("6 seconds")
+        yield* turns(40)
+        const before = acted.length
+        yield* restart("a")
+        yield* TestClock.adjust("10 seconds")
+        yield* turns(40)
+        assert.isAbove(acted.length, before, `interrupted at ${moment}`)
+      }
     })
   )
 })

@@ -13,6 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as NetAddress from "effect/net/NetAddress"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
@@ -27,20 +28,28 @@ const conflict = NatError.fromReason(new NatError.Conflict({ externalPort: 12000
 
 interface Behaviour {
   /** How long the probe takes. */
-  readonly answersAfter: Duration.Input
+  answersAfter: Duration.Input
   /** How long a request takes. */
   mapsAfter: Duration.Input
   isThere?: boolean
   refusal?: NatError.NatError
   /** Its probe dies. */
   breaks?: boolean
+  /** Its requests die. */
+  requestsBreak?: boolean
+  /** Its releases die. */
+  releasesBreak?: boolean
   readonly mapsAsProbe?: boolean
+  readonly lifetime?: Duration.Duration
+  /** Where its gateway is. */
+  readonly at?: NetAddress.IpAddress
 }
 
 /** A strategy, what was asked of it, and how many leases it holds. */
 const makeStrategy = (method: string, behaviour: Behaviour) => {
   const asked: Array<string> = []
   const held = new Set<number>()
+  const { at: gateway = address, lifetime = Duration.hours(2) } = behaviour
   const note = (what: string) => Effect.sync(() => void asked.push(what))
   const mappingOf = (internalPort: number) =>
     new PortMapping.PortMapping({
@@ -52,8 +61,8 @@ const makeStrategy = (method: string, behaviour: Behaviour) => {
       internalAddress: own,
       enabled: true,
       description: "test",
-      lifetime: Duration.hours(2),
-      gateway: address,
+      lifetime,
+      gateway,
       method,
       status: "mapped"
     })
@@ -61,6 +70,7 @@ const makeStrategy = (method: string, behaviour: Behaviour) => {
     request: Effect.fnUntraced(function* ({ internalPort }) {
       yield* note("request")
       yield* Effect.sleep(behaviour.mapsAfter)
+      if (behaviour.requestsBreak === true) return yield* Effect.die("broken")
       if (behaviour.isThere === false) return yield* noGateway
       if (behaviour.refusal !== undefined) return yield* behaviour.refusal
       held.add(internalPort)
@@ -72,8 +82,12 @@ const makeStrategy = (method: string, behaviour: Behaviour) => {
       if (behaviour.refusal !== undefined) return yield* behaviour.refusal
       return lease
     }),
-    release: ({ handle }) => Effect.sync(() => void held.delete(handle)),
-    abandon: () => Effect.void
+    release: ({ handle }) =>
+      Effect.suspend(() => {
+        held.delete(handle)
+        return behaviour.releasesBreak === true ? Effect.die("broken") : Effect.void
+      }),
+    abandon: ({ internalPort }) => Effect.sync(() => void held.delete(internalPort))
   }
   const { mapsAsProbe = false } = behaviour
   const mapper: PortMapper.PortMapper["Service"] = {
@@ -87,7 +101,14 @@ const makeStrategy = (method: string, behaviour: Behaviour) => {
     if (behaviour.breaks === true) return yield* Effect.die("broken")
     yield* Effect.sleep(behaviour.answersAfter)
     if (behaviour.isThere === false) return yield* noGateway
-    return new Gateway.Gateway({ name: method, address, method, localAddress: own, id: undefined, model: undefined })
+    return new Gateway.Gateway({
+      name: method,
+      address: gateway,
+      method,
+      localAddress: own,
+      id: undefined,
+      model: undefined
+    })
   })
   return { method, mapper, mapsAsProbe, probe, asked, held, behaviour }
 }
@@ -232,6 +253,38 @@ describe("a mapping whose protocol is gone", () => {
     })
   )
 
+  it.effect("leaves nothing when it is released, whatever the moment", () =>
+    Effect.gen(function* () {
+      const lifetime = Duration.seconds(10)
+      const moments = new Set<string>()
+      for (let turn = 0; turn < 500; turn++) {
+        const first = makeStrategy("pcp", { answersAfter: 0, mapsAfter: 0, mapsAsProbe: true, lifetime })
+        const other = makeStrategy("upnp", { answersAfter: 0, mapsAfter: 0 })
+        const scope = yield* Scope.make()
+        const mapper = yield* Automatic.make([first, other])
+        const mapping = yield* mapper.map(request).pipe(
+          Scope.provide(scope),
+          // Fibers change at every few operations: an interruption can be placed at each of them in turn.
+          Effect.provideService(Scheduler.MaxOpsBeforeYield, 3 + (turn % 2))
+        )
+        Object.assign(first.behaviour, { isThere: false, answersAfter: "700 millis" })
+        const status = Effect.map(mapping.current, (now) => now.status)
+        while ((yield* status) !== "lost") yield* TestClock.adjust("100 millis")
+        first.asked.splice(0)
+        while (!first.asked.includes("probe")) yield* TestClock.adjust("100 millis")
+        const answering = yield* Effect.forkChild(TestClock.adjust("700 millis"))
+        yield* Effect.repeat(Effect.yieldNow, { times: turn })
+        moments.add(`${first.held.size} ${other.held.size} ${yield* status}`)
+        const releasing = yield* Effect.forkChild(mapping.release)
+        yield* Fiber.join(answering)
+        yield* soon(Fiber.join(releasing))
+        assert.deepStrictEqual([first.held.size, other.held.size], [0, 0], `released at ${turn}`)
+        yield* Scope.close(scope, Exit.void)
+      }
+      assert.includeMembers([...moments], ["1 0 lost", "0 0 lost", "0 1 lost", "0 1 mapped"])
+    })
+  )
+
   it.effect("asks nobody else where its own gateway answers and refuses", () =>
     Effect.gen(function* () {
       const { mapping, other, scope, first } = yield* refused
@@ -255,6 +308,74 @@ describe("a mapping whose protocol is gone", () => {
       assert.deepStrictEqual([now.method, now.status], ["upnp", "mapped"])
       assert.deepStrictEqual([first.held.size, other.held.size], [0, 1])
       yield* Scope.close(scope, Exit.void)
+    })
+  )
+
+  it.effect("stays where it is when it is in force again before another one answers", () =>
+    Effect.gen(function* () {
+      const first = makeStrategy("pcp", { answersAfter: 0, mapsAfter: 0, mapsAsProbe: true })
+      const other = makeStrategy("upnp", { answersAfter: "3 seconds", mapsAfter: 0, isThere: false })
+      const mapper = yield* Automatic.make([first, other])
+      const mapping = yield* soon(mapper.map(request))
+      first.behaviour.isThere = false
+      for (let minutes = 0; minutes < 180; minutes++) yield* TestClock.adjust("1 minute")
+      assert.strictEqual((yield* mapping.current).status, "lost")
+      other.asked.splice(0)
+      for (let seconds = 0; seconds < 600 && other.asked.length === 0; seconds++) yield* TestClock.adjust("1 second")
+      other.behaviour.isThere = true
+      first.behaviour.isThere = true
+      yield* mapping.renew
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* mapping.current).status, "mapped")
+      first.asked.splice(0)
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual([first.asked, other.asked], [[], ["probe"]])
+    })
+  )
+
+  it.effect("is not given up for one lost answer, whatever was lost before the last answer", () =>
+    Effect.gen(function* () {
+      const first = makeStrategy("pcp", { answersAfter: 0, mapsAfter: 0, mapsAsProbe: true })
+      const at = NetAddress.ipFromStringUnsafe("192.168.77.3")
+      const other = makeStrategy("upnp", { answersAfter: "10 millis", mapsAfter: 0, at })
+      const mapper = yield* Automatic.make([first, other])
+      const mapping = yield* soon(mapper.map(request))
+      first.behaviour.refusal = noGateway
+      const status = Effect.map(mapping.current, (now) => now.status)
+      for (let seconds = 0; seconds < 4000 && (yield* status) === "mapped"; seconds++) {
+        yield* TestClock.adjust("1 second")
+      }
+      const looks = () => first.asked.filter((what) => what === "probe").length
+      for (const isThere of [false, true, true, false]) {
+        const before = looks()
+        first.behaviour.isThere = isThere
+        for (let seconds = 0; seconds < 600 && looks() === before; seconds++) yield* TestClock.adjust("1 second")
+        yield* TestClock.adjust("100 millis")
+      }
+      const now = yield* mapping.current
+      assert.deepStrictEqual([now.method, now.status], ["pcp", "unconfirmed"])
+    })
+  )
+
+  it.effect.each<[string, Partial<Behaviour>, Partial<Behaviour>]>([
+    ["the own one's probe breaks", { breaks: true }, { isThere: false }],
+    ["the own one's release breaks", { releasesBreak: true }, { isThere: false }],
+    ["a preferred one's probe breaks", {}, { breaks: true }],
+    ["the requests of the one that maps as a probe break", { requestsBreak: true }, { isThere: false }],
+    ["the requests of one that answers break", {}, { requestsBreak: true }]
+  ])("is held over another one although %s", ([, ofFirst, ofSecond]) =>
+    Effect.gen(function* () {
+      const first = makeStrategy("pcp", { answersAfter: 0, mapsAfter: 0, mapsAsProbe: true })
+      const second = makeStrategy("natpmp", { answersAfter: 0, mapsAfter: 0 })
+      const other = makeStrategy("upnp", { answersAfter: "10 millis", mapsAfter: 0 })
+      const mapper = yield* Automatic.make([first, second, other])
+      const mapping = yield* soon(mapper.map(request))
+      Object.assign(first.behaviour, { isThere: false }, ofFirst)
+      Object.assign(second.behaviour, ofSecond)
+      for (let minutes = 0; minutes < 130; minutes++) yield* TestClock.adjust("1 minute")
+      const now = yield* mapping.current
+      assert.deepStrictEqual([now.method, now.status], ["upnp", "mapped"])
+      assert.deepStrictEqual([first.held.size, second.held.size, other.held.size], [0, 0, 1])
     })
   )
 

@@ -259,6 +259,14 @@ const sweep = <Handle>(protocol: LeaseProtocol<Handle>): Effect.Effect<void> => 
 /** What a release that is interrupted comes from: it cannot be interrupted from outside. */
 const outlived = "what deletes it was closed first: close the mapping's scope before the layer of its strategy"
 
+/** What a protocol with a bug does not tell, which is no reason to give the mapping up. */
+const otherwise = <A>(tell: () => Effect.Effect<A>, instead: Effect.Effect<A>) =>
+  Effect.suspend(tell).pipe(
+    Effect.catchCause((cause) =>
+      Effect.andThen(Effect.logError("what says that a renewal is due broke", cause), instead)
+    )
+  )
+
 const neverStale = () => Effect.succeed(false)
 const neverChanged = () => Effect.never
 
@@ -290,8 +298,9 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
 ): Effect.fn.Return<PortMapper.Mapping, NatError.NatError, Scope.Scope> {
   const scope = yield* Effect.scope
   const resolved = yield* MappingRequest.resolve(mappingRequest)
-  const whenChanged = protocol.whenChanged ?? neverChanged
-  const isStale = protocol.isStale ?? neverStale
+  const { isStale: tellStale = neverStale, whenChanged: tellChanged = neverChanged } = protocol
+  const whenChanged = (lease: Lease<Handle>) => otherwise(() => tellChanged(lease), Effect.never)
+  const isStale = (lease: Lease<Handle>) => otherwise(() => tellStale(lease, resolved), Effect.succeed(false))
   const network = protocol.network ?? NetworkWatch.still
 
   return yield* Effect.uninterruptibleMask(
@@ -303,6 +312,8 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
         Effect.flatMap(hold)
       )
       const held = yield* Ref.make(first)
+      /** What the release deletes: it may come while the address that the world sees is asked for. */
+      const granted = yield* Ref.make(first.lease)
       const state = yield* SubscriptionRef.make(first.lease.mapping)
       const released = yield* Deferred.make<void, NatError.NatError>()
       const woken = yield* Queue.sliding<void>(1)
@@ -316,7 +327,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
       const publishAs = (status: PortMapping.Status, { lease }: Held<Handle>) =>
         publish(new PortMapping.PortMapping({ ...lease.mapping, status }))
       const keep = (lease: Lease<Handle>) =>
-        hold(lease).pipe(
+        Effect.andThen(Ref.set(granted, lease), hold(lease)).pipe(
           Effect.tap((next) => Ref.set(held, next)),
           Effect.tap(Ref.set(unanswered, Option.none())),
           Effect.flatMap((next) => publish(next.lease.mapping))
@@ -360,7 +371,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
             Effect.logError(what, cause)
         // The port is another's now, or this host has moved: whatever the lease says, packets no longer come here.
         const isTaken = Option.isSome(error) && error.value.reason._tag === "Conflict"
-        const isOver = isTaken || (yield* isStale(now.lease, resolved)) || (yield* mayBeOver(now))
+        const isOver = isTaken || (yield* isStale(now.lease)) || (yield* mayBeOver(now))
         if (!isOver) {
           // One lost answer is nothing to tell.
           if (failures > 1) yield* publishAs("unconfirmed", now)
@@ -398,7 +409,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
       const renewing = yield* Effect.forkDetach(renewals)
       const releaseNow = Effect.gen(function* () {
         yield* Effect.timeoutOption(Fiber.interrupt(renewing), interruptionTimeout)
-        const { lease } = yield* Ref.get(held)
+        const lease = yield* Ref.get(granted)
         const outcome = yield* Effect.exit(Effect.suspend(() => protocol.release(lease)))
         const left = yield* Ref.get(unanswered)
         const isUndone = Option.isNone(left) || (yield* abandon(protocol, left.value))

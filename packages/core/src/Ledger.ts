@@ -236,18 +236,34 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
       return !isUndecided(error)
     })
 
-    /** What somebody is about to ask for must not be deleted after it was granted. */
-    const discardAlone = (entry: Entry, discard: (entry: Entry) => Effect.Effect<void, NatError.NatError>) =>
-      Effect.flatMap(Deferred.make<void>(), (isOver) => {
-        discarding = { entry, isOver }
-        return Effect.ensuring(discardOne(entry, discard), Deferred.succeed(isOver, undefined))
-      })
+    /**
+     * What somebody is about to ask for must not be deleted after it was granted: there is no step between the look at
+     * what is noted and the moment from which whoever notes it waits.
+     */
+    const discardAlone = (
+      entry: Entry,
+      alive: ReadonlyArray<Entry>,
+      discard: (entry: Entry) => Effect.Effect<void, NatError.NatError>
+    ) =>
+      Effect.acquireUseRelease(
+        Effect.sync(() => {
+          if ([...noted(), ...alive].some((one) => concernsSame(one, entry))) return undefined
+          discarding = { entry, isOver: Deferred.makeUnsafe<void>() }
+          return discarding
+        }),
+        (begun) => (begun === undefined ? Effect.succeed(true) : discardOne(entry, discard)),
+        (begun) => {
+          if (begun === undefined) return Effect.void
+          discarding = undefined
+          return Deferred.succeed(begun.isOver, undefined)
+        }
+      )
 
-    const whenNotDiscarded = (entry: Entry) =>
+    const whenNotDiscarded = (entry: Entry, act: () => Effect.Effect<void>): Effect.Effect<void> =>
       Effect.suspend(() =>
         discarding !== undefined && concernsSame(discarding.entry, entry)
-          ? Deferred.await(discarding.isOver)
-          : Effect.void
+          ? Effect.andThen(Deferred.await(discarding.isOver), whenNotDiscarded(entry, act))
+          : act()
       )
 
     const sweepAt = Effect.fnUntraced(function* (
@@ -258,8 +274,7 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
       if (!left.some(isAt(place))) return
       const { alive } = yield* attempt(storage.others, { alive: [], gone: [] })
       for (const entry of left.filter(isAt(place))) {
-        const isSomebodys = [...noted(), ...alive].some((one) => concernsSame(one, entry))
-        if (isSomebodys || (yield* discardAlone(entry, discard))) left = left.filter((one) => one !== entry)
+        if (yield* discardAlone(entry, alive, discard)) left = left.filter((one) => one !== entry)
       }
       yield* write
     })
@@ -290,20 +305,20 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
           inherited = found
           return found
         }),
-        note: Effect.fnUntraced(function* (entry) {
-          yield* whenNotDiscarded(entry)
-          yield* Effect.flatMap(Clock.currentTimeMillis, (now) => {
-            const before = page.get(placeOf(entry))
-            const isNoted = pages.has(page) && last === before && before !== undefined && Equal.equals(before, entry)
-            if (isNoted) return Effect.void
-            const isOfOtherAddress =
-              before !== undefined && !Equal.equals(before.internalAddress, entry.internalAddress)
-            if (isOfOtherAddress) leave([before], now)
-            pages.add(page.set(placeOf(entry), entry))
-            last = entry
-            return write
-          })
-        }),
+        note: (entry) =>
+          Effect.flatMap(Clock.currentTimeMillis, (now) =>
+            whenNotDiscarded(entry, () => {
+              const before = page.get(placeOf(entry))
+              const isNoted = pages.has(page) && last === before && before !== undefined && Equal.equals(before, entry)
+              if (isNoted) return Effect.void
+              const isOfOtherAddress =
+                before !== undefined && !Equal.equals(before.internalAddress, entry.internalAddress)
+              if (isOfOtherAddress) leave([before], now)
+              pages.add(page.set(placeOf(entry), entry))
+              last = entry
+              return write
+            })
+          ),
         withdraw: Effect.suspend(() => end(isElsewhere, inherited)),
         strike: end(isElsewhere),
         leave: end(() => true),

@@ -108,10 +108,17 @@ export const make: Effect.Effect<RestartLimit, never, Scope.Scope> = Effect.gen(
       const past = devices.get(device)
       if (past?.isWaiting === true) return
       if (past === undefined || allowedAt(past) <= (yield* Monotonic.millis)) return yield* actNow(device, effect)
-      past.isWaiting = true
       const sooner = Effect.andThen(Deferred.await(past.confirmed), untilAllowed(past))
       const wait = Effect.raceFirst(untilAllowed(past), sooner)
-      yield* Effect.forkIn(Effect.andThen(wait, actNow(device, effect)), scope)
+      const later = Effect.andThen(wait, actNow(device, effect))
+      // Interrupted between the two it would leave one that waits for ever.
+      yield* Effect.uninterruptible(
+        Effect.suspend(() => {
+          if (past.isWaiting) return Effect.void
+          past.isWaiting = true
+          return Effect.forkIn(Effect.interruptible(later), scope)
+        })
+      )
     }),
     confirm: (device) =>
       Effect.suspend(() => {

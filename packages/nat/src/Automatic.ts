@@ -36,6 +36,7 @@ import * as PortControl from "@effect-nat/natpmp/PortControl"
 import * as Upnp from "@effect-nat/upnp/Upnp"
 import * as UpnpDiscovery from "@effect-nat/upnp/UpnpDiscovery"
 import * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -110,12 +111,22 @@ const whyNone = (failures: ReadonlyArray<readonly [Strategy.Strategy, NatError.N
   return NatError.fromReason(new NatError.NoGateway({ detail: whatWasSaid(causes), causes }))
 }
 
+type Failed = Cause.Cause<NatError.NatError>
+
+/** A defect is a bug of one strategy, of which the others know nothing. */
+const isWorthAnotherTry = (failed: Failed): boolean =>
+  !Cause.hasInterrupts(failed) &&
+  Option.match(Cause.findErrorOption(failed), { onNone: () => true, onSome: Fallback.isWorthAnotherTry })
+
+const isUnsupported = (failed: Failed): boolean =>
+  Option.exists(Cause.findErrorOption(failed), ({ reason }) => reason._tag === "Unsupported")
+
 /**
  * What two strategies said, in words for the user: the first is the one that should have done it. That it lacks the
  * operation says less than what another gateway said, and that there is no other says nothing.
  */
-const whichToTell = (first: NatError.NatError, other: NatError.NatError): NatError.NatError =>
-  first.reason._tag === "Unsupported" && other.reason._tag !== "NoGateway" ? other : first
+const whichToTell = (first: Failed, other: NatError.NatError): Failed =>
+  isUnsupported(first) && other.reason._tag !== "NoGateway" ? Cause.fail(other) : first
 
 type Strategies = ReadonlyArray<Strategy.Strategy>
 
@@ -133,6 +144,7 @@ const choose = Effect.fnUntraced(function* (strategies: Strategies, probe: Probe
       Effect.tap((outcome) => onFinding({ method: strategy.method, outcome })),
       Effect.flatten,
       Effect.tapError((error) => Effect.logDebug(`no gateway over ${strategy.method}: ${NatError.brief(error)}`)),
+      Effect.tapDefect((defect) => Effect.logError(`the search over ${strategy.method} broke`, defect)),
       Effect.map((gateway): FollowedMapping.Answer => ({ strategy, gateway })),
       Effect.mapError((error) => [strategy, error] as const),
       Effect.forkIn(probing)
@@ -147,7 +159,7 @@ const choose = Effect.fnUntraced(function* (strategies: Strategies, probe: Probe
   if (preferred.length === 0 || grace <= 0) return first
   const better = yield* Effect.raceAll(preferred).pipe(
     Effect.timeoutOption(grace),
-    Effect.orElseSucceed(Option.none<FollowedMapping.Answer>)
+    Effect.catchCause(() => Effect.succeedNone)
   )
   return Option.getOrElse(better, () => first)
 })
@@ -160,7 +172,7 @@ const ownHeadStart = Duration.seconds(1)
 
 /** Until one had its head start, or has failed by then. */
 const behind = (first: Effect.Effect<unknown, unknown>, start: Duration.Duration) =>
-  Effect.raceFirst(Effect.sleep(start), Effect.ignore(Effect.andThen(first, Effect.never)))
+  Effect.raceFirst(Effect.sleep(start), Effect.exit(Effect.andThen(first, Effect.never)))
 
 /** A request that is under way while others are probed. */
 interface Attempt {
@@ -221,8 +233,8 @@ const attempt = Effect.fnUntraced(function* (
       Effect.flatMap((mapping) => gatewayOf(strategy.method, mapping)),
       Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.fail(silent) })
     ),
-    adopted: Effect.catch(result, () => Effect.never),
-    decided: Effect.catchIf(result, Fallback.isWorthAnotherTry, () => Effect.never).pipe(Effect.andThen(Effect.never)),
+    adopted: Effect.catchCause(result, () => Effect.never),
+    decided: Effect.catchCauseIf(result, isWorthAnotherTry, () => Effect.never).pipe(Effect.andThen(Effect.never)),
     giveUp: Effect.andThen(Fiber.interrupt(fiber), Scope.close(own, Exit.void))
   }
 })
@@ -359,10 +371,11 @@ export const make = Effect.fnUntraced(function* (
     Effect.map(Monotonic.millis, (mappedAt) => memory.keep(where, { strategy, mappedAt }))
 
   /** A strategy that cannot do one thing may well be the best for another; one that failed is chosen anew. */
-  const noteFailure = (where: string, { method }: Strategy.Strategy, error: NatError.NatError) =>
-    Effect.sync(() => {
-      if (error.reason._tag === "Unsupported" || !Fallback.isWorthAnotherTry(error)) return
+  const noteFailure = (where: string, { method }: Strategy.Strategy, failed: Failed) =>
+    Effect.suspend(() => {
+      if (isUnsupported(failed) || !isWorthAnotherTry(failed)) return Effect.void
       if (memory.recall(where)?.strategy.method === method) memory.forget(where)
+      return Cause.hasDies(failed) ? Effect.logError(`${method} broke`, failed) : Effect.void
     })
 
   /** A router that has many mappings to make takes its time for each of them: then it is not silent. */
@@ -401,10 +414,12 @@ export const make = Effect.fnUntraced(function* (
     // What was asked is undone by then; where the others cannot do it either, it may have been slow.
     const givenUp = Effect.map(rival(best, others), (next) => Effect.catch(onOthers(next), () => run(best)))
     return Effect.raceFirst(asked, givenUp).pipe(
-      Effect.catchIf(Fallback.isWorthAnotherTry, (error) =>
+      Effect.catchCauseIf(isWorthAnotherTry, (failed) =>
         Effect.succeed(
           // A probe says soon that nobody speaks a protocol; a request would go on asking.
-          Effect.flatMap(seek(others), onOthers).pipe(Effect.mapError((other) => whichToTell(error, other)))
+          Effect.flatMap(seek(others), onOthers).pipe(
+            Effect.catch((other) => Effect.failCause(whichToTell(failed, other)))
+          )
         )
       ),
       Effect.flatten
@@ -416,7 +431,7 @@ export const make = Effect.fnUntraced(function* (
       const where = yield* network
       const best = yield* current(where)
       const runOn = (strategy: Strategy.Strategy) =>
-        Effect.tapError(run(strategy.mapper), (error) => noteFailure(where, strategy, error))
+        Effect.tapCause(run(strategy.mapper), (failed) => noteFailure(where, strategy, failed))
       return yield* runAmong(strategies, best, runOn, () => Effect.never)
     })
 
@@ -465,7 +480,7 @@ export const make = Effect.fnUntraced(function* (
     const runOn = (strategy: Strategy.Strategy) =>
       (strategy === begun?.best ? begun.ask : mapWhole(strategy, request)).pipe(
         Effect.tap((mapped) => noteSuccess(where, mapped.strategy)),
-        Effect.tapError((error) => noteFailure(where, strategy, error))
+        Effect.tapCause((failed) => noteFailure(where, strategy, failed))
       )
     return yield* runAmong(strategies, best, runOn, (strategy, others) =>
       strategy === begun?.best ? Effect.never : rivalOf(where, strategy, others)

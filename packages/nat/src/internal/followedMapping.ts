@@ -81,30 +81,29 @@ export const make = Effect.fnUntraced(function* ({
 }: Options): Effect.fn.Return<PortMapper.Mapping, NatError.NatError, Scope.Scope> {
   const scope = yield* Effect.scope
 
-  const hold = Effect.fnUntraced(function* (lost?: Lost) {
-    const own = yield* Scope.fork(scope)
-    const mapped = yield* map(lost).pipe(
-      Scope.provide(own),
-      Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
+  /** What is granted is held, whoever interrupts. */
+  const hold = (lost?: Lost, become: (next: PortMapper.Mapping) => Effect.Effect<void> = () => Effect.void) =>
+    Effect.uninterruptibleMask(
+      Effect.fnUntraced(function* (restore) {
+        const own = yield* Scope.fork(scope)
+        const mapped = yield* restore(map(lost)).pipe(
+          Scope.provide(own),
+          Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
+        )
+        yield* become(mapped.mapping)
+        return { ...mapped, scope: own } satisfies Held
+      })
     )
-    return { ...mapped, scope: own } satisfies Held
-  })
 
   const first = yield* hold()
   const { become, lose, mapping } = yield* SwitchedMapping.make(first.mapping)
 
-  /** Until there is one again. What is granted is held, whoever interrupts. */
+  /** Until there is one again. */
   const holdAgain = Effect.fnUntraced(function* (lost: Lost) {
-    let pause = shortestPause
-    while (true) {
-      const held = yield* Effect.uninterruptibleMask((restore) =>
-        tried(restore(hold(lost))).pipe(
-          Effect.tap(Option.match({ onNone: () => Effect.void, onSome: (next) => become(next.mapping) }))
-        )
-      )
+    for (let pause = shortestPause; ; pause = longer(pause)) {
+      const held = yield* tried(hold(lost, become))
       if (Option.isSome(held)) return held.value
       yield* Effect.sleep(pause)
-      pause = longer(pause)
     }
   })
 
@@ -112,8 +111,8 @@ export const make = Effect.fnUntraced(function* ({
     const { mapping: inner, strategy } = held
     const last = yield* inner.current
     yield* Effect.logDebug(`${strategy.method} is silent, and ${next.method} answers`)
-    yield* lose
-    yield* Scope.close(held.scope, Exit.void)
+    // Whoever releases it meanwhile waits for that, and finds nothing left.
+    yield* Effect.uninterruptible(Effect.andThen(lose, tried(Scope.close(held.scope, Exit.void))))
     return yield* holdAgain({ last, strategy })
   })
 
@@ -122,12 +121,15 @@ export const make = Effect.fnUntraced(function* ({
     let wasElsewhere = false
     for (let pause = shortestPause; ; pause = longer(pause)) {
       yield* Effect.sleep(pause)
+      if (isInForce(yield* held.mapping.current)) return held
+      const answer = yield* tried(whoAnswers(held.strategy, freshness(pause)))
+      // The lease engine has gone on asking meanwhile.
       const now = yield* held.mapping.current
       if (isInForce(now)) return held
-      const answer = yield* tried(whoAnswers(held.strategy, freshness(pause)))
       if (Option.isNone(answer)) continue
       const { gateway, strategy } = answer.value
       if (strategy === held.strategy) {
+        wasElsewhere = false
         yield* held.mapping.renew
         continue
       }
