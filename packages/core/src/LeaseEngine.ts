@@ -233,7 +233,9 @@ const abandon = <Handle>(protocol: LeaseProtocol<Handle>, resolved: MappingReque
       // Where nobody is there most probably nothing is left: that is no news, and no proof either.
       const tell = error.reason._tag === "NoGateway" ? Effect.logDebug : Effect.logWarning
       return Effect.as(tell(warning), false)
-    })
+    }),
+    // What is left stands in the ledger, whatever the protocol does.
+    Effect.catchDefect((defect) => Effect.as(Effect.logError("undoing an unanswered request broke", defect), false))
   )
 
 const pageOf = <Handle>({ page = Ledger.blank }: LeaseProtocol<Handle>): Ledger.Page => page

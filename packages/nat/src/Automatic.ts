@@ -167,10 +167,7 @@ const choose = Effect.fnUntraced(function* (strategies: Strategies, probe: Probe
 /** So that the request is on its way, and at the router, before the searches that keep both sides busy. */
 const headStart = Duration.millis(5)
 
-/** Where one strategy's answer is enough nobody else is asked before it had time to come. */
-const ownHeadStart = Duration.seconds(1)
-
-/** Until one had its head start, or has failed by then. */
+/** Waits for as long as the first one has a head start, but not for one that has failed. */
 const behind = (first: Effect.Effect<unknown, unknown>, start: Duration.Duration) =>
   Effect.raceFirst(Effect.sleep(start), Effect.exit(Effect.andThen(first, Effect.never)))
 
@@ -250,12 +247,12 @@ const makeChoosing = Effect.map(Semaphore.make(1), (turn) => {
       if (error.reason._tag === "NoGateway") failure = { where, error, at }
     })
   return (where: string) =>
-    <A, R>(choose: Effect.Effect<A, NatError.NatError, R>) =>
+    <A, R>(chosen: Effect.Effect<A, NatError.NatError, R>) =>
       Effect.flatMap(Monotonic.millis, (askedAt) =>
         turn.withPermit(
           Effect.suspend(() => {
             if (failure?.where === where && failure.at > askedAt) return Effect.fail(failure.error)
-            return Effect.tapError(choose, (error) => noteFailure(where, error))
+            return Effect.tapError(chosen, (error) => noteFailure(where, error))
           })
         )
       )
@@ -263,22 +260,28 @@ const makeChoosing = Effect.map(Semaphore.make(1), (turn) => {
 
 type Look = Effect.Effect<FollowedMapping.Answer, NatError.NatError>
 
-/** One look for all that want to know at about the same time: many mappings may be lost at once. */
-const makeLook = (look: Look) =>
-  Effect.map(Semaphore.make(1), (turn) => {
-    let last: { readonly exit: Exit.Exit<FollowedMapping.Answer, NatError.NatError>; readonly at: number } | undefined
-    const lookNow = Effect.gen(function* () {
-      const exit = yield* Effect.exit(look)
-      last = { exit, at: yield* Monotonic.millis }
-      return yield* exit
-    })
-    return (maxAge: Duration.Duration): Look =>
-      turn.withPermit(
-        Effect.flatMap(Monotonic.millis, (now) =>
-          last !== undefined && now - last.at <= Duration.toMillis(maxAge) ? last.exit : lookNow
-        )
-      )
+/** One look for all that want to know at about the same time, in one network: many mappings may be lost at once. */
+const makeLook = (network: Effect.Effect<string>, look: Look) => {
+  const turn = Semaphore.makeUnsafe(1)
+  let last:
+    | {
+        readonly where: string
+        readonly exit: Exit.Exit<FollowedMapping.Answer, NatError.NatError>
+        readonly at: number
+      }
+    | undefined
+  const lookNow = Effect.fnUntraced(function* (where: string) {
+    const exit = yield* Effect.exit(look)
+    last = { where, exit, at: yield* Monotonic.millis }
+    return yield* exit
   })
+  return (maxAge: Duration.Duration): Look =>
+    turn.withPermit(
+      Effect.flatMap(Effect.all([network, Monotonic.millis]), ([where, now]) =>
+        last?.where === where && now - last.at <= Duration.toMillis(maxAge) ? last.exit : lookNow(where)
+      )
+    )
+}
 
 /** What is known of the networks that this host has been in: a strategy that answered there. */
 interface Known {
@@ -347,12 +350,12 @@ export const make = Effect.fnUntraced(function* (
       )
     )
 
-  /** Whether this one answers, or else another. */
-  const ownFirst = Effect.fnUntraced(function* (own: Strategy.Strategy) {
+  /** This one, if it answers: others are asked only when it had time for that. */
+  const askOwnFirst = Effect.fnUntraced(function* (own: Strategy.Strategy) {
     const asked = yield* Effect.cached(own.probe)
     const others = strategies.filter((other) => other !== own)
     return yield* whoAnswers([own, ...others], (strategy) =>
-      strategy === own ? asked : Effect.andThen(behind(asked, ownHeadStart), strategy.probe)
+      strategy === own ? asked : Effect.andThen(behind(asked, patience), strategy.probe)
     )
   })
 
@@ -437,10 +440,16 @@ export const make = Effect.fnUntraced(function* (
 
   /**
    * The other strategy is asked while the attempt is still under way: whichever is there first stays. Undoing what the
-   * one has asked might have taken away what the other has made, which is renewed.
+   * one has asked might have taken away what the other has made, which is renewed. A port that is taken may be so by what
+   * the attempt has just mapped.
    */
   const mapBeside = (begun: Attempt, other: Strategy.Strategy, request: MappingRequest.MappingRequest) =>
-    Effect.raceFirst(mapWhole(other, request), begun.adopted).pipe(
+    Effect.raceFirst(
+      Effect.catchReason(mapWhole(other, request), "NatError", "Conflict", (_, error) =>
+        Effect.andThen(behind(begun.result, patience), Effect.fail(error))
+      ),
+      begun.adopted
+    ).pipe(
       Effect.onError(() => begun.giveUp),
       Effect.tap(({ mapping, strategy }) =>
         strategy === other ? Effect.forkIn(Effect.andThen(begun.giveUp, mapping.renew), scope) : mapping.renew
@@ -459,7 +468,7 @@ export const make = Effect.fnUntraced(function* (
     )
     const best = yield* Effect.raceFirst(others, begun.decided).pipe(
       // The caller's error does not wait for it.
-      Effect.tapError(() => Effect.forkIn(begun.giveUp, scope)),
+      Effect.tapCause(() => Effect.forkIn(begun.giveUp, scope)),
       Effect.onInterrupt(() => begun.giveUp)
     )
     memory.keep(where, { strategy: best, mappedAt: hasNotMapped })
@@ -487,12 +496,16 @@ export const make = Effect.fnUntraced(function* (
     )
   })
 
-  const looks = new Map<Strategy.Strategy, (maxAge: Duration.Duration) => Look>()
-  for (const strategy of strategies) looks.set(strategy, yield* makeLook(ownFirst(strategy)))
+  const looks = new Map<Strategy.Strategy, ReturnType<typeof makeLook>>()
+  const lookOf = (strategy: Strategy.Strategy) => {
+    const look = looks.get(strategy) ?? makeLook(network, askOwnFirst(strategy))
+    looks.set(strategy, look)
+    return look
+  }
 
   const map = Effect.fn("Automatic.map")((request: MappingRequest.MappingRequest) =>
     FollowedMapping.make({
-      whoAnswers: (strategy, maxAge) => looks.get(strategy)?.(maxAge) ?? whoAnswers(strategies),
+      whoAnswers: (strategy, maxAge) => lookOf(strategy)(maxAge),
       map: (lost) =>
         Effect.flatMap(network, (where) => {
           if (lost === undefined) return mapNow(where, request)

@@ -2,7 +2,7 @@
  * A mapping whose protocol may become another one: a gateway may stop speaking what it spoke, and the next network's may
  * speak something else. The lease engine of one protocol asks in that protocol for ever.
  *
- * A mapping that is not confirmed or lost is looked after. Where its own protocol is answered it is renewed. Where another
+ * A mapping that is unconfirmed or lost is looked after. Where its own protocol is answered it is renewed. Where another
  * one is, it is released and mapped by that, but for one that may still be in force on the gateway that answers. While
  * nobody answers nothing is changed.
  */
