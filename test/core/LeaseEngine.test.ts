@@ -1365,7 +1365,8 @@ describe("LeaseEngine", () => {
     /** A protocol that notes what it asks for; what stands in the ledger, and what an earlier run has left there. */
     const withPage = Effect.fnUntraced(function* (
       script: Partial<LeaseEngine.LeaseProtocol<number>> = {},
-      left: ReadonlyArray<number> = []
+      left: ReadonlyArray<number> = [],
+      alive: ReadonlyArray<number> = []
     ) {
       let written: ReadonlyArray<Ledger.Entry> = []
       let gone = left.map(noted)
@@ -1377,11 +1378,11 @@ describe("LeaseEngine", () => {
             gone = []
             return taken
           }),
-        others: Effect.succeed({ alive: [], gone: [] })
+        others: Effect.sync(() => ({ alive: alive.map(noted), gone: [] }))
       })
       const page = yield* ledger.open
       const discarded: Array<number> = []
-      const { protocol } = scripted({
+      const { names, protocol } = scripted({
         ...script,
         request: (resolved) =>
           Effect.andThen(page.note(noted(12000)), script.request?.(resolved) ?? Effect.succeed(lease(1, resolved)))
@@ -1391,6 +1392,7 @@ describe("LeaseEngine", () => {
       return {
         protocol: { ...protocol, page, discard },
         discarded,
+        names,
         stands: () => written.map((entry) => entry.internalPort)
       }
     })
@@ -1411,6 +1413,22 @@ describe("LeaseEngine", () => {
         const mapping = yield* LeaseEngine.map(protocol, request)
         yield* Effect.ignore(mapping.release)
         assert.deepStrictEqual(stands(), [12000])
+      })
+    )
+
+    it.effect("lets go of what another process has as well, and neither deletes nor undoes it", () =>
+      Effect.gen(function* () {
+        const { names, protocol, stands } = yield* withPage({}, [], [12000])
+        let isHeld = true
+        const mapping = yield* LeaseEngine.map(
+          { ...protocol, letGo: Effect.sync(() => void (isHeld = false)) },
+          request
+        )
+        yield* mapping.release
+        assert.deepStrictEqual([names(), stands(), isHeld], [["request"], [], false])
+        const unanswered = yield* withPage({ request: () => Effect.fail(timedOut) }, [], [12000])
+        yield* Effect.flip(LeaseEngine.map(unanswered.protocol, request))
+        assert.deepStrictEqual([unanswered.names(), unanswered.stands()], [["request"], []])
       })
     )
 

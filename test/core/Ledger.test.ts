@@ -373,3 +373,98 @@ it.effect("what is noted is not deleted after that, whatever the moment", () =>
     assert.isBelow(deletions, 290)
   })
 )
+
+describe("a mapping that is another process's as well", () => {
+  const held = (disk: Disk, alive: ReadonlyArray<Ledger.Entry>) =>
+    Effect.gen(function* () {
+      const page = yield* (yield* on(disk)).open
+      yield* page.note(entry())
+      disk.alive.push(...alive)
+      return page
+    })
+
+  it.effect("is not to be deleted while that one lives, by whichever protocol", () =>
+    Effect.gen(function* () {
+      for (const method of ["natpmp", "pcp"]) {
+        const disk = makeDisk()
+        const page = yield* held(disk, [entry({ method })])
+        assert.isTrue(yield* page.giveUp)
+        yield* page.strike
+        assert.deepStrictEqual(disk.written, [])
+      }
+    })
+  )
+
+  it.effect("is to be deleted where that one is another, is gone, or ends as well", () =>
+    Effect.gen(function* () {
+      const others: ReadonlyArray<ReadonlyArray<Ledger.Entry>> = [
+        [],
+        [entry({ internalPort: 12001 })],
+        [entry({ gateway: elsewhere })],
+        [entry({ internalAddress: NetAddress.ipFromStringUnsafe("192.168.77.3") })],
+        [entry({ leftAt: 1 })]
+      ]
+      for (const alive of others) {
+        const disk = makeDisk({ gone: [entry()] })
+        const page = yield* held(disk, alive)
+        assert.isFalse(yield* page.giveUp)
+      }
+    })
+  )
+
+  it.effect("is deleted by one of two that end at one time: each has said so before it looks", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk()
+      const page = yield* held(disk, [entry()])
+      const ledger = yield* Ledger.make({
+        write: (entries) =>
+          Effect.sync(() => {
+            disk.written = entries
+            // The other one ends just then.
+            disk.alive = [entry({ leftAt: 1 })]
+          }),
+        takeOver: () => Effect.succeed([]),
+        others: Effect.sync(() => ({ alive: disk.alive, gone: [] }))
+      })
+      const second = yield* ledger.open
+      yield* second.note(entry())
+      disk.alive = [entry()]
+      assert.isFalse(yield* second.giveUp)
+      assert.isDefined(disk.written[0]?.leftAt)
+      yield* page.strike
+    })
+  )
+
+  it.effect("is asked for as that one has asked for it, and stays that one's", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk({ alive: [entry({ method: "pcp", nonce: "00112233445566778899aabb" })] })
+      const page = yield* (yield* on(disk)).open
+      assert.strictEqual((yield* page.earlier(entry({ method: "pcp" })))?.nonce, "00112233445566778899aabb")
+      assert.isUndefined(yield* page.earlier(entry({ method: "pcp", internalPort: 5 })))
+      yield* page.withdraw
+      assert.deepStrictEqual([disk.written, disk.alive.length], [[], 1])
+    })
+  )
+
+  it.effect("stays noted until it is known to be deleted", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk()
+      const page = yield* held(disk, [entry()])
+      yield* page.giveUp
+      assert.lengthOf(disk.written, 1)
+      yield* page.leave
+      assert.lengthOf(disk.written, 1)
+    })
+  )
+
+  it.effect("counts for nobody who has noted nothing", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk({ alive: [entry()] })
+      const page = yield* (yield* on(disk)).open
+      assert.isFalse(yield* page.giveUp)
+      yield* page.note(entry())
+      yield* page.strike
+      assert.isFalse(yield* page.giveUp)
+    })
+  )
+})

@@ -284,6 +284,12 @@ describe("a ledger in a directory", () => {
       Effect.sync(() => execFileSync("mount", ["-t", "tmpfs", "-o", "size=8k", "tmpfs", path])),
       () => Effect.sync(() => execFileSync("umount", ["-l", path]))
     )
+  it.effect.skipIf(!isLinux)("below what makes no directories is given up at once (needs Linux)", () =>
+    Effect.gen(function* () {
+      assert.lengthOf(yield* warningsOf(sweep("/proc/effect-nat/ledger")), 1)
+    })
+  )
+
   it.effect.skipIf(!isRoot)("on a full disk keeps what it had, and leaves no half-written file (needs root)", () =>
     Effect.gen(function* () {
       const path = yield* directory

@@ -114,6 +114,32 @@ for (const strategy of ["upnp", "natpmp", "pcp"] as const) {
 }
 
 for (const strategy of ["upnp", "natpmp", "pcp", "auto"] as const) {
+  labSuite(`two programs with the same port (--strategy ${strategy})`, () => {
+    it.live(
+      "keep it until the last one ends, one after the other or both at one time",
+      () =>
+        Effect.gen(function* () {
+          const lab = yield* Lab.make({ daemon: daemons[strategy] })
+          yield* lab.tcpEcho("lan", 9000)
+          for (const isFirstLonger of [true, false]) {
+            const first = yield* start(lab, strategy, "9000:9001")
+            const second = yield* start(lab, strategy, "9000:9001")
+            yield* stop(isFirstLonger ? second : first)
+            assert.deepStrictEqual(yield* ports(lab), [9001])
+            assert.strictEqual(yield* lab.tcpProbe("wan", lab.addresses.external, 9001), "reachable")
+            yield* stop(isFirstLonger ? first : second)
+            yield* holds(lab, [])
+          }
+          for (let round = 0; round < 3; round++) {
+            const both = [yield* start(lab, strategy, "9000:9001"), yield* start(lab, strategy, "9000:9001")]
+            yield* Effect.forEach(both, stop, { concurrency: "unbounded", discard: true })
+            yield* holds(lab, [])
+          }
+        }),
+      90_000
+    )
+  })
+
   labSuite(`after kill -9 (--strategy ${strategy})`, () => {
     it.live(
       "the next start removes what was left, and nothing else",

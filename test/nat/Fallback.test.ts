@@ -37,6 +37,7 @@ describe("Fallback.inOrder", () => {
     ["the first that works", [noGateway, "yes", "yes"], "works", [1, 1, 0]],
     ["the first one's error where none does", [noGateway, refused], "NoGateway", [1, 1]],
     ["the error of the first that could", [unsupported, refused], "NotAuthorized", [1, 1]],
+    ["that it cannot be done, where no other gateway is there", [unsupported, noGateway], "Unsupported", [1, 1]],
     ["that a port is taken, which is so for all", [conflict, "yes"], "Conflict", [1, 0]]
   ] as const)("has %s", ([, answers, expected, asked]) =>
     Effect.gen(function* () {
@@ -59,6 +60,18 @@ describe("Fallback.inOrder", () => {
       const [without, next] = [saying(unsupported), saying("yes")]
       yield* Stream.runDrain(Fallback.inOrder([without.service, next.service]).list)
       assert.deepStrictEqual([without.mapper.asked, next.mapper.asked], [1, 1])
+    })
+  )
+
+  it.effect("says that a list is not to be had, and not that there is no gateway of another kind", () =>
+    Effect.gen(function* () {
+      for (const [other, expected] of [
+        [noGateway, "Unsupported"],
+        [refused, "NotAuthorized"]
+      ] as const) {
+        const { list } = Fallback.inOrder([saying(unsupported).service, saying(other).service])
+        assert.strictEqual((yield* Effect.flip(Stream.runDrain(list))).reason._tag, expected)
+      }
     })
   )
 })

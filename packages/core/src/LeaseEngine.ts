@@ -83,6 +83,8 @@ export interface LeaseProtocol<Handle> {
   readonly network?: NetworkWatch.Service | undefined
   /** Deletes a lease. A lease that the gateway no longer has counts as deleted. */
   readonly release: (lease: Lease<Handle>) => Effect.Effect<void, NatError.NatError>
+  /** Holds it no longer, without a word to the gateway: another process goes on with it. Without it nothing is done then. */
+  readonly letGo?: Effect.Effect<void> | undefined
   /**
    * Completes when the gateway has time for the release that has begun: many mappings may be released at once, on a
    * gateway that takes one call at a time. The time for the release counts from then; without it from the beginning.
@@ -221,10 +223,25 @@ const hold = Effect.fnUntraced(function* <Handle>(granted: Lease<Handle>) {
   return held
 })
 
+const pageOf = <Handle>({ page = Ledger.blank }: LeaseProtocol<Handle>): Ledger.Page => page
+
+const letGo = <Handle>({ letGo: act = Effect.void }: LeaseProtocol<Handle>): Effect.Effect<void> => act
+
+/** Deletes what only this process has: what another one goes on with is let go. */
+const unlessAnothers = <Handle>(protocol: LeaseProtocol<Handle>, deletion: Effect.Effect<void, NatError.NatError>) =>
+  Effect.flatMap(pageOf(protocol).giveUp, (isAnothers) =>
+    isAnothers
+      ? Effect.andThen(Effect.logDebug("another process has the mapping as well: it is not deleted"), letGo(protocol))
+      : deletion
+  )
+
 /** Whether nothing is left of it. */
 const abandon = <Handle>(protocol: LeaseProtocol<Handle>, resolved: MappingRequest.Resolved) =>
   bounded(
-    Effect.suspend(() => protocol.abandon(resolved)),
+    unlessAnothers(
+      protocol,
+      Effect.suspend(() => protocol.abandon(resolved))
+    ),
     "undoing an unanswered request"
   ).pipe(
     Effect.as(true),
@@ -237,8 +254,6 @@ const abandon = <Handle>(protocol: LeaseProtocol<Handle>, resolved: MappingReque
     // What is left stands in the ledger, whatever the protocol does.
     Effect.catchDefect((defect) => Effect.as(Effect.logError("undoing an unanswered request broke", defect), false))
   )
-
-const pageOf = <Handle>({ page = Ledger.blank }: LeaseProtocol<Handle>): Ledger.Page => page
 
 /** A first request has failed: what is known of what it left on the gateway is what the ledger has to say. */
 const undoFirst = <Handle>(
@@ -412,7 +427,12 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
       const releaseNow = Effect.gen(function* () {
         yield* Effect.timeoutOption(Fiber.interrupt(renewing), interruptionTimeout)
         const lease = yield* Ref.get(granted)
-        const outcome = yield* Effect.exit(Effect.suspend(() => protocol.release(lease)))
+        const outcome = yield* Effect.exit(
+          unlessAnothers(
+            protocol,
+            Effect.suspend(() => protocol.release(lease))
+          )
+        )
         const left = yield* Ref.get(unanswered)
         const isUndone = Option.isNone(left) || (yield* abandon(protocol, left.value))
         if (!isUndone) yield* pageOf(protocol).leave

@@ -93,8 +93,8 @@ export interface Storage {
  */
 export interface Page {
   /**
-   * What an earlier run has left for just this, which is this mapping's from now on. To be asked before a request whose
-   * protocol can go on with it.
+   * What an earlier run has left for just this, which is this mapping's from now on, or what another process that lives
+   * has noted for just this, which both have from now on. To be asked before a request whose protocol can go on with it.
    */
   readonly earlier: (like: Pick<Entry, "gateway" | "key" | "method">) => Effect.Effect<Entry | undefined>
   /**
@@ -109,6 +109,11 @@ export interface Page {
   readonly strike: Effect.Effect<void>
   /** Nobody knows whether the mapping is deleted. */
   readonly leave: Effect.Effect<void>
+  /**
+   * The mapping is about to be deleted. Whether it is another process's as well, which goes on with it: then it is not to
+   * be deleted. Of several that end at one time one is told that it is nobody else's.
+   */
+  readonly giveUp: Effect.Effect<boolean>
   /**
    * Deletes what is left on the gateway where this mapping was last noted, one after the other, and nothing that is
    * somebody's: not what this process or another that lives has noted, by whichever protocol. What the gateway has no
@@ -142,6 +147,7 @@ export const blank: Page = {
   withdraw: Effect.void,
   strike: Effect.void,
   leave: Effect.void,
+  giveUp: Effect.succeed(false),
   sweep: () => Effect.void
 }
 
@@ -170,6 +176,15 @@ const isSame = (self: Entry, that: Pick<Entry, "gateway" | "key" | "method">): b
  * was noted over NAT-PMP is deleted by its port alone, even where it is held over PCP by now.
  */
 const concernsSame = (self: Entry, that: Entry): boolean => self.gateway === that.gateway && self.key === that.key
+
+/** Whether whoever noted it goes on with just that mapping. */
+const isHeldAs =
+  (entry: Entry) =>
+  (other: Entry): boolean =>
+    other.leftAt === undefined &&
+    concernsSame(other, entry) &&
+    other.internalPort === entry.internalPort &&
+    Equal.equals(other.internalAddress, entry.internalAddress)
 
 /** What a gateway that has no answer, or is not there, says nothing about. */
 const isUndecided = ({ reason }: NatError.NatError): boolean =>
@@ -205,6 +220,7 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
         hasWarned = true
         return Effect.as(warn, otherwise)
       })
+    const alive = Effect.map(attempt(storage.others, { alive: [], gone: [] }), (others) => others.alive)
     const noted = () => [...pages].flatMap((page) => Array.from(page.values()))
     const leave = (entries: ReadonlyArray<Entry>, now: number) => {
       const others = left.filter((known) => !entries.some((one) => isSame(one, known)))
@@ -242,12 +258,12 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
      */
     const discardAlone = (
       entry: Entry,
-      alive: ReadonlyArray<Entry>,
+      others: ReadonlyArray<Entry>,
       discard: (entry: Entry) => Effect.Effect<void, NatError.NatError>
     ) =>
       Effect.acquireUseRelease(
         Effect.sync(() => {
-          if ([...noted(), ...alive].some((one) => concernsSame(one, entry))) return undefined
+          if ([...noted(), ...others].some((one) => concernsSame(one, entry))) return undefined
           discarding = { entry, isOver: Deferred.makeUnsafe<void>() }
           return discarding
         }),
@@ -272,12 +288,14 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
     ) {
       yield* takeOver(place)
       if (!left.some(isAt(place))) return
-      const { alive } = yield* attempt(storage.others, { alive: [], gone: [] })
+      const others = yield* alive
       for (const entry of left.filter(isAt(place))) {
-        if (yield* discardAlone(entry, alive, discard)) left = left.filter((one) => one !== entry)
+        if (yield* discardAlone(entry, others, discard)) left = left.filter((one) => one !== entry)
       }
       yield* write
     })
+
+    const isAnothers = (entry: Entry) => Effect.map(alive, (others) => others.some(isHeldAs(entry)))
 
     const open = Effect.sync((): Page => {
       const page = new Map<string, Entry>()
@@ -298,7 +316,7 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
         earlier: Effect.fnUntraced(function* (like) {
           yield* takeOver(like)
           const found = left.find((entry) => isSame(entry, like))
-          if (found === undefined) return undefined
+          if (found === undefined) return (yield* alive).find((entry) => isSame(entry, like))
           left = left.filter((entry) => !isSame(entry, like))
           yield* Effect.sync(() => pages.add(page.set(placeOf(found), found)))
           last = found
@@ -319,6 +337,15 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
               return write
             })
           ),
+        giveUp: Effect.gen(function* () {
+          if (last === undefined || !pages.has(page) || !(yield* isAnothers(last))) return false
+          // The other one may be about to end, too: that nobody goes on with it must be written before it is read.
+          const ending = asLeft(last, yield* Clock.currentTimeMillis)
+          page.set(placeOf(ending), ending)
+          last = ending
+          yield* write
+          return yield* isAnothers(ending)
+        }),
         withdraw: Effect.suspend(() => end(isElsewhere, inherited)),
         strike: end(isElsewhere),
         leave: end(() => true),

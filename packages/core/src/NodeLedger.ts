@@ -152,12 +152,25 @@ const replace = (path: string, text: string, times?: Times) => {
   }
 }
 
+/** Node's own recursion has no end where no directories can be made, as below `/proc`. */
+const makeDirectory = (path: string): void => {
+  try {
+    Fs.mkdirSync(path, { mode: 0o700 })
+  } catch (error) {
+    if (Fs.existsSync(path)) return
+    const parent = Path.dirname(path)
+    if (!isMissing(error) || Fs.existsSync(parent)) throw error
+    makeDirectory(parent)
+    makeDirectory(path)
+  }
+}
+
 const replaceIn = (parent: string, path: string, text: string, times?: Times) => {
   try {
     replace(path, text, times)
   } catch (error) {
     if (!isMissing(error)) throw error
-    Fs.mkdirSync(parent, { recursive: true, mode: 0o700 })
+    makeDirectory(parent)
     replace(path, text, times)
   }
 }

@@ -54,6 +54,7 @@ import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as Fallback from "./Fallback.ts"
 import * as FollowedMapping from "./internal/followedMapping.ts"
+import { whichToTell } from "./internal/whichToTell.ts"
 
 /**
  * What one probe found.
@@ -118,15 +119,14 @@ const isWorthAnotherTry = (failed: Failed): boolean =>
   !Cause.hasInterrupts(failed) &&
   Option.match(Cause.findErrorOption(failed), { onNone: () => true, onSome: Fallback.isWorthAnotherTry })
 
+const tellAfter = (first: Failed, other: NatError.NatError): Failed =>
+  Option.match(Cause.findErrorOption(first), {
+    onNone: () => first,
+    onSome: (error) => Cause.fail(whichToTell(error, other))
+  })
+
 const isUnsupported = (failed: Failed): boolean =>
   Option.exists(Cause.findErrorOption(failed), ({ reason }) => reason._tag === "Unsupported")
-
-/**
- * What two strategies said, in words for the user: the first is the one that should have done it. That it lacks the
- * operation says less than what another gateway said, and that there is no other says nothing.
- */
-const whichToTell = (first: Failed, other: NatError.NatError): Failed =>
-  isUnsupported(first) && other.reason._tag !== "NoGateway" ? Cause.fail(other) : first
 
 type Strategies = ReadonlyArray<Strategy.Strategy>
 
@@ -421,7 +421,7 @@ export const make = Effect.fnUntraced(function* (
         Effect.succeed(
           // A probe says soon that nobody speaks a protocol; a request would go on asking.
           Effect.flatMap(seek(others), onOthers).pipe(
-            Effect.catch((other) => Effect.failCause(whichToTell(failed, other)))
+            Effect.catch((other) => Effect.failCause(tellAfter(failed, other)))
           )
         )
       ),

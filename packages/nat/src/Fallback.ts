@@ -9,6 +9,7 @@ import type * as PortMapper from "@effect-nat/core/PortMapper"
 import type * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
+import { whichToTell } from "./internal/whichToTell.ts"
 
 const isWithoutGateway = ({ reason }: NatError.NatError): boolean =>
   reason._tag === "NoGateway" || reason._tag === "AutomationOff"
@@ -46,7 +47,7 @@ export const isWorthAnotherTry = (error: NatError.NatError): boolean =>
 /**
  * Each request goes to the first strategy; while it fails in a way that another may not, to the next. Nothing is asked
  * side by side: a strategy whose gateway is silent has its whole time before the next one is tried. Where all fail, the
- * error is the first one's, or that of the first that could do it at all.
+ * error is the first one's, or that of the first that could do it at all and whose gateway was there.
  *
  * **Example** (NAT-PMP, and a port that was forwarded by hand where that fails)
  *
@@ -82,7 +83,7 @@ export const inOrder = (
     others.reduce(
       (tried, next) =>
         Effect.catchIf(tried, isWorthAnotherTry, (error) =>
-          Effect.mapError(run(next), (other) => (error.reason._tag === "Unsupported" ? other : error))
+          Effect.mapError(run(next), (other) => whichToTell(error, other))
         ),
       run(first)
     )
@@ -94,7 +95,7 @@ export const inOrder = (
         Stream.catchIf(
           tried,
           (error) => error.reason._tag === "Unsupported",
-          () => next.list
+          (error) => Stream.mapError(next.list, (other) => whichToTell(error, other))
         ),
       first.list
     ),

@@ -312,6 +312,7 @@ export const make = (
     network: environment.network,
     whenReleasing: Deferred.await(releasing),
     release,
+    letGo: registration.letGo,
     abandon,
     page,
     discard

@@ -416,6 +416,7 @@ export const make = (
     network: environment.network,
     whenReleasing: Deferred.await(releasing),
     release,
+    letGo: registration.letGo,
     abandon,
     page,
     discard: (entry) => (entry.method === method ? discardPcp(entry) : natPmp.discard(entry))

@@ -743,6 +743,7 @@ export const make = Effect.fnUntraced(function* (current: CurrentGateway.Current
     network: current.network,
     whenReleasing: Deferred.await(releasing),
     release,
+    letGo: registration.letGo,
     abandon
   }
   return protocol
