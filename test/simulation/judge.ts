@@ -306,12 +306,12 @@ export class Judge {
     })
   }
 
-  /** What is refused before anything is held has come to nothing, and its nonce with it. */
+  /** What is refused while nothing is held has come to nothing, and its nonce with it. */
   #noteRefused(asked: Uint8Array) {
     const said = Wire.readDatagram(asked, 5351)
     if (said.kind !== "map" || said.nonce === undefined) return
     const held = this.#heldFor(said.protocol, said.port)
-    if (held !== undefined && held.mapping === undefined)
+    if (held !== undefined && (this.currentOf(held)?.status ?? "lost") === "lost")
       this.#spentNonces.add(`${said.port}/${said.protocol} ${said.nonce}`)
   }
 

@@ -6,6 +6,9 @@
  * (RFC 6887 §14.1.3), and also when an answer has shown the restart (RFC 6886 §3.7); and as anybody in the network may
  * send an announcement in the gateway's name, restarts are believed ever more rarely while there are more of them (see
  * core's `RestartLimit`), unless the gateway's own answers bear them out.
+ *
+ * Not every gateway announces anything, and one that is gone announces nothing: while something is mapped on it, one that
+ * has not been heard for five minutes is asked how it is, and where it is silent its mappings find out by a renewal.
  */
 import * as Monotonic from "@effect-nat/core/Monotonic"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
@@ -13,12 +16,15 @@ import * as RestartLimit from "@effect-nat/core/RestartLimit"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FiberMap from "effect/FiberMap"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
+import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as PcpCodec from "../PcpCodec.ts"
 import type * as Announcements from "./announcements.ts"
+import * as Gateways from "./gateways.ts"
 import type * as Notices from "./notices.ts"
 import type * as Ways from "./ways.ts"
 
@@ -79,6 +85,9 @@ const longestDelay = 5
 
 /** Time for four transmissions. */
 const askTimeout = Duration.seconds(24)
+
+/** So long a gateway may say nothing before it is asked, a tenth more or less. */
+const longestSilence = Duration.seconds(300)
 
 /** Two moments are one where they are counted in whole seconds, and packets take their time. */
 const sameMoment = 2
@@ -237,6 +246,51 @@ export const make = Effect.fnUntraced(function* (
     })
   })
 
+  /** How old its epoch is, in the protocol of what is mapped there. */
+  const ask = ({ nonce, way: { natPmp, pcp } }: Held) =>
+    nonce === undefined && natPmp !== undefined
+      ? natPmp.externalAddress({ timeout: askTimeout })
+      : pcp.announce({ timeout: askTimeout })
+
+  const heardAt = Effect.fnUntraced(function* ({ way: { natPmp, pcp } }: Held) {
+    const states = yield* Effect.all(natPmp === undefined ? [pcp.tableState] : [pcp.tableState, natPmp.tableState])
+    return Math.max(...states.map(({ answered }) => (answered === undefined ? 0 : secondsOf(answered))))
+  })
+
+  /** As long as something is mapped there. */
+  const watchOne = Effect.fnUntraced(function* (gateway: string) {
+    let askedAt = 0
+    let wasSilent = false
+    while (true) {
+      const [held] = on(gateway).flatMap((one) => (one.held === undefined ? [] : [one.held]))
+      if (held === undefined) return
+      const longest = Duration.toSeconds(longestSilence) * (yield* Random.nextBetween(0.9, 1.1))
+      const wait = Math.max(askedAt, yield* heardAt(held)) + longest - (yield* monotonicSeconds)
+      if (wait > 0) {
+        yield* Effect.sleep({ seconds: wait })
+        continue
+      }
+      askedAt = yield* monotonicSeconds
+      const answer = yield* Effect.result(ask(held))
+      const isSilent = Result.isFailure(answer) && Gateways.isSilence(answer.failure)
+      if (isSilent && !wasSilent) yield* wakeThose(gateway, () => true)
+      wasSilent = isSilent
+    }
+  })
+
+  const watching = yield* FiberMap.make<string>()
+  let watched: ReadonlySet<string> = new Set()
+  const watch = Effect.suspend(() => {
+    const before = watched
+    watched = new Set([...mappings].flatMap(({ held }) => (held === undefined ? [] : [held.way.gateway])))
+    const over = [...before].filter((gateway) => !watched.has(gateway))
+    const begin = (gateway: string) => FiberMap.run(watching, gateway, watchOne(gateway), { onlyIfMissing: true })
+    return Effect.andThen(
+      Effect.forEach(over, (gateway) => FiberMap.remove(watching, gateway), { discard: true }),
+      Effect.forEach(watched, begin, { discard: true })
+    )
+  }).pipe(Effect.uninterruptible)
+
   const register = Effect.gen(function* () {
     const woken = yield* Queue.sliding<void>(1)
     const mapping: Mapping = {
@@ -253,7 +307,7 @@ export const make = Effect.fnUntraced(function* (
     const letGo = Effect.suspend(() => {
       mapping.held = undefined
       mapping.isBusy = false
-      return Effect.andThen(socket.letGo, listen)
+      return Effect.all([socket.letGo, listen, watch], { discard: true })
     })
     yield* Effect.acquireRelease(
       Effect.sync(() => mappings.add(mapping)),
@@ -276,7 +330,7 @@ export const make = Effect.fnUntraced(function* (
           mapping.isBusy = false
           // Only of PCP's mappings more is said there.
           const hear = held.nonce === undefined ? socket.letGo : socket.keep(held.way)
-          return Effect.all([prove(held), hear, listen], { discard: true })
+          return Effect.all([prove(held), hear, listen, watch], { discard: true })
         }),
       letGo,
       whenWoken: Queue.take(woken)
