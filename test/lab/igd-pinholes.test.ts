@@ -6,9 +6,9 @@ import * as Effect from "effect/Effect"
 import { fileURLToPath } from "node:url"
 import * as Lab from "./Lab.ts"
 import { labSuite } from "./LabSuite.ts"
+import { knockIpv6 } from "./strategy-lab.ts"
 
 const agent = fileURLToPath(new URL("./igd-agent.ts", import.meta.url))
-const strategyAgent = fileURLToPath(new URL("./upnp-agent.ts", import.meta.url))
 
 /** The same description as over IPv4; an address is asked for pinholes to itself only. */
 const location6 = (lab: Lab.LabService) =>
@@ -16,10 +16,6 @@ const location6 = (lab: Lab.LabService) =>
 
 const spawn = (lab: Lab.LabService, location: string, protocol: "tcp" | "udp") =>
   lab.spawn("lan", process.execPath, [agent, "pinhole", location, Lab.ipv6Addresses.lan, "12000", protocol])
-
-/** Whether a packet from the wan gets to a port of the lan host. */
-const knock = (lab: Lab.LabService, protocol: "tcp" | "udp", port: number) =>
-  (protocol === "tcp" ? lab.tcpProbe : lab.udpProbe)("wan", Lab.ipv6Addresses.lan, port, { timeout: "700 millis" })
 
 const withIpv6 = Lab.make({ ipv6: true, daemon: { natpmp: false } })
 
@@ -29,7 +25,7 @@ labSuite("the IPv6 firewall of a real router", () => {
     (protocol) =>
       Effect.gen(function* () {
         const lab = yield* withIpv6
-        const probe = (port: number) => knock(lab, protocol, port)
+        const probe = (port: number) => knockIpv6(lab, protocol, port)
         const echo = protocol === "tcp" ? lab.tcpEcho : lab.udpEcho
         yield* echo("lan", 12000)
         yield* echo("lan", 12001)
@@ -72,28 +68,4 @@ labSuite("the IPv6 firewall of a real router", () => {
       }),
     60_000
   )
-
-  for (const protocol of ["tcp", "udp"] as const) {
-    it.live(
-      `lets packets to a ${protocol} port in while it is mapped for IPv6`,
-      () =>
-        Effect.gen(function* () {
-          const lab = yield* withIpv6
-          yield* (protocol === "tcp" ? lab.tcpEcho : lab.udpEcho)("lan", 12000)
-          assert.strictEqual(yield* knock(lab, protocol, 12000), "silent")
-
-          const words = ["close", protocol, "12000", "12000", "effect-nat", "600", "ipv6"]
-          const program = yield* lab.spawn("lan", process.execPath, [strategyAgent, ...words])
-          const { text } = JSON.parse(yield* program.awaitLine("{", { timeout: "15 seconds" }))
-          assert.strictEqual(text, `[${Lab.ipv6Addresses.lan}]:12000/${protocol}`)
-          assert.strictEqual(yield* knock(lab, protocol, 12000), "reachable")
-
-          yield* program.write("go on\n")
-          assert.strictEqual((yield* program.awaitExit()).exitCode, 0)
-          assert.strictEqual(yield* knock(lab, protocol, 12000), "silent")
-          assert.notInclude(yield* lab.ruleset, "12000")
-        }),
-      60_000
-    )
-  }
 })
