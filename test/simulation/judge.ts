@@ -753,13 +753,13 @@ export class Judge {
     }
   }
 
-  /** A renewal comes after half the lease, and two of them have failed by then. */
-  #checkSaysWhenAway(held: World.Held, { lifetime, status }: PortMapping.PortMapping) {
+  /** A renewal comes after half the lease, or after a question that nobody has answered; two of them have failed by then. */
+  #checkSaysWhenAway(held: World.Held, { lifetime, method, status }: PortMapping.PortMapping) {
     const { now, router, silentSince } = this.#world
     if (status !== "mapped" || lifetime === undefined || !router.model.isSilent(now)) return
     const lease = Duration.isFinite(lifetime) ? this.#leaseMillis(held) : permanentLease
     const silence = now - Math.max(silentSince, held.heldSince)
-    if (silence <= lease / 2 + 2 * slack) return
+    if (silence <= (method === "upnp" ? lease / 2 : Math.min(lease / 2, longestNotice)) + 2 * slack) return
     this.#world.violate(
       "says-when-away",
       `mapping ${held.index} is ${status}, and nobody has answered for ${silence / second} s`

@@ -36,6 +36,7 @@ const pcpEpoch = "natpmp/src/PcpEpoch.ts"
 const pcpLease = "natpmp/src/internal/pcpLease.ts"
 const refusals = "natpmp/src/internal/refusals.ts"
 const announcements = "natpmp/src/internal/announcements.ts"
+const recovery = "natpmp/src/internal/recovery.ts"
 const lease = "upnp/src/internal/upnpLease.ts"
 const current = "upnp/src/internal/currentGateway.ts"
 const upnp = "upnp/src/Upnp.ts"
@@ -45,7 +46,7 @@ const surroundings = "upnp/src/internal/ssdpSurroundings.ts"
 
 const edit = (file: string, from: string, to: string): Edit => ({ file, from, to })
 
-const releasing = "const outcome = yield* Effect.exit(Effect.suspend(() => protocol.release(lease)))"
+const releasing = "const outcome = yield* Effect.exit(unlessAnothers(protocol, deletion))"
 const renewing = "const renewing = yield* Effect.forkDetach(renewals)"
 const renewals = "const renewals = Effect.gen(function* () {"
 const noting = "noteFailure(cause, failures + 1)"
@@ -447,6 +448,12 @@ export const list: ReadonlyArray<Mutant> = [
     what: "A mapping whose gateway is silent is said to be in force until its lease ends.",
     by: "says-when-away",
     edits: [edit(engine, 'if (failures > 1) yield* publishAs("unconfirmed", now)', "yield* Effect.void")]
+  },
+  {
+    name: "silence-not-noticed",
+    what: "A gateway that says nothing is asked how it is, and that it is silent is no news to its mappings.",
+    by: "says-when-away",
+    edits: [edit(recovery, "if (isSilent && !wasSilent) yield* wakeThose(gateway, () => true)", "yield* Effect.void")]
   },
   {
     name: "no-pause-after-failure",

@@ -427,12 +427,8 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
       const releaseNow = Effect.gen(function* () {
         yield* Effect.timeoutOption(Fiber.interrupt(renewing), interruptionTimeout)
         const lease = yield* Ref.get(granted)
-        const outcome = yield* Effect.exit(
-          unlessAnothers(
-            protocol,
-            Effect.suspend(() => protocol.release(lease))
-          )
-        )
+        const deletion = Effect.suspend(() => protocol.release(lease))
+        const outcome = yield* Effect.exit(unlessAnothers(protocol, deletion))
         const left = yield* Ref.get(unanswered)
         const isUndone = Option.isNone(left) || (yield* abandon(protocol, left.value))
         if (!isUndone) yield* pageOf(protocol).leave
