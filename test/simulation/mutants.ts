@@ -671,7 +671,7 @@ export const list: ReadonlyArray<Mutant> = [
     name: "sweeps-what-is-held",
     what: "What a killed process has left is deleted, also where the next one holds it.",
     by: "no-delete-while-live",
-    edits: [edit(ledger, "if (isSomebodys || (yield* discardAlone", "if ((yield* discardOne")]
+    edits: [edit(ledger, "if ([...noted(), ...others].some(", "if (noted().length < 0 && others.some(")]
   },
   {
     name: "nonce-dies-with-process",
