@@ -50,7 +50,8 @@ const freePort = (): Promise<number> =>
 const wrongCalls: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: RegExp]> = [
   [["map", "12000", "--no-such-flag"], /Unrecognized flag: --no-such-flag/],
   [["map", "0"], /"0" is not a port: use a whole number from 1 to 65535/],
-  [["map", "70000"], /"70000" is not a port/],
+  [["map", "70000"], /^effect-nat: <port>: "70000" is not a port: use a whole number from 1 to 65535 \(see/],
+  [["map", "12000-12010"], /"12000-12010" is not a port: .*several ports are several words, as in: 12000 12001/],
   [["map", "12000:70000/udp"], /"70000" is not a port/],
   [["map", "12000/icmp"], /"icmp" is not a protocol: use tcp or udp/],
   [["map"], /port/],

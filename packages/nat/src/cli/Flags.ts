@@ -21,7 +21,8 @@ export interface MappingSpec {
 const portOf = (text: string): number => {
   const port = /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN
   if (port >= 1 && port <= 65535) return port
-  throw new Error(`${JSON.stringify(text)} is not a port: use a whole number from 1 to 65535`)
+  const several = /^\d+[-,]\d/.test(text) ? "; several ports are several words, as in: 12000 12001" : ""
+  throw new Error(`${JSON.stringify(text)} is not a port: use a whole number from 1 to 65535${several}`)
 }
 
 const protocolOf = (text: string | undefined): PortMapping.Protocol => {

@@ -2,6 +2,7 @@
  * Holds one mapping and prints what happens to it, until its scope closes.
  */
 import type * as MappingRequest from "@effect-nat/core/MappingRequest"
+import * as NatError from "@effect-nat/core/NatError"
 import * as PortMapper from "@effect-nat/core/PortMapper"
 import * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Effect from "effect/Effect"
@@ -13,6 +14,9 @@ import * as Waiting from "./Waiting.ts"
 const unconfirmedMessage = "the gateway does not confirm it, so that it may not be in force; asking again until it does"
 const lostMessage = "the gateway no longer renews it; asking again until it does"
 
+const notDeleted = (error: NatError.NatError): string =>
+  `it may be left on the gateway, where the next start deletes it: ${NatError.brief(error)}`
+
 /** Releases the mapping, or waits for its release, and prints the outcome. */
 const printRelease = Effect.fnUntraced(function* (asJson: boolean, mapping: PortMapper.Mapping) {
   const last = yield* mapping.current
@@ -20,7 +24,8 @@ const printRelease = Effect.fnUntraced(function* (asJson: boolean, mapping: Port
     Waiting.forDeletion(last),
     Effect.matchEffect({
       onSuccess: () => Output.mappingEvent(asJson, "released", last),
-      onFailure: (error) => Output.mappingFailure(asJson, last, error.reason._tag, error.message)
+      // What the error advises is for whoever wants a mapping.
+      onFailure: (error) => Output.mappingFailure(asJson, last, error.reason._tag, notDeleted(error))
     })
   )
 })

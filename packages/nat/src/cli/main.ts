@@ -129,9 +129,16 @@ const effectNat = Command.make("effect-nat").pipe(
   Command.withSubcommands([map, external, list, remove, gateways, serve, join, find, remote])
 )
 
+/** What says itself what was written needs no second quotation. */
+const wrongWord = (error: CliError.CliError): string => {
+  if (error._tag !== "InvalidValue" || !error.expected.startsWith(JSON.stringify(error.value))) return error.message
+  return `${error.kind === "flag" ? `--${error.option}` : `<${error.option}>`}: ${error.expected}`
+}
+
 const usage = (error: CliError.ShowHelp): Failure => {
   const path = error.commandPath.join(" ")
-  const said = error.errors.length === 0 ? "which command?" : error.errors.map((one) => oneLine(one.message)).join("; ")
+  const said =
+    error.errors.length === 0 ? "which command?" : error.errors.map((one) => oneLine(wrongWord(one))).join("; ")
   return new Failure({ status: 2, message: `${said} (see: ${path} --help)` })
 }
 
