@@ -788,6 +788,32 @@ describe("LeaseEngine", () => {
       })
     )
 
+    it.effect("the undoing of one that nobody answered ends with the release: what comes after it is left alone", () =>
+      Effect.gen(function* () {
+        let isAnswering = true
+        const undone: Array<number> = []
+        const { count, protocol } = scripted({
+          request: (resolved) => (isAnswering ? Effect.succeed(lease(1, resolved)) : Effect.fail(timedOut)),
+          renew: () => Effect.fail(timedOut),
+          release: () => Effect.sleep("100 millis"),
+          // Each deletes once more, a while later.
+          abandon: () =>
+            Effect.delay(
+              Effect.map(Clock.currentTimeMillis, (at) => void undone.push(at)),
+              "3 seconds"
+            )
+        })
+        const mapping = yield* LeaseEngine.map(protocol, request)
+        isAnswering = false
+        while (count("abandon") === 0) yield* TestClock.adjust("1 second")
+        undone.splice(0)
+        const fiber = yield* Effect.forkChild(mapping.release, { startImmediately: true })
+        yield* TestClock.adjust("10 seconds")
+        yield* Fiber.join(fiber)
+        assert.lengthOf(undone, 1)
+      })
+    )
+
     it.effect("a renewal that hangs is cut at the end of the lease: lost, and asked for anew", () =>
       Effect.gen(function* () {
         const { count, protocol } = scripted({ renew: () => Effect.never })

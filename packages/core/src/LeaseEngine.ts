@@ -332,6 +332,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
       /** What the release deletes: it may come while the address that the world sees is asked for. */
       const granted = yield* Ref.make(first.lease)
       const state = yield* SubscriptionRef.make(first.lease.mapping)
+      const releasing = yield* Deferred.make<void>()
       const released = yield* Deferred.make<void, NatError.NatError>()
       const woken = yield* Queue.sliding<void>(1)
       /** The last renewal whose outcome is not known: the release undoes what it may have done. */
@@ -371,7 +372,12 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
               if (!outcomeUnknown(cause)) return Effect.void
               // While a lease is held, undoing could take it away; and a release that interrupts has no time to lose.
               const mayUndo = Duration.isZero(left) && !Cause.hasInterrupts(cause)
-              const undo = mayUndo ? Effect.asVoid(abandon(protocol, again)) : Effect.void
+              // The release undoes it as well, and whatever is mapped after that must be left alone.
+              const untilReleased = Effect.raceFirst(
+                Effect.interruptible(abandon(protocol, again)),
+                Deferred.await(releasing)
+              )
+              const undo = mayUndo ? Effect.asVoid(untilReleased) : Effect.void
               return Effect.andThen(Ref.set(unanswered, Option.some(again)), undo)
             })
           )
@@ -425,6 +431,7 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
       // The release ends it, and that has a time limit: the scope itself must not wait for this fiber.
       const renewing = yield* Effect.forkDetach(renewals)
       const releaseNow = Effect.gen(function* () {
+        yield* Deferred.succeed(releasing, undefined)
         yield* Effect.timeoutOption(Fiber.interrupt(renewing), interruptionTimeout)
         const lease = yield* Ref.get(granted)
         const deletion = Effect.suspend(() => protocol.release(lease))
