@@ -36,7 +36,7 @@ const pcpEpoch = "natpmp/src/PcpEpoch.ts"
 const pcpLease = "natpmp/src/internal/pcpLease.ts"
 const refusals = "natpmp/src/internal/refusals.ts"
 const announcements = "natpmp/src/internal/announcements.ts"
-const recovery = "natpmp/src/internal/recovery.ts"
+const silenceWatch = "natpmp/src/internal/silenceWatch.ts"
 const lease = "upnp/src/internal/upnpLease.ts"
 const current = "upnp/src/internal/currentGateway.ts"
 const upnp = "upnp/src/Upnp.ts"
@@ -453,7 +453,7 @@ export const list: ReadonlyArray<Mutant> = [
     name: "silence-not-noticed",
     what: "A gateway that says nothing is asked how it is, and that it is silent is no news to its mappings.",
     by: "says-when-away",
-    edits: [edit(recovery, "if (isSilent && !wasSilent) yield* wakeThose(gateway, () => true)", "yield* Effect.void")]
+    edits: [edit(silenceWatch, "if (isSilentNow && !wasSilent) yield* isSilent(gateway)", "yield* Effect.void")]
   },
   {
     name: "no-pause-after-failure",

@@ -13,6 +13,14 @@ export interface Count {
   readonly receivedAt: bigint
 }
 
+const nanosPerSecond = 1e9
+
+/** When it was told, in seconds of the monotonic clock. */
+export const secondsOf = ({ receivedAt }: Count): number => Number(receivedAt) / nanosPerSecond
+
+/** When it began, in the same seconds. */
+export const startOf = (count: Count): number => secondsOf(count) - count.seconds
+
 /** What names a mapping in a gateway's answer. */
 export interface Granted {
   readonly protocol: PortMapping.Protocol

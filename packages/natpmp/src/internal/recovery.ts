@@ -7,8 +7,7 @@
  * send an announcement in the gateway's name, restarts are believed ever more rarely while there are more of them (see
  * core's `RestartLimit`), unless the gateway's own answers bear them out.
  *
- * Not every gateway announces anything, and one that is gone announces nothing: while something is mapped on it, one that
- * has not been heard for five minutes is asked how it is, and where it is silent its mappings find out by a renewal.
+ * Not every gateway announces anything: see `silenceWatch`.
  */
 import * as Monotonic from "@effect-nat/core/Monotonic"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
@@ -16,16 +15,14 @@ import * as RestartLimit from "@effect-nat/core/RestartLimit"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as FiberMap from "effect/FiberMap"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
-import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as PcpCodec from "../PcpCodec.ts"
 import type * as Announcements from "./announcements.ts"
-import * as Gateways from "./gateways.ts"
-import type * as Notices from "./notices.ts"
+import * as Notices from "./notices.ts"
+import * as SilenceWatch from "./silenceWatch.ts"
 import type * as Ways from "./ways.ts"
 
 /** What one mapping holds. */
@@ -78,16 +75,11 @@ export interface Recovery {
 /** Whether an update is about a mapping of this program, and tells anything of it. */
 export type Update = "unknown" | "same" | "changed"
 
-const nanosPerSecond = 1e9
-
 /** In seconds (RFC 6887 §14.1.3). */
 const longestDelay = 5
 
 /** Time for four transmissions. */
 const askTimeout = Duration.seconds(24)
-
-/** So long a gateway may say nothing before it is asked, a tenth more or less. */
-const longestSilence = Duration.seconds(300)
 
 /** Two moments are one where they are counted in whole seconds, and packets take their time. */
 const sameMoment = 2
@@ -98,12 +90,6 @@ const shortestProof = 3
 const monotonicSeconds = Effect.map(Monotonic.millis, (millis) => millis / 1000)
 
 const isSameMoment = (self: number, that: number): boolean => Math.abs(self - that) <= sameMoment
-
-/** When an epoch was told, in seconds of the monotonic clock. */
-const secondsOf = ({ receivedAt }: Notices.Count): number => Number(receivedAt) / nanosPerSecond
-
-/** When it began, in the same seconds. */
-const startOf = (epoch: Notices.Count): number => secondsOf(epoch) - epoch.seconds
 
 interface Mapping {
   held: Held | undefined
@@ -176,7 +162,6 @@ export const make = Effect.fnUntraced(function* (
   const mappings = new Set<Mapping>()
   /** By gateway, when its mapping table was empty, in seconds of the monotonic clock. */
   const restarts = new Map<string, number>()
-
   /** By gateway, the last restart that was believed, and when, in the same seconds. */
   const beliefs = new Map<string, { readonly startedAt: number; readonly at: number }>()
   /** By gateway, the external address that it has announced last. */
@@ -206,7 +191,8 @@ export const make = Effect.fnUntraced(function* (
       yield* pcp.announce({ timeout: askTimeout })
       const { answered } = yield* pcp.tableState
       if (before.answered === undefined || answered === undefined) return
-      if (startOf(answered) - startOf(before.answered) > sameMoment) yield* limit.confirm(suspicionOf(gateway))
+      if (Notices.startOf(answered) - Notices.startOf(before.answered) > sameMoment)
+        yield* limit.confirm(suspicionOf(gateway))
     }).pipe(Effect.ignore)
 
   /** What was said is what the gateway has answered, too: that it has this address, and has restarted just then. */
@@ -215,15 +201,16 @@ export const make = Effect.fnUntraced(function* (
     if (isAnnounced) yield* limit.confirm(addressOf(gateway))
     const { answered } = yield* nonce === undefined && natPmp !== undefined ? natPmp.tableState : pcp.tableState
     const belief = beliefs.get(gateway)
-    if (answered === undefined || belief === undefined || secondsOf(answered) - belief.at < shortestProof) return
-    if (!isSameMoment(startOf(answered), belief.startedAt)) return
+    if (answered === undefined || belief === undefined || Notices.secondsOf(answered) - belief.at < shortestProof)
+      return
+    if (!isSameMoment(Notices.startOf(answered), belief.startedAt)) return
     yield* limit.confirm(gateway)
   })
 
   const noticesOf = (gateway: string): Notices.Notices => ({
     restarted: Effect.fnUntraced(function* (count, granted) {
-      const toldAt = secondsOf(count)
-      const startedAt = startOf(count)
+      const toldAt = Notices.secondsOf(count)
+      const startedAt = Notices.startOf(count)
       const known = restarts.get(gateway)
       if (known !== undefined && isSameMoment(startedAt, known)) return
       restarts.set(gateway, startedAt)
@@ -246,50 +233,13 @@ export const make = Effect.fnUntraced(function* (
     })
   })
 
-  /** How old its epoch is, in the protocol of what is mapped there. */
-  const ask = ({ nonce, way: { natPmp, pcp } }: Held) =>
-    nonce === undefined && natPmp !== undefined
-      ? natPmp.externalAddress({ timeout: askTimeout })
-      : pcp.announce({ timeout: askTimeout })
-
-  const heardAt = Effect.fnUntraced(function* ({ way: { natPmp, pcp } }: Held) {
-    const states = yield* Effect.all(natPmp === undefined ? [pcp.tableState] : [pcp.tableState, natPmp.tableState])
-    return Math.max(...states.map(({ answered }) => (answered === undefined ? 0 : secondsOf(answered))))
+  const heldGateways = () =>
+    new Set([...mappings].flatMap(({ held }) => (held === undefined ? [] : [held.way.gateway])))
+  const silence = yield* SilenceWatch.make({
+    heldOn: (gateway) => on(gateway).flatMap(({ held }) => (held === undefined ? [] : [held]))[0],
+    isSilent: (gateway) => wakeThose(gateway, () => true)
   })
-
-  /** As long as something is mapped there. */
-  const watchOne = Effect.fnUntraced(function* (gateway: string) {
-    let askedAt = 0
-    let wasSilent = false
-    while (true) {
-      const [held] = on(gateway).flatMap((one) => (one.held === undefined ? [] : [one.held]))
-      if (held === undefined) return
-      const longest = Duration.toSeconds(longestSilence) * (yield* Random.nextBetween(0.9, 1.1))
-      const wait = Math.max(askedAt, yield* heardAt(held)) + longest - (yield* monotonicSeconds)
-      if (wait > 0) {
-        yield* Effect.sleep({ seconds: wait })
-        continue
-      }
-      askedAt = yield* monotonicSeconds
-      const answer = yield* Effect.result(ask(held))
-      const isSilent = Result.isFailure(answer) && Gateways.isSilence(answer.failure)
-      if (isSilent && !wasSilent) yield* wakeThose(gateway, () => true)
-      wasSilent = isSilent
-    }
-  })
-
-  const watching = yield* FiberMap.make<string>()
-  let watched: ReadonlySet<string> = new Set()
-  const watch = Effect.suspend(() => {
-    const before = watched
-    watched = new Set([...mappings].flatMap(({ held }) => (held === undefined ? [] : [held.way.gateway])))
-    const over = [...before].filter((gateway) => !watched.has(gateway))
-    const begin = (gateway: string) => FiberMap.run(watching, gateway, watchOne(gateway), { onlyIfMissing: true })
-    return Effect.andThen(
-      Effect.forEach(over, (gateway) => FiberMap.remove(watching, gateway), { discard: true }),
-      Effect.forEach(watched, begin, { discard: true })
-    )
-  }).pipe(Effect.uninterruptible)
+  const watch = Effect.suspend(() => silence.watch(heldGateways()))
 
   const register = Effect.gen(function* () {
     const woken = yield* Queue.sliding<void>(1)

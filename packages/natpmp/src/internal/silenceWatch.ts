@@ -1,0 +1,90 @@
+/**
+ * Gateways that say nothing by themselves. One that restarts without a word, or is gone, would be found out by the next
+ * renewal only, which may be an hour away: one that has not been heard for five minutes is asked how old its epoch is,
+ * which shows a restart, and where it is silent its mappings find out by a renewal.
+ */
+import * as Monotonic from "@effect-nat/core/Monotonic"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FiberMap from "effect/FiberMap"
+import * as Random from "effect/Random"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import * as Gateways from "./gateways.ts"
+import * as Notices from "./notices.ts"
+import type * as Recovery from "./recovery.ts"
+
+export interface SilenceWatch {
+  /** These gateways, on which something is mapped, and no others. */
+  readonly watch: (gateways: ReadonlySet<string>) => Effect.Effect<void>
+}
+
+export interface Options {
+  /** Something that is mapped there. */
+  readonly heldOn: (gateway: string) => Recovery.Held | undefined
+  /** One that was heard before is silent now. */
+  readonly isSilent: (gateway: string) => Effect.Effect<void>
+}
+
+/** A tenth more or less. */
+const longestSilence = Duration.seconds(300)
+
+/** Time for four transmissions. */
+const askTimeout = Duration.seconds(24)
+
+const monotonicSeconds = Effect.map(Monotonic.millis, (millis) => millis / 1000)
+
+/** In the protocol of what is mapped there. */
+const ask = ({ nonce, way: { natPmp, pcp } }: Recovery.Held) =>
+  nonce === undefined && natPmp !== undefined
+    ? natPmp.externalAddress({ timeout: askTimeout })
+    : pcp.announce({ timeout: askTimeout })
+
+/** When it last answered, in seconds of the monotonic clock. */
+const heardAt = Effect.fnUntraced(function* ({ way: { natPmp, pcp } }: Recovery.Held) {
+  const states = yield* Effect.all(natPmp === undefined ? [pcp.tableState] : [pcp.tableState, natPmp.tableState])
+  return Math.max(...states.map(({ answered }) => (answered === undefined ? 0 : Notices.secondsOf(answered))))
+})
+
+/** Watches until the scope closes. */
+export const make = Effect.fnUntraced(function* ({
+  heldOn,
+  isSilent
+}: Options): Effect.fn.Return<SilenceWatch, never, Scope.Scope> {
+  const fibers = yield* FiberMap.make<string>()
+  let watched: ReadonlySet<string> = new Set()
+
+  const watchOne = Effect.fnUntraced(function* (gateway: string) {
+    let askedAt = 0
+    let wasSilent = false
+    while (true) {
+      const held = heldOn(gateway)
+      if (held === undefined) return
+      const longest = Duration.toSeconds(longestSilence) * (yield* Random.nextBetween(0.9, 1.1))
+      const wait = Math.max(askedAt, yield* heardAt(held)) + longest - (yield* monotonicSeconds)
+      if (wait > 0) {
+        yield* Effect.sleep({ seconds: wait })
+        continue
+      }
+      askedAt = yield* monotonicSeconds
+      const answer = yield* Effect.result(ask(held))
+      const isSilentNow = Result.isFailure(answer) && Gateways.isSilence(answer.failure)
+      if (isSilentNow && !wasSilent) yield* isSilent(gateway)
+      wasSilent = isSilentNow
+    }
+  })
+
+  const begin = (gateway: string) => FiberMap.run(fibers, gateway, watchOne(gateway), { onlyIfMissing: true })
+
+  return {
+    watch: (gateways) =>
+      Effect.suspend(() => {
+        const over = [...watched].filter((gateway) => !gateways.has(gateway))
+        watched = gateways
+        return Effect.andThen(
+          Effect.forEach(over, (gateway) => FiberMap.remove(fibers, gateway), { discard: true }),
+          Effect.forEach(gateways, begin, { discard: true })
+        )
+      }).pipe(Effect.uninterruptible)
+  }
+})
