@@ -272,24 +272,37 @@ export const make = Effect.fnUntraced(function* (
     return Math.max(...states.map(({ answered }) => (answered === undefined ? 0 : secondsOf(answered))))
   })
 
-  /** As long as something is mapped there. */
+  /**
+   * As long as something is mapped there. Some gateways may leave just this question unanswered: where nothing but that is
+   * known of one, a single renewal finds out.
+   */
   const watchOne = Effect.fnUntraced(function* (gateway: string) {
     let askedAt = 0
-    let wasSilent = false
+    /** When all its mappings were last told that it is silent. */
+    let toldAt = 0
+    let hasAnswered = false
     while (true) {
       const [held] = on(gateway).flatMap((one) => (one.held === undefined ? [] : [one.held]))
       if (held === undefined) return
       const longest = Duration.toSeconds(longestSilence) * (yield* Random.nextBetween(0.9, 1.1))
-      const wait = Math.max(askedAt, yield* heardAt(held)) + longest - (yield* monotonicSeconds)
+      const heard = yield* heardAt(held)
+      const wait = Math.max(askedAt, heard) + longest - (yield* monotonicSeconds)
       if (wait > 0) {
         yield* Effect.sleep({ seconds: wait })
         continue
       }
+      const askedBefore = askedAt
       askedAt = yield* monotonicSeconds
       const answer = yield* Effect.result(ask(held))
       const isSilent = Result.isFailure(answer) && Gateways.isSilence(answer.failure)
-      if (isSilent && !wasSilent) yield* wakeThose(gateway, () => true)
-      wasSilent = isSilent
+      if (!isSilent) {
+        hasAnswered = true
+        continue
+      }
+      if (toldAt > heard) continue
+      const isGone = hasAnswered || askedBefore === 0 || askedBefore > heard
+      if (isGone) toldAt = askedAt
+      yield* wakeThose(gateway, (one) => isGone || one === held)
     }
   })
 
