@@ -457,6 +457,24 @@ describe("a mapping that is another process's as well", () => {
     })
   )
 
+  it.effect("is to be deleted where that one has gone to another gateway, and not when it has come back", () =>
+    Effect.gen(function* () {
+      const theirs = makeDisk()
+      const their = yield* (yield* on(theirs)).open
+      const disk = makeDisk()
+      const page = yield* held(disk, [])
+      const isAnothers = Effect.suspend(() => {
+        disk.alive = [...theirs.written]
+        return page.giveUp
+      })
+      yield* their.note(entry())
+      yield* their.note(entry({ gateway: elsewhere }))
+      assert.isFalse(yield* isAnothers)
+      yield* their.note(entry())
+      assert.isTrue(yield* isAnothers)
+    })
+  )
+
   it.effect("counts for nobody who has noted nothing", () =>
     Effect.gen(function* () {
       const disk = makeDisk({ alive: [entry()] })

@@ -332,6 +332,11 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
               const isOfOtherAddress =
                 before !== undefined && !Equal.equals(before.internalAddress, entry.internalAddress)
               if (isOfOtherAddress) leave([before], now)
+              // Other processes must not take it for held where it was held before.
+              const previous = last
+              if (previous !== undefined && previous !== before && page.has(placeOf(previous))) {
+                page.set(placeOf(previous), asLeft(previous, now))
+              }
               pages.add(page.set(placeOf(entry), entry))
               last = entry
               return write
