@@ -435,6 +435,15 @@ describe("a mapping that is another process's as well", () => {
     })
   )
 
+  it.effect("is to be deleted where it cannot be written that this one ends: the other one may end as well", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk()
+      const page = yield* held(disk, [entry()])
+      disk.fails = true
+      assert.isFalse(yield* page.giveUp)
+    })
+  )
+
   it.effect("is asked for as that one has asked for it, and stays that one's", () =>
     Effect.gen(function* () {
       const disk = makeDisk({ alive: [entry({ method: "pcp", nonce: "00112233445566778899aabb" })] })
@@ -454,6 +463,24 @@ describe("a mapping that is another process's as well", () => {
       assert.lengthOf(disk.written, 1)
       yield* page.leave
       assert.lengthOf(disk.written, 1)
+    })
+  )
+
+  it.effect("is to be deleted where that one has gone to another gateway, and not when it has come back", () =>
+    Effect.gen(function* () {
+      const theirs = makeDisk()
+      const their = yield* (yield* on(theirs)).open
+      const disk = makeDisk()
+      const page = yield* held(disk, [])
+      const isAnothers = Effect.suspend(() => {
+        disk.alive = [...theirs.written]
+        return page.giveUp
+      })
+      yield* their.note(entry())
+      yield* their.note(entry({ gateway: elsewhere }))
+      assert.isFalse(yield* isAnothers)
+      yield* their.note(entry())
+      assert.isTrue(yield* isAnothers)
     })
   )
 

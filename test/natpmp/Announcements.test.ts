@@ -50,6 +50,9 @@ const maps = (router: Router.PcpRouter) => router.asked.filter((one) => one !== 
 const entries = (router: Router.PcpRouter) =>
   Effect.map(Clock.currentTimeMillis, (now) => router.model.entries(now).map(({ externalPort }) => externalPort))
 
+/** What is mapped over NAT-PMP, anew or again. */
+const renewals = (router: Router.PcpRouter) => router.asked.filter((one) => /^v0 [12]$/.test(one)).length
+
 /** Renewals follow each other, so time passes in steps. */
 const passes = (seconds: number) =>
   Effect.forEach(Array.from({ length: seconds }), () => TestClock.adjust("1 second"), { discard: true })
@@ -269,7 +272,6 @@ describe("announcements", () => {
             yield* passes(10)
           }
           // At once, then after 5, 10, 20, 40, 80 and 160 seconds, and after 300.
-          console.log(router.asked.length, "MAPS", maps(router))
           assert.isAtMost(maps(router), 9)
         })
     )
@@ -409,6 +411,44 @@ describe("announcements", () => {
           yield* passes(6 * 60)
           assert.deepStrictEqual(yield* statuses, ["mapped", "mapped"])
         })
+    )
+
+    it.effect.each(["pcp", "natPmp"] as const)("and is gone a second time says so as well (%s)", (which) =>
+      Effect.gen(function* () {
+        const { router, ...mappers } = yield* withStrategies()
+        const mapping = yield* mappers[which].map(wish)
+        yield* TestClock.adjust("7 minutes")
+        const statuses: Array<string> = []
+        const note = Effect.map(mapping.current, ({ status }) => statuses.push(status))
+        for (let outage = 0; outage < 2; outage++) {
+          router.isMute = () => true
+          yield* passes(8 * 60)
+          yield* note
+          router.isMute = () => false
+          yield* mapping.renew
+          yield* passes(60)
+          yield* note
+        }
+        assert.deepStrictEqual(statuses, ["unconfirmed", "mapped", "unconfirmed", "mapped"])
+      })
+    )
+
+    it.effect("but never says how old its epoch is has one mapping renewed for that, until it is gone", () =>
+      Effect.gen(function* () {
+        const { pcp, router } = yield* withStrategies()
+        const all = [yield* pcp.map(wish), yield* pcp.map({ ...wish, protocol: "udp" })]
+        const isAnnounce = (payload: Uint8Array) => payload[0] === Codec.version && payload[1] === 0
+        router.isMute = isAnnounce
+        yield* passes(21 * 60)
+        // All once, and then one each time.
+        assert.include([6, 7, 8], maps(router))
+        router.isMute = () => true
+        yield* passes(13 * 60)
+        const statuses = yield* Effect.forEach(all, ({ current }) => Effect.map(current, ({ status }) => status))
+        router.isMute = () => false
+        yield* passes(6 * 60)
+        assert.deepStrictEqual(statuses, ["unconfirmed", "unconfirmed"])
+      })
     )
 
     it.effect("is asked every five minutes, however many mappings it holds, and no more when it holds none", () =>
@@ -684,6 +724,46 @@ describe("announcements", () => {
         const { externalAddress } = yield* mapping.current
         assert.strictEqual(externalAddress && NetAddress.formatIp(externalAddress), "11.22.33.1")
         yield* passes(10 * 60)
+      })
+    )
+
+    it.effect(
+      "what the gateway has answered all the time proves no restart, whoever announces it after a forged one",
+      () =>
+        Effect.gen(function* () {
+          const { network, pcp, router } = yield* withStrategies()
+          yield* pcp.map({ ...wish, lifetime: "1 day" })
+          yield* TestClock.adjust("1 minute")
+          const longAgo = Effect.map(Clock.currentTimeMillis, (now) =>
+            Codec.encodeResponse({ _tag: "AnnounceResponse", epoch: 1_000_000 + Math.round(now / 1000), options: [] })
+          )
+          for (let round = 0; round < 20; round++) {
+            yield* say(network, yield* longAgo)
+            yield* passes(12)
+            // Once more, which is no news, so that the true one is.
+            yield* say(network, yield* longAgo)
+            yield* say(network, yield* router.announce)
+            yield* passes(18)
+          }
+          // At once, then after 5, 10, 20, 40, 80 and 160 seconds, and after 300.
+          assert.isAtMost(maps(router), 9)
+        })
+    )
+
+    it.effect("the address that the gateway has all the time proves no other one, whoever announces both", () =>
+      Effect.gen(function* () {
+        const { natPmp, network, router } = yield* withStrategies()
+        yield* natPmp.map({ ...wish, lifetime: "1 day" })
+        yield* TestClock.adjust("1 minute")
+        const before = renewals(router)
+        for (let round = 0; round < 600; round++) {
+          const epoch = Result.getOrThrow(NatPmpCodec.decodeResponse(yield* announceNatPmp(router))).epoch ?? 0
+          const externalAddress = Net.ipv4("66.66.66.66")
+          yield* say(network, NatPmpCodec.encodeResponse({ _tag: "ExternalAddressResponse", epoch, externalAddress }))
+          yield* say(network, yield* announceNatPmp(router))
+          yield* passes(1)
+        }
+        assert.isAtMost(renewals(router) - before, 8)
       })
     )
 

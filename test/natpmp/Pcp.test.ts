@@ -306,6 +306,46 @@ describe("Pcp", () => {
       }).pipe(Effect.provide(MemoryLedger.layer))
     )
 
+    it.effect.each(["pcp", "natPmp"] as const)(
+      "another port than wanted, which another process has, stays (%s)",
+      (which) =>
+        Effect.gen(function* () {
+          const router = Router.make()
+          router.model.takePort({ protocol: "tcp", externalPort: 12001 })
+          router.alter = (answer, request) => {
+            const asked = Codec.decodeRequest(request)
+            if (Result.isFailure(asked) || asked.success._tag !== "MapRequest") return answer
+            if (asked.success.options.length === 0) return answer
+            return Codec.encodeResponse(
+              Codec.refusalOf(request, { resultCode: 5, lifetime: 1800, epoch: 1000, isParsed: true })
+            )
+          }
+          const written: Array<ReadonlyArray<Ledger.Entry>> = [[], []]
+          const mapperOf = Effect.fnUntraced(function* (process: 0 | 1) {
+            const ledger = yield* Ledger.make({
+              write: (entries) => Effect.sync(() => void (written[process] = entries)),
+              takeOver: () => Effect.succeed([]),
+              others: Effect.sync(() => ({ alive: written[1 - process] ?? [], gone: [] }))
+            })
+            const network = yield* Net.make(router.peer)
+            const strategies = yield* Effect.provide(PortControl.makeStrategies(), network.layer).pipe(
+              Effect.provideService(Ledger.Ledger, ledger)
+            )
+            return strategies[which].mapper
+          })
+          yield* (yield* mapperOf(0)).map(wish)
+          const before = yield* entries(router)
+          assert.lengthOf(before, 1)
+          const error = yield* reason((yield* mapperOf(1)).map({ ...wish, strictExternalPort: true }))
+          assert.strictEqual(error._tag, "Conflict")
+          assert.lengthOf(yield* entries(router), 1)
+          assert.deepStrictEqual(
+            written.map((noted) => noted.length),
+            [1, 0]
+          )
+        })
+    )
+
     it.effect("what nobody has answered is known for as long as somebody may hold it, and a day longer", () =>
       Effect.gen(function* () {
         const { mapper } = yield* withMapper(Net.silent)

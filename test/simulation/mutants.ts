@@ -453,7 +453,7 @@ export const list: ReadonlyArray<Mutant> = [
     name: "silence-not-noticed",
     what: "A gateway that says nothing is asked how it is, and that it is silent is no news to its mappings.",
     by: "says-when-away",
-    edits: [edit(silenceWatch, "if (isSilentNow && !wasSilent) yield* isSilent(gateway)", "yield* Effect.void")]
+    edits: [edit(silenceWatch, "yield* isSilent(gateway, isGone ? undefined : held)", "yield* Effect.void")]
   },
   {
     name: "no-pause-after-failure",

@@ -225,13 +225,13 @@ const hold = Effect.fnUntraced(function* <Handle>(granted: Lease<Handle>) {
 
 const pageOf = <Handle>({ page = Ledger.blank }: LeaseProtocol<Handle>): Ledger.Page => page
 
-const letGo = <Handle>({ letGo: act = Effect.void }: LeaseProtocol<Handle>): Effect.Effect<void> => act
+const letGoOf = <Handle>({ letGo = Effect.void }: LeaseProtocol<Handle>): Effect.Effect<void> => letGo
 
 /** Deletes what only this process has: what another one goes on with is let go. */
 const unlessAnothers = <Handle>(protocol: LeaseProtocol<Handle>, deletion: Effect.Effect<void, NatError.NatError>) =>
   Effect.flatMap(pageOf(protocol).giveUp, (isAnothers) =>
     isAnothers
-      ? Effect.andThen(Effect.logDebug("another process has the mapping as well: it is not deleted"), letGo(protocol))
+      ? Effect.andThen(Effect.logDebug("another process has the mapping as well: it is not deleted"), letGoOf(protocol))
       : deletion
   )
 
@@ -277,11 +277,9 @@ const sweep = <Handle>(protocol: LeaseProtocol<Handle>): Effect.Effect<void> => 
 const outlived = "what deletes it was closed first: close the mapping's scope before the layer of its strategy"
 
 /** What a protocol with a bug does not tell, which is no reason to give the mapping up. */
-const otherwise = <A>(tell: () => Effect.Effect<A>, instead: Effect.Effect<A>) =>
+const orIfBroken = <A>(tell: () => Effect.Effect<A>, instead: Effect.Effect<A>) =>
   Effect.suspend(tell).pipe(
-    Effect.catchCause((cause) =>
-      Effect.andThen(Effect.logError("what says that a renewal is due broke", cause), instead)
-    )
+    Effect.catchCause((cause) => Effect.andThen(Effect.logError("what watches over a mapping broke", cause), instead))
   )
 
 const neverStale = () => Effect.succeed(false)
@@ -316,8 +314,8 @@ export const map = Effect.fn("LeaseEngine.map")(function* <Handle>(
   const scope = yield* Effect.scope
   const resolved = yield* MappingRequest.resolve(mappingRequest)
   const { isStale: tellStale = neverStale, whenChanged: tellChanged = neverChanged } = protocol
-  const whenChanged = (lease: Lease<Handle>) => otherwise(() => tellChanged(lease), Effect.never)
-  const isStale = (lease: Lease<Handle>) => otherwise(() => tellStale(lease, resolved), Effect.succeed(false))
+  const whenChanged = (lease: Lease<Handle>) => orIfBroken(() => tellChanged(lease), Effect.never)
+  const isStale = (lease: Lease<Handle>) => orIfBroken(() => tellStale(lease, resolved), Effect.succeed(false))
   const network = protocol.network ?? NetworkWatch.still
 
   return yield* Effect.uninterruptibleMask(

@@ -212,6 +212,8 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
     let left: Array<Entry> = []
     let discarding: { readonly entry: Entry; readonly isOver: Deferred.Deferred<void> } | undefined
     let hasWarned = false
+    /** Whether all that is noted and left stands where others read it. */
+    let isWritten = true
 
     const attempt = <A>(effect: Effect.Effect<A, StorageError>, otherwise: A) =>
       Effect.catch(effect, ({ message }) => {
@@ -229,7 +231,13 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
 
     // What is taken from a process that is gone must not get lost on its way here.
     const inTurn = (effect: Effect.Effect<void>) => Effect.uninterruptible(turn.withPermit(effect))
-    const write = inTurn(Effect.suspend(() => attempt(storage.write([...noted(), ...left]), undefined)))
+    const write = inTurn(
+      Effect.suspend(() =>
+        Effect.map(attempt(Effect.as(storage.write([...noted(), ...left]), true), false), (is) => {
+          isWritten = is
+        })
+      )
+    )
     const takeOver = (place: Place) =>
       inTurn(
         Effect.flatMap(Clock.currentTimeMillis, (now) =>
@@ -295,7 +303,7 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
       yield* write
     })
 
-    const isAnothers = (entry: Entry) => Effect.map(alive, (others) => others.some(isHeldAs(entry)))
+    const isHeldByOthers = (entry: Entry) => Effect.map(alive, (others) => others.some(isHeldAs(entry)))
 
     const open = Effect.sync((): Page => {
       const page = new Map<string, Entry>()
@@ -332,19 +340,25 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
               const isOfOtherAddress =
                 before !== undefined && !Equal.equals(before.internalAddress, entry.internalAddress)
               if (isOfOtherAddress) leave([before], now)
+              // Other processes must not take it for held where it was held before.
+              const previous = last
+              if (previous !== undefined && previous !== before && page.has(placeOf(previous))) {
+                page.set(placeOf(previous), asLeft(previous, now))
+              }
               pages.add(page.set(placeOf(entry), entry))
               last = entry
               return write
             })
           ),
         giveUp: Effect.gen(function* () {
-          if (last === undefined || !pages.has(page) || !(yield* isAnothers(last))) return false
+          if (last === undefined || !pages.has(page) || !(yield* isHeldByOthers(last))) return false
           // The other one may be about to end, too: that nobody goes on with it must be written before it is read.
           const ending = asLeft(last, yield* Clock.currentTimeMillis)
           page.set(placeOf(ending), ending)
           last = ending
           yield* write
-          return yield* isAnothers(ending)
+          // Where it is not, the other one would leave it to this one as well.
+          return isWritten && (yield* isHeldByOthers(ending))
         }),
         withdraw: Effect.suspend(() => end(isElsewhere, inherited)),
         strike: end(isElsewhere),

@@ -14,8 +14,7 @@ import * as Waiting from "./Waiting.ts"
 const unconfirmedMessage = "the gateway does not confirm it, so that it may not be in force; asking again until it does"
 const lostMessage = "the gateway no longer renews it; asking again until it does"
 
-const notDeleted = (error: NatError.NatError): string =>
-  `it may be left on the gateway, where the next start deletes it: ${NatError.brief(error)}`
+const notDeleted = (error: NatError.NatError): string => `it may be left on the gateway: ${NatError.brief(error)}`
 
 /** Releases the mapping, or waits for its release, and prints the outcome. */
 const printRelease = Effect.fnUntraced(function* (asJson: boolean, mapping: PortMapper.Mapping) {

@@ -145,11 +145,6 @@ const currentAddress = (
     Effect.catch((error) => Effect.succeed(error.reason._tag === "NoExternalAddress" ? undefined : known))
   )
 
-const undo = ({ natPmp }: Ways.Ipv4Way, request: MappingRequest.Resolved, timeout: Duration.Input) =>
-  natPmp
-    .delete(request, { timeout })
-    .pipe(Effect.catch((error) => Effect.logWarning(`a port that was not wanted may stay mapped: ${error.message}`)))
-
 /** Where a gateway's announcements to all hosts of the network are to be heard. */
 export const placeOf = (own: NetAddress.IpAddress): NetAddress.Ipv4Address =>
   NetAddress.isIpv4Address(own) ? own : NetAddress.ipv4Unspecified
@@ -200,6 +195,12 @@ export const make = (
   const note = (way: Ways.Ipv4Way, request: MappingRequest.Resolved, internalAddress: NetAddress.IpAddress) =>
     page.note(LedgerEntries.make({ method, way, internalAddress }, request))
 
+  /** What another process has it has still. */
+  const undo = (way: Ways.Ipv4Way, request: MappingRequest.Resolved) =>
+    Effect.flatMap(page.giveUp, (isAnothers) => (isAnothers ? Effect.void : deleteOn(way, request))).pipe(
+      Effect.catch((error) => Effect.logWarning(`a port that was not wanted may stay mapped: ${error.message}`))
+    )
+
   const grant = Effect.fnUntraced(function* (way: Ways.Ipv4Way, request: MappingRequest.Resolved) {
     if (request.internalAddress !== undefined) yield* checkHost(way, request.internalAddress)
     mayHold = way
@@ -210,7 +211,7 @@ export const make = (
     // This host's address may just have changed.
     yield* note(way, request, granted.localAddress)
     if (request.strictExternalPort && granted.externalPort !== request.externalPort) {
-      yield* undo(way, request, timeout)
+      yield* undo(way, request)
       yield* forget
       return yield* conflict(request, granted.externalPort)
     }

@@ -221,8 +221,9 @@ export const make = (
     )
   })
 
+  /** What another process has with the same nonce it has still. */
   const undo = ({ other, way }: Target, request: MappingRequest.Resolved) =>
-    deleteOn({ other, way }, request).pipe(
+    Effect.flatMap(page.giveUp, (isAnothers) => (isAnothers ? Effect.void : deleteOn({ other, way }, request))).pipe(
       Effect.catch((error) => Effect.logWarning(`a port that was not wanted may stay mapped: ${error.message}`))
     )
 

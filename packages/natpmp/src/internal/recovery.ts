@@ -163,7 +163,9 @@ export const make = Effect.fnUntraced(function* (
   /** By gateway, when its mapping table was empty, in seconds of the monotonic clock. */
   const restarts = new Map<string, number>()
   /** By gateway, the last restart that was believed, and when, in the same seconds. */
-  const beliefs = new Map<string, { readonly startedAt: number; readonly at: number }>()
+  const believed = new Map<string, { readonly startedAt: number; readonly at: number }>()
+  /** By gateway and protocol, when the epoch began that its answers have told, in the same seconds. */
+  const answeredStarts = new Map<string, number>()
   /** By gateway, the external address that it has announced last. */
   const announcedAddresses = new Map<string, string>()
 
@@ -195,16 +197,28 @@ export const make = Effect.fnUntraced(function* (
         yield* limit.confirm(suspicionOf(gateway))
     }).pipe(Effect.ignore)
 
-  /** What was said is what the gateway has answered, too: that it has this address, and has restarted just then. */
-  const prove = Effect.fnUntraced(function* ({ mapping, nonce, way: { gateway, natPmp, pcp } }: Held) {
-    const isAnnounced = announcedAddresses.get(gateway) === textOf(mapping.externalAddress)
-    if (isAnnounced) yield* limit.confirm(addressOf(gateway))
-    const { answered } = yield* nonce === undefined && natPmp !== undefined ? natPmp.tableState : pcp.tableState
-    const belief = beliefs.get(gateway)
-    if (answered === undefined || belief === undefined || Notices.secondsOf(answered) - belief.at < shortestProof)
-      return
-    if (!isSameMoment(Notices.startOf(answered), belief.startedAt)) return
-    yield* limit.confirm(gateway)
+  /**
+   * What was said is what the gateway has answered, too: that it has this address, and has restarted just then. What its
+   * answers have told before proves nothing: anybody can ask it, and say the same after something else.
+   */
+  const prove = Effect.fnUntraced(function* (held: Held, before: Held | undefined) {
+    const { gateway, natPmp, pcp } = held.way
+    const address = textOf(held.mapping.externalAddress)
+    const isOther = before?.way.gateway === gateway && textOf(before.mapping.externalAddress) !== address
+    if (isOther && announcedAddresses.get(gateway) === address) yield* limit.confirm(addressOf(gateway))
+    const isNatPmp = held.nonce === undefined && natPmp !== undefined
+    const { answered } = yield* isNatPmp ? natPmp.tableState : pcp.tableState
+    if (answered === undefined) return
+    const startedAt = Notices.startOf(answered)
+    const what = `${gateway} ${isNatPmp ? "natpmp" : "pcp"}`
+    const known = answeredStarts.get(what)
+    const belief = believed.get(gateway)
+    const isBelieved =
+      belief !== undefined &&
+      Notices.secondsOf(answered) - belief.at >= shortestProof &&
+      isSameMoment(startedAt, belief.startedAt)
+    if (known === undefined || isBelieved) answeredStarts.set(what, startedAt)
+    if (known !== undefined && isBelieved && !isSameMoment(startedAt, known)) yield* limit.confirm(gateway)
   })
 
   const noticesOf = (gateway: string): Notices.Notices => ({
@@ -218,7 +232,7 @@ export const make = Effect.fnUntraced(function* (
       // What is asked for before it is acted upon is there. One that was asked for before may have been granted before.
       const isLost = (held: Held, { begunAt }: Mapping) => begunAt < toldAt && !isGranted(held, granted)
       const wakeAll = Effect.flatMap(monotonicSeconds, (now) => {
-        beliefs.set(gateway, { startedAt, at: now })
+        believed.set(gateway, { startedAt, at: now })
         // The renewals prove it, where they come late enough.
         return later(wakeThose(gateway, isLost), limit.isGrowing(gateway) ? shortestProof : 0)
       })
@@ -237,7 +251,7 @@ export const make = Effect.fnUntraced(function* (
     new Set([...mappings].flatMap(({ held }) => (held === undefined ? [] : [held.way.gateway])))
   const silence = yield* SilenceWatch.make({
     heldOn: (gateway) => on(gateway).flatMap(({ held }) => (held === undefined ? [] : [held]))[0],
-    isSilent: (gateway) => wakeThose(gateway, () => true)
+    isSilent: (gateway, asked) => wakeThose(gateway, (held) => asked === undefined || held === asked)
   })
   const watch = Effect.suspend(() => silence.watch(heldGateways()))
 
@@ -275,12 +289,13 @@ export const make = Effect.fnUntraced(function* (
       }),
       hold: (held) =>
         Effect.flatMap(monotonicSeconds, (now) => {
+          const before = mapping.held
           mapping.held = held
           mapping.heldAt = now
           mapping.isBusy = false
           // Only of PCP's mappings more is said there.
           const hear = held.nonce === undefined ? socket.letGo : socket.keep(held.way)
-          return Effect.all([prove(held), hear, listen, watch], { discard: true })
+          return Effect.all([prove(held, before), hear, listen, watch], { discard: true })
         }),
       letGo,
       whenWoken: Queue.take(woken)

@@ -22,8 +22,8 @@ export interface SilenceWatch {
 export interface Options {
   /** Something that is mapped there. */
   readonly heldOn: (gateway: string) => Recovery.Held | undefined
-  /** One that was heard before is silent now. */
-  readonly isSilent: (gateway: string) => Effect.Effect<void>
+  /** One that was heard before is silent now; where that may be so of the question alone, with whose it was. */
+  readonly isSilent: (gateway: string, asked?: Recovery.Held) => Effect.Effect<void>
 }
 
 /** A tenth more or less. */
@@ -54,33 +54,48 @@ export const make = Effect.fnUntraced(function* ({
   const fibers = yield* FiberMap.make<string>()
   let watched: ReadonlySet<string> = new Set()
 
+  /**
+   * Some gateways may leave just this question unanswered: where nothing but that is known of one, a single renewal finds
+   * out.
+   */
   const watchOne = Effect.fnUntraced(function* (gateway: string) {
     let askedAt = 0
-    let wasSilent = false
+    /** When all its mappings were last told that it is silent. */
+    let toldAt = 0
+    let hasAnswered = false
     while (true) {
       const held = heldOn(gateway)
       if (held === undefined) return
       const longest = Duration.toSeconds(longestSilence) * (yield* Random.nextBetween(0.9, 1.1))
-      const wait = Math.max(askedAt, yield* heardAt(held)) + longest - (yield* monotonicSeconds)
+      const heard = yield* heardAt(held)
+      const wait = Math.max(askedAt, heard) + longest - (yield* monotonicSeconds)
       if (wait > 0) {
         yield* Effect.sleep({ seconds: wait })
         continue
       }
+      const askedBefore = askedAt
       askedAt = yield* monotonicSeconds
       const answer = yield* Effect.result(ask(held))
-      const isSilentNow = Result.isFailure(answer) && Gateways.isSilence(answer.failure)
-      if (isSilentNow && !wasSilent) yield* isSilent(gateway)
-      wasSilent = isSilentNow
+      if (Result.isSuccess(answer) || !Gateways.isSilence(answer.failure)) {
+        hasAnswered = true
+        continue
+      }
+      if (toldAt > heard) continue
+      const isGone = hasAnswered || askedBefore === 0 || askedBefore > heard
+      if (isGone) toldAt = askedAt
+      yield* isSilent(gateway, isGone ? undefined : held)
     }
   })
-
-  const begin = (gateway: string) => FiberMap.run(fibers, gateway, watchOne(gateway), { onlyIfMissing: true })
 
   return {
     watch: (gateways) =>
       Effect.suspend(() => {
-        const over = [...watched].filter((gateway) => !gateways.has(gateway))
+        const before = watched
+        const over = [...before].filter((gateway) => !gateways.has(gateway))
         watched = gateways
+        // One that is being ended is no reason not to begin.
+        const begin = (gateway: string) =>
+          FiberMap.run(fibers, gateway, watchOne(gateway), { onlyIfMissing: before.has(gateway) })
         return Effect.andThen(
           Effect.forEach(over, (gateway) => FiberMap.remove(fibers, gateway), { discard: true }),
           Effect.forEach(gateways, begin, { discard: true })
