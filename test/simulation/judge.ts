@@ -63,6 +63,8 @@ export const slack = 60 * second
 export const longestPause = 300 * second
 /** A gateway that says nothing by itself is asked for its address every five minutes, more or less. */
 const longestNotice = 360 * second
+/** The same, at the least. */
+const shortestSilence = 270 * second
 /**
  * A router that has lost what it knew, and said nothing of it, is found out by the renewal of a subscription to its
  * events, every quarter of an hour: then every mapping is looked at.
@@ -518,7 +520,9 @@ export class Judge {
       this.#isThere(protocol, internalPort) &&
       previous !== undefined &&
       previous >= held.heldSince
-    const shortest = 0.4 * this.#leaseMillis(held)
+    const usual = 0.4 * this.#leaseMillis(held)
+    // Where nobody can understand how it is only a renewal tells whether it is there.
+    const shortest = unheard.has(this.#world.plan.quirk) ? Math.min(usual, shortestSilence) : usual
     if (isSteady && !this.#isRestless && this.#world.now - previous < shortest) {
       this.#world.violate(
         "one-renewal-loop",

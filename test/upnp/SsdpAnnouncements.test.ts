@@ -1,5 +1,6 @@
 import * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
+import * as NetworkWatch from "@effect-nat/core/NetworkWatch"
 import * as NodeUdp from "@effect-nat/core/NodeUdp"
 import * as Udp from "@effect-nat/core/Udp"
 import * as HttpUrl from "@effect-nat/upnp/HttpUrl"
@@ -114,6 +115,32 @@ describe("where it listens", () => {
       ear.notify("172.16.0.1", { kind: "byebye" })
       yield* settle
       assert.deepStrictEqual(all, ["10.1.0.1", "172.16.0.1"])
+      yield* Fiber.interrupt(fiber)
+      assert.deepStrictEqual(ear.joined(), [])
+    })
+  )
+
+  it.effect("on an interface that comes up later as soon as the watch over the network tells of it", () =>
+    Effect.gen(function* () {
+      const lan = { name: "eth0", isLoopback: false, addresses: [IpInterface.fromStringUnsafe("192.168.1.2/24")] }
+      let list: Array<typeof lan> = []
+      const ear = home()
+      const layer = Layer.merge(
+        ear.layer,
+        Layer.succeed(NetworkInterfaces.NetworkInterfaces, { list: Effect.sync(() => list) })
+      )
+      const watch = yield* Effect.provide(NetworkWatch.make(), layer)
+      const fiber = yield* Stream.runDrain(SsdpListener.announcements).pipe(
+        Effect.provide(layer),
+        Effect.provideService(NetworkWatch.NetworkWatch, watch),
+        Effect.forkChild
+      )
+      yield* settle
+      assert.deepStrictEqual(ear.joined(), [])
+      list = [lan]
+      yield* TestClock.adjust(NetworkWatch.interval)
+      yield* settle
+      assert.deepStrictEqual(ear.joined(), ["192.168.1.2"])
       yield* Fiber.interrupt(fiber)
       assert.deepStrictEqual(ear.joined(), [])
     })

@@ -34,6 +34,7 @@ import * as Automation from "@effect-nat/core/Automation"
 import type * as DefaultRoute from "@effect-nat/core/DefaultRoute"
 import type * as Http from "@effect-nat/core/Http"
 import type * as NatError from "@effect-nat/core/NatError"
+import * as NetworkWatch from "@effect-nat/core/NetworkWatch"
 import type * as NetworkInterfaces from "@effect-nat/core/NetworkInterfaces"
 import * as Udp from "@effect-nat/core/Udp"
 import type * as Cause from "effect/Cause"
@@ -160,12 +161,16 @@ const joinAll = Effect.fnUntraced(function* (listening: Listening, scope: Scope.
   for (const [text, own] of wanted) if (!listening.joined.has(text)) yield* join(listening, own, scope)
 })
 
-const follow = (listening: Listening, scope: Scope.Scope) =>
-  Effect.gen(function* () {
-    yield* Effect.sleep(surroundingsInterval)
+/** An interface may come up just after its address could be used: a minute is long for that. */
+const follow = Effect.fnUntraced(function* (listening: Listening, scope: Scope.Scope) {
+  const { listen } = yield* NetworkWatch.NetworkWatch
+  const hasMoved = yield* listen
+  while (true) {
+    yield* Effect.raceFirst(Effect.sleep(surroundingsInterval), hasMoved)
     listening.surroundings = yield* Surroundings.read
     yield* joinAll(listening, scope)
-  }).pipe(Effect.forever)
+  }
+})
 
 /** Another program may give the port back, and a network that went away takes a socket with it. */
 const reopening = Schedule.min([Schedule.exponential("1 second"), Schedule.spaced("1 minute")])
@@ -195,8 +200,8 @@ const heard = Effect.gen(function* () {
  *
  * A socket is open while the stream runs. UDP port 1900 is shared with other programs; where it cannot be had, or is
  * lost, that is logged at debug level and it is tried again, after a second at first, then ever later, every minute in
- * the end. The stream does not end by itself. It follows this host to other networks within a minute. What nobody takes
- * in time is dropped.
+ * the end. The stream does not end by itself. It follows this host to other networks as soon as
+ * `NetworkWatch.NetworkWatch` tells of them, and within a minute without it. What nobody takes in time is dropped.
  *
  * @category constructors
  * @since 0.1.0
