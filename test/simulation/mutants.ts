@@ -671,7 +671,7 @@ export const list: ReadonlyArray<Mutant> = [
     name: "sweeps-what-is-held",
     what: "What a killed process has left is deleted, also where the next one holds it.",
     by: "no-delete-while-live",
-    edits: [edit(ledger, "if ([...noted(), ...others].some(", "if (noted().length < 0 && others.some(")]
+    edits: [edit(ledger, "if ([...noted(), ...living].some(", "if (noted().length < 0 && living.some(")]
   },
   {
     name: "nonce-dies-with-process",

@@ -222,7 +222,8 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
         hasWarned = true
         return Effect.as(warn, otherwise)
       })
-    const alive = Effect.map(attempt(storage.others, { alive: [], gone: [] }), (others) => others.alive)
+    const others = attempt(storage.others, { alive: [], gone: [] })
+    const alive = Effect.map(others, (all) => all.alive)
     const noted = () => [...pages].flatMap((page) => Array.from(page.values()))
     const leave = (entries: ReadonlyArray<Entry>, now: number) => {
       const others = left.filter((known) => !entries.some((one) => isSame(one, known)))
@@ -266,12 +267,12 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
      */
     const discardAlone = (
       entry: Entry,
-      others: ReadonlyArray<Entry>,
+      living: ReadonlyArray<Entry>,
       discard: (entry: Entry) => Effect.Effect<void, NatError.NatError>
     ) =>
       Effect.acquireUseRelease(
         Effect.sync(() => {
-          if ([...noted(), ...others].some((one) => concernsSame(one, entry))) return undefined
+          if ([...noted(), ...living].some((one) => concernsSame(one, entry))) return undefined
           discarding = { entry, isOver: Deferred.makeUnsafe<void>() }
           return discarding
         }),
@@ -296,14 +297,14 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
     ) {
       yield* takeOver(place)
       if (!left.some(isAt(place))) return
-      const others = yield* alive
+      const living = yield* alive
       for (const entry of left.filter(isAt(place))) {
-        if (yield* discardAlone(entry, others, discard)) left = left.filter((one) => one !== entry)
+        if (yield* discardAlone(entry, living, discard)) left = left.filter((one) => one !== entry)
       }
       yield* write
     })
 
-    const isHeldByOthers = (entry: Entry) => Effect.map(alive, (others) => others.some(isHeldAs(entry)))
+    const isHeldByOthers = (entry: Entry) => Effect.map(alive, (living) => living.some(isHeldAs(entry)))
 
     const open = Effect.sync((): Page => {
       const page = new Map<string, Entry>()
@@ -369,8 +370,8 @@ export const make = (storage: Storage): Effect.Effect<Service> =>
     })
 
     const entries = (method: string) =>
-      Effect.map(attempt(storage.others, { alive: [], gone: [] }), ({ alive, gone }) =>
-        [...noted(), ...left, ...alive, ...gone].filter((entry) => entry.method === method)
+      Effect.map(others, (all) =>
+        [...noted(), ...left, ...all.alive, ...all.gone].filter((entry) => entry.method === method)
       )
 
     return { open, entries }

@@ -52,6 +52,12 @@ export const checkAddress = (own: NetAddress.IpAddress, entry: Ledger.Entry): Ef
 export const notHere = (entry: Ledger.Entry) =>
   NatError.fromReason(new NatError.NoGateway({ detail: `${entry.gateway} is not a gateway of this host now` }))
 
+/** Deletes what was granted and is not wanted; what another process has as well it has still. */
+export const undo = (page: Ledger.Page, deletion: Effect.Effect<void, NatError.NatError>): Effect.Effect<void> =>
+  Effect.flatMap(page.giveUp, (isAnothers) => (isAnothers ? Effect.void : deletion)).pipe(
+    Effect.catch((error) => Effect.logWarning(`a port that was not wanted may stay mapped: ${error.message}`))
+  )
+
 /** The IPv4 gateway of an entry, where this host still has it. */
 export const gatewayOf = Effect.fnUntraced(function* (
   { candidates }: Environment.Environment,

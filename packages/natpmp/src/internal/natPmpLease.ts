@@ -195,12 +195,6 @@ export const make = (
   const note = (way: Ways.Ipv4Way, request: MappingRequest.Resolved, internalAddress: NetAddress.IpAddress) =>
     page.note(LedgerEntries.make({ method, way, internalAddress }, request))
 
-  /** What another process has it has still. */
-  const undo = (way: Ways.Ipv4Way, request: MappingRequest.Resolved) =>
-    Effect.flatMap(page.giveUp, (isAnothers) => (isAnothers ? Effect.void : deleteOn(way, request))).pipe(
-      Effect.catch((error) => Effect.logWarning(`a port that was not wanted may stay mapped: ${error.message}`))
-    )
-
   const grant = Effect.fnUntraced(function* (way: Ways.Ipv4Way, request: MappingRequest.Resolved) {
     if (request.internalAddress !== undefined) yield* checkHost(way, request.internalAddress)
     mayHold = way
@@ -211,7 +205,7 @@ export const make = (
     // This host's address may just have changed.
     yield* note(way, request, granted.localAddress)
     if (request.strictExternalPort && granted.externalPort !== request.externalPort) {
-      yield* undo(way, request)
+      yield* LedgerEntries.undo(page, deleteOn(way, request))
       yield* forget
       return yield* conflict(request, granted.externalPort)
     }

@@ -1,6 +1,7 @@
 /**
  * What the clients of a gateway notice by the way, in any answer or announcement, that concerns every mapping on it.
  */
+import * as Monotonic from "@effect-nat/core/Monotonic"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as Effect from "effect/Effect"
 import type * as NetAddress from "effect/net/NetAddress"
@@ -14,6 +15,9 @@ export interface Count {
 }
 
 const nanosPerSecond = 1e9
+
+/** Now, in seconds of the monotonic clock. */
+export const monotonicSeconds = Effect.map(Monotonic.millis, (millis) => millis / 1000)
 
 /** When it was told, in seconds of the monotonic clock. */
 export const secondsOf = ({ receivedAt }: Count): number => Number(receivedAt) / nanosPerSecond

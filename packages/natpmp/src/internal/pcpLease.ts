@@ -221,12 +221,6 @@ export const make = (
     )
   })
 
-  /** What another process has with the same nonce it has still. */
-  const undo = ({ other, way }: Target, request: MappingRequest.Resolved) =>
-    Effect.flatMap(page.giveUp, (isAnothers) => (isAnothers ? Effect.void : deleteOn({ other, way }, request))).pipe(
-      Effect.catch((error) => Effect.logWarning(`a port that was not wanted may stay mapped: ${error.message}`))
-    )
-
   /** What an earlier run has left at this internal end only its nonce can renew; then what is asked for is noted. */
   const note = Effect.fnUntraced(function* ({ other, way }: Target, request: MappingRequest.Resolved) {
     const internalAddress = other ?? (yield* way.ownAddress)
@@ -271,7 +265,7 @@ export const make = (
       )
     )
     if (granted.externalPort === request.externalPort) return granted
-    yield* undo(target, request)
+    yield* LedgerEntries.undo(page, deleteOn(target, request))
     return yield* conflict(request, granted.externalPort)
   })
 

@@ -9,7 +9,6 @@
  *
  * Not every gateway announces anything: see `silenceWatch`.
  */
-import * as Monotonic from "@effect-nat/core/Monotonic"
 import type * as PortMapping from "@effect-nat/core/PortMapping"
 import * as RestartLimit from "@effect-nat/core/RestartLimit"
 import * as Duration from "effect/Duration"
@@ -78,16 +77,11 @@ export type Update = "unknown" | "same" | "changed"
 /** In seconds (RFC 6887 §14.1.3). */
 const longestDelay = 5
 
-/** Time for four transmissions. */
-const askTimeout = Duration.seconds(24)
-
 /** Two moments are one where they are counted in whole seconds, and packets take their time. */
 const sameMoment = 2
 
 /** In seconds: an answer that comes so much later shows whether the epoch goes on from when the restart was said to be. */
 const shortestProof = 3
-
-const monotonicSeconds = Effect.map(Monotonic.millis, (millis) => millis / 1000)
 
 const isSameMoment = (self: number, that: number): boolean => Math.abs(self - that) <= sameMoment
 
@@ -190,7 +184,7 @@ export const make = Effect.fnUntraced(function* (
   const investigate = ({ gateway, pcp }: Ways.Way) =>
     Effect.gen(function* () {
       const before = yield* pcp.tableState
-      yield* pcp.announce({ timeout: askTimeout })
+      yield* pcp.announce({ timeout: SilenceWatch.askTimeout })
       const { answered } = yield* pcp.tableState
       if (before.answered === undefined || answered === undefined) return
       if (Notices.startOf(answered) - Notices.startOf(before.answered) > sameMoment)
@@ -231,7 +225,7 @@ export const make = Effect.fnUntraced(function* (
       yield* Effect.logDebug(`${gateway} has lost its mappings`)
       // What is asked for before it is acted upon is there. One that was asked for before may have been granted before.
       const isLost = (held: Held, { begunAt }: Mapping) => begunAt < toldAt && !isGranted(held, granted)
-      const wakeAll = Effect.flatMap(monotonicSeconds, (now) => {
+      const wakeAll = Effect.flatMap(Notices.monotonicSeconds, (now) => {
         believed.set(gateway, { startedAt, at: now })
         // The renewals prove it, where they come late enough.
         return later(wakeThose(gateway, isLost), limit.isGrowing(gateway) ? shortestProof : 0)
@@ -282,13 +276,13 @@ export const make = Effect.fnUntraced(function* (
         })
     )
     const registration: Registration = {
-      begin: Effect.flatMap(monotonicSeconds, (now) => {
+      begin: Effect.flatMap(Notices.monotonicSeconds, (now) => {
         mapping.isBusy = true
         mapping.begunAt = now
         return Effect.asVoid(Queue.clear(woken))
       }),
       hold: (held) =>
-        Effect.flatMap(monotonicSeconds, (now) => {
+        Effect.flatMap(Notices.monotonicSeconds, (now) => {
           const before = mapping.held
           mapping.held = held
           mapping.heldAt = now
@@ -311,16 +305,16 @@ export const make = Effect.fnUntraced(function* (
       wakeThose(gateway, ({ mapping }, { isBusy }) => !isBusy && textOf(mapping.externalAddress) === textOf(from)),
     suspected: (way) => limit.act(suspicionOf(way.gateway), later(investigate(way))),
     began: Effect.fnUntraced(function* (gateway, epoch) {
-      const latestStart = (yield* monotonicSeconds) - epoch
+      const latestStart = (yield* Notices.monotonicSeconds) - epoch
       const isDoubtful = ({ begunAt }: Mapping) => begunAt < latestStart && latestStart - begunAt <= sameMoment
       if (!on(gateway).some(isDoubtful)) return
       yield* limit.act(gateway, later(wakeThose(gateway, (_, mapping) => isDoubtful(mapping))))
     }),
     announced: Effect.fnUntraced(function* (way, epoch) {
-      const startedAt = (yield* monotonicSeconds) - epoch
+      const startedAt = (yield* Notices.monotonicSeconds) - epoch
       const isOlder = ({ begunAt, held }: Mapping) => held?.nonce === undefined && begunAt < startedAt - sameMoment
       if (way.natPmp === undefined || !on(way.gateway).some(isOlder)) return
-      const ask = Effect.ignore(way.natPmp.externalAddress({ timeout: askTimeout }))
+      const ask = Effect.ignore(way.natPmp.externalAddress({ timeout: SilenceWatch.askTimeout }))
       yield* limit.act(`${way.gateway} announced`, Effect.asVoid(Effect.forkIn(ask, scope)))
     }),
     updated: Effect.fnUntraced(function* (gateway, response) {
@@ -328,7 +322,7 @@ export const make = Effect.fnUntraced(function* (
         ({ held }) => held !== undefined && held.way.gateway === gateway && isNamed(held, response)
       )
       if (named?.held === undefined) return "unknown"
-      const age = (yield* monotonicSeconds) - named.heldAt
+      const age = (yield* Notices.monotonicSeconds) - named.heldAt
       if (isAsHeld(named.held, age, response)) return "same"
       yield* limit.act(`${gateway} ${response.nonce}`, named.wake)
       return "changed"

@@ -3,7 +3,6 @@
  * renewal only, which may be an hour away: one that has not been heard for five minutes is asked how old its epoch is,
  * which shows a restart, and where it is silent its mappings find out by a renewal.
  */
-import * as Monotonic from "@effect-nat/core/Monotonic"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberMap from "effect/FiberMap"
@@ -30,9 +29,7 @@ export interface Options {
 const longestSilence = Duration.seconds(300)
 
 /** Time for four transmissions. */
-const askTimeout = Duration.seconds(24)
-
-const monotonicSeconds = Effect.map(Monotonic.millis, (millis) => millis / 1000)
+export const askTimeout = Duration.seconds(24)
 
 /** In the protocol of what is mapped there. */
 const ask = ({ nonce, way: { natPmp, pcp } }: Recovery.Held) =>
@@ -68,13 +65,13 @@ export const make = Effect.fnUntraced(function* ({
       if (held === undefined) return
       const longest = Duration.toSeconds(longestSilence) * (yield* Random.nextBetween(0.9, 1.1))
       const heard = yield* heardAt(held)
-      const wait = Math.max(askedAt, heard) + longest - (yield* monotonicSeconds)
+      const wait = Math.max(askedAt, heard) + longest - (yield* Notices.monotonicSeconds)
       if (wait > 0) {
         yield* Effect.sleep({ seconds: wait })
         continue
       }
       const askedBefore = askedAt
-      askedAt = yield* monotonicSeconds
+      askedAt = yield* Notices.monotonicSeconds
       const answer = yield* Effect.result(ask(held))
       if (Result.isSuccess(answer) || !Gateways.isSilence(answer.failure)) {
         hasAnswered = true
